@@ -1,0 +1,286 @@
+"""python -m ddpm COMMAND: one sub-command per kind of job, nothing but argument handling."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpm.files import UserError, read_json
+
+app = typer.Typer(
+    help="Denoising Diffusion Probabilistic Models: every job of the workflow, by hand.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
+Out = Annotated[Path, typer.Option(help="File to write.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is a GPU.")]
+Reference = Annotated[Path, typer.Option(help="Features of the real images: results/SCALE/reference/DATA/features.npz.")]
+Weights = Annotated[Path, typer.Option(help="model.safetensors of a training.")]
+
+
+def choose_device(name: str):
+    """The torch device of that name."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: torch {torch.__version__} finds no usable GPU here. Use --device cpu.")
+    return torch.device(name)
+
+
+@app.command()
+def prepare(name: Annotated[str, typer.Argument(help="Data set.")], out: Out) -> None:
+    """Write a data set as uint8 arrays with a card, into the folder OUT."""
+    from ddpm.data.prepare import prepare
+
+    prepare(name, out)
+
+
+@app.command()
+def train(
+    config: Config,
+    data: Annotated[Path, typer.Option(help="train.npy of the prepared data set.")],
+    state: Annotated[Path, typer.Option(help="Folder of the resumable state; kept between runs.")],
+    out: Annotated[Path, typer.Option(help="model.safetensors: the averaged weights.")],
+    history: Annotated[Path, typer.Option(help="training.csv: the loss over time.")],
+    outcome: Annotated[Path, typer.Option(help="training.json: trained, or unstable, with step and reason.")],
+    scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
+    device: Device = "auto",
+) -> None:
+    """Train a network, or go on where an earlier call stopped."""
+    from ddpm.data.store import Images
+    from ddpm.training.loop import train
+
+    train(read_json(config), Images(data), state, out, history, outcome, choose_device(device), scale, log)
+
+
+@app.command()
+def sample(
+    config: Config,
+    weights: Weights,
+    shard: Annotated[int, typer.Option(min=1, help="Which part, from 1.")],
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Draw one shard of images from a trained network."""
+    from ddpm.config import SamplingConfig
+    from ddpm.sampling.ancestral import sample_shard
+    from ddpm.training.state import load_weights
+
+    on = choose_device(device)
+    settings = SamplingConfig(**read_json(config)["sampling"])
+    if shard > settings.shards:
+        raise UserError(f"--shard {shard}: {config} asks for {settings.shards} shards; allowed: 1..{settings.shards}.")
+    sample_shard(load_weights(weights, on), settings, shard, out, on, log)
+
+
+@app.command()
+def trajectory(
+    weights: Weights,
+    data: Annotated[Path, typer.Option(help="test.npy of the prepared data set.")],
+    out: Out,
+    count: Annotated[int, typer.Option(min=1, help="Images.")] = 8,
+    frames: Annotated[int, typer.Option(min=2, help="Times between T and 0.")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="Names the noise.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Record images on their way to noise (q) and samples on their way from it (p)."""
+    from ddpm.data.store import Images
+    from ddpm.sampling.ancestral import write_trajectory
+    from ddpm.training.state import load_weights
+
+    write_trajectory(load_weights(weights, choose_device(device)), Images(data), count, frames, seed, out)
+
+
+@app.command()
+def classifier(
+    config: Config,
+    data: Annotated[Path, typer.Option(help="Folder of the prepared data set.")],
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Train the small classifier whose features stand for Inception's."""
+    from ddpm.config import ClassifierConfig
+    from ddpm.evaluation.classifier import train_classifier
+
+    train_classifier(ClassifierConfig(**read_json(config)), data, out, choose_device(device), log)
+
+
+@app.command()
+def reference(
+    network: Annotated[Path, typer.Option(help="Weights of the classifier.")],
+    data: Annotated[Path, typer.Option(help="Folder of the prepared data set.")],
+    out: Out,
+    summary: Annotated[Path, typer.Option(help="reference.json: how real images score.")],
+    splits: Annotated[int, typer.Option(min=1, help="Parts of the Inception Score.")] = 10,
+    device: Device = "auto",
+) -> None:
+    """Features of the real images, which samples are compared with."""
+    from ddpm.evaluation.classifier import load_classifier, write_reference
+
+    write_reference(load_classifier(network, choose_device(device)), data, splits, out, summary)
+
+
+@app.command()
+def features(
+    network: Annotated[Path, typer.Option(help="Weights of the classifier.")],
+    samples: Annotated[Path, typer.Option(help="A shard of samples.")],
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Features and class probabilities of one shard of samples."""
+    from ddpm.evaluation.classifier import load_classifier
+    from ddpm.evaluation.features import write_features
+
+    write_features(load_classifier(network, choose_device(device)), samples, out)
+
+
+@app.command()
+def likelihood(
+    config: Config,
+    weights: Weights,
+    data: Annotated[Path, typer.Option(help="test.npy or train.npy of the prepared data set.")],
+    shard: Annotated[int, typer.Option(min=1, help="Which part, from 1.")],
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """The variational bound of one shard of real images, all T terms."""
+    from ddpm.config import LikelihoodConfig
+    from ddpm.data.store import Images
+    from ddpm.evaluation.likelihood import likelihood_shard
+    from ddpm.training.state import load_weights
+
+    on, images, split = choose_device(device), Images(data), data.stem
+    settings = LikelihoodConfig(**read_json(config)["likelihood"])
+    asked = getattr(settings, split)
+    count = len(images) if asked == "all" else asked
+    likelihood_shard(load_weights(weights, on), images, split, count, settings, shard, out, on, log)
+
+
+@app.command()
+def evaluate(
+    config: Config,
+    features: Annotated[list[Path], typer.Argument(help="Feature shards.")],
+    reference: Reference,
+    card: Annotated[Path, typer.Option(help="card.json of the data set.")],
+    out: Out,
+    scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
+    bound: Annotated[list[Path] | None, typer.Option(help="A shard of `likelihood`; repeat for each.")] = None,
+) -> None:
+    """Score an experiment: metrics.json."""
+    from ddpm.config import EvaluationConfig
+    from ddpm.evaluation.metrics import write_metrics
+
+    document = read_json(config)
+    settings = EvaluationConfig(**document["evaluation"])
+    write_metrics(settings, document["name"], scale, features, bound or [], reference, card, out)
+
+
+@app.command("rate-distortion")
+def rate_distortion(shards: Annotated[list[Path], typer.Argument(help="Bound shards of the test set.")], out: Out) -> None:
+    """The rate-distortion curve of Figure 5 and Table 4."""
+    from ddpm.evaluation.metrics import write_rate_distortion
+
+    write_rate_distortion(shards, out)
+
+
+@app.command()
+def progressive(
+    config: Config,
+    features: Annotated[list[Path], typer.Argument(help="Feature shards with previews.")],
+    reference: Reference,
+    out: Out,
+) -> None:
+    """Scores of x0-hat over the reverse process: the curves of Figure 10."""
+    from ddpm.config import EvaluationConfig
+    from ddpm.evaluation.metrics import write_progressive
+
+    write_progressive(EvaluationConfig(**read_json(config)["evaluation"]), features, reference, out)
+
+
+@app.command()
+def neighbours(
+    config: Config,
+    samples: Annotated[Path, typer.Option(help="The first shard of samples.")],
+    features: Annotated[Path, typer.Option(help="The first shard of features.")],
+    data: Annotated[Path, typer.Option(help="train.npy of the prepared data set.")],
+    reference: Reference,
+    out: Out,
+) -> None:
+    """Nearest training images of the first samples: Figure 15."""
+    from ddpm.config import EvaluationConfig
+    from ddpm.evaluation.metrics import write_neighbours
+
+    settings = EvaluationConfig(**read_json(config)["evaluation"])
+    write_neighbours(settings, samples, features, data, reference, out)
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(help="table1, table2 or table4.")],
+    out: Annotated[Path, typer.Option(help="The .csv; .md, .tex and .html are written beside it.")],
+    metrics: Annotated[list[Path] | None, typer.Option(help="metrics.json of an experiment; repeat.")] = None,
+    curve: Annotated[list[Path] | None, typer.Option(help="rate_distortion.csv, for table4.")] = None,
+) -> None:
+    """Make a table of the paper with our numbers beside: CSV, Markdown, LaTeX and HTML."""
+    from ddpm.report.tables import make_table
+
+    outputs = [out.with_suffix(suffix) for suffix in (".csv", ".md", ".tex", ".html")]
+    make_table(name, metrics or [], curve or [], *outputs)
+
+
+@app.command()
+def figure(
+    name: Annotated[str, typer.Argument(help="figure5, figure6, ..., or diffusion.")],
+    sources: Annotated[list[Path], typer.Argument(help="The saved arrays that it is drawn from.")],
+    out: Annotated[list[Path], typer.Option(help="A file to write, by suffix; repeat for more.")],
+    stamp: Annotated[str, typer.Option(help="Small print in the picture: data set and scale.")] = "",
+) -> None:
+    """Draw a figure from saved arrays."""
+    from ddpm.report.figures import draw
+
+    draw(name, sources, out, stamp)
+
+
+@app.command()
+def report(
+    out: Out,
+    scale: Annotated[str, typer.Option(help="Name of the scale.")],
+    description: Annotated[str, typer.Option(help="What the scale is.")],
+    captions: Annotated[Path, typer.Option(help="Folder of captions (.rst).")],
+    benchmarks: Annotated[Path, typer.Option(help="Folder of Snakemake's benchmarks, one sub-folder per stage.")],
+    metrics: Annotated[list[Path], typer.Option(help="metrics.json of an experiment; repeat.")],
+    reference: Annotated[list[Path], typer.Option(help="reference.json of a data set; repeat.")],
+    card: Annotated[list[Path], typer.Option(help="card.json of a data set; repeat.")],
+    config: Annotated[list[Path], typer.Option(help="A stage's JSON document; repeat.")],
+    table: Annotated[list[Path] | None, typer.Option(help="A table's .csv; repeat.")] = None,
+    figure: Annotated[list[Path] | None, typer.Option(help="A figure's .png or .gif; repeat.")] = None,
+) -> None:
+    """Write the report: one HTML file."""
+    from ddpm.report.page import write_page
+
+    times = sorted(benchmarks.rglob("*.tsv"))
+    write_page(
+        out, scale, description, metrics, reference, card, config, table or [], figure or [], captions, times
+    )
+
+
+def log(message: str) -> None:
+    print(message, flush=True)
+
+
+def main() -> None:
+    """Run a command; a `UserError` is shown as its message and exit status 1."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(f"ERROR: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,433 @@
+"""The typed configuration: the single source of keys, defaults, bounds and descriptions.
+
+`config.yaml` names a scale; the scale's file names experiments and budgets. `load` merges and checks both before
+any job runs. A stage is then handed one small JSON document, `Experiment.stage_config`, and nothing else.
+"""
+
+import hashlib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ddpm.data.registry import DATASETS
+from ddpm.files import UserError
+
+SCALES = Path(__file__).parents[1] / "scales"
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class ConfigError(UserError):
+    """A key that cannot stand, with its path, its value and what is allowed."""
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, and values do not change after the check."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Parameterization(StrEnum):
+    """What the network's output stands for."""
+
+    EPS = "eps"
+    """The noise: x0 = x_t / sqrt(abar_t) - sqrt(1 / abar_t - 1) eps (paper, eq. 11-12)."""
+    MU = "mu"
+    """The mean of q(x_{t-1} | x_t, x0) itself (eq. 8; "mu-tilde prediction, baseline" in Table 2)."""
+    X0 = "x0"
+    """The image (Section 3.2; in no table of the paper)."""
+
+
+class Objective(StrEnum):
+    """What training minimises."""
+
+    SIMPLE = "simple"
+    """Mean squared error of what the network predicts (eq. 14 for eps)."""
+    VLB = "vlb"
+    """The term of the variational bound at a random t, in bits/dim (eq. 5)."""
+
+
+class Variance(StrEnum):
+    """The variance of p(x_{t-1} | x_t)."""
+
+    FIXEDLARGE = "fixedlarge"
+    """beta_t, but the posterior's at the last step, for a better decoder likelihood (released code, CIFAR-10)."""
+    FIXEDSMALL = "fixedsmall"
+    """The posterior's: beta~_t = (1 - abar_{t-1}) / (1 - abar_t) beta_t (eq. 7)."""
+    LEARNED = "learned"
+    """exp of the network's second half of channels, unbounded (Table 2, "learned diagonal Sigma")."""
+
+
+class NetworkConfig(Strict):
+    """The U-Net's sizes. `image_size` and `channels` come from the data set, `out_channels` from the variance."""
+
+    image_size: Count = Field(description="Height and width of the images, in pixels.")
+    channels: Count = Field(description="Colour channels of the images.")
+    out_channels: Count = Field(description="C, or 2 C where the variance is learned.")
+    ch: Count = Field(128, description="Base width.")
+    ch_mult: tuple[Count, ...] = Field((1, 2, 2, 2), min_length=1, description="Width of each level / ch.")
+    num_res_blocks: Count = Field(2, description="Residual blocks per level on the way down; one more going up.")
+    attn_resolutions: tuple[Count, ...] = Field((16,), description="Image sizes at which levels attend.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate in every residual block.")
+    groups: Count = Field(32, description="Groups of the group normalisation.")
+
+    @model_validator(mode="after")
+    def sizes_fit(self):
+        levels = len(self.ch_mult)
+        if self.image_size % 2 ** (levels - 1):
+            most = (self.image_size & -self.image_size).bit_length()
+            raise ValueError(
+                f"ch_mult has {levels} levels, which halve images of {self.image_size} pixels "
+                f"{levels - 1} times; at most {most} levels are possible"
+            )
+        resolutions = [self.image_size >> i for i in range(levels)]
+        for resolution in self.attn_resolutions:
+            if resolution not in resolutions:
+                raise ValueError(
+                    f"attn_resolutions: the network never has {resolution}x{resolution}; "
+                    f"its resolutions are {resolutions}"
+                )
+        if self.ch % 2 or self.ch < 4:
+            raise ValueError(f"ch = {self.ch}: the time embedding needs an even width of at least 4")
+        for multiplier in (1, *self.ch_mult):
+            if self.ch * multiplier % self.groups:
+                raise ValueError(f"a width of {self.ch * multiplier} channels has no {self.groups} equal groups")
+        return self
+
+
+class DiffusionConfig(Strict):
+    """The process: what is predicted, what is minimised, which variance, over which schedule."""
+
+    parameterization: Parameterization = Field(description="eps, mu or x0: what the network predicts.")
+    objective: Objective = Field(description="simple or vlb: what training minimises.")
+    variance: Variance = Field(description="fixedlarge, fixedsmall or learned: the reverse process's variance.")
+    timesteps: int = Field(1000, ge=2, strict=True, description="T.")
+    beta_start: float = Field(1e-4, gt=0, lt=1, description="beta_1.")
+    beta_end: float = Field(0.02, gt=0, lt=1, description="beta_T; linear in between.")
+
+    @model_validator(mode="after")
+    def combination_exists(self):
+        if self.variance is Variance.LEARNED and self.objective is Objective.SIMPLE:
+            raise ValueError(
+                "variance: learned cannot be trained by objective: simple, which never sees the variance; "
+                "choose objective: vlb, or variance: fixedlarge or fixedsmall"
+            )
+        return self
+
+
+class TrainingConfig(Strict):
+    """The training loop."""
+
+    steps: int = Field(ge=0, strict=True, description="Updates of the weights. 0 leaves the initial network.")
+    batch_size: Count = Field(128, description="Images per update.")
+    learning_rate: Rate = Field(2e-4, description="Adam's, after the warm-up.")
+    warmup: int = Field(5000, ge=0, strict=True, description="Steps over which the rate rises from 0; 0: none.")
+    grad_clip: Rate = Field(1.0, description="Largest global norm of a gradient.")
+    clip_shards: Count = Field(
+        1, description="Parts of the batch whose gradients are clipped each on its own. 8 is the authors' TPU."
+    )
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="Of the running mean of the weights.")
+    flip: bool = Field(description="Random horizontal flips. Default: the paper's choice for the data set.")
+    loss_limit: Rate = Field(
+        1e3, description="A loss above this (mean square, or bits/dim) ends the run as `unstable`."
+    )
+    log_every: Count = Field(100, description="Steps per row of training.csv.")
+    save_every: Count = Field(5000, description="Steps between two saved states. Does not change any result.")
+    seed: Seed = Field(0, description="Names every random number of the training.")
+
+    @model_validator(mode="after")
+    def shards_fit(self):
+        if self.batch_size % self.clip_shards:
+            raise ValueError(f"batch_size {self.batch_size} has no {self.clip_shards} equal clip_shards")
+        return self
+
+
+class SamplingConfig(Strict):
+    """Ancestral sampling, all T steps."""
+
+    images: Count = Field(50_000, description="Images to draw.")
+    shards: Count = Field(1, description="Files, and jobs, that they are spread over.")
+    batch_size: Count = Field(500, description="Images per call of the network. Does not change the images.")
+    previews: int = Field(0, ge=0, strict=True, description="Times at which x0-hat is kept for Figures 6, 10, 14.")
+    limit: Rate = Field(100.0, description="An |x_t| above this (the data are in [-1, 1]) is `unstable`.")
+    seed: Seed = Field(0, description="Names every random number of the samples.")
+
+    @model_validator(mode="after")
+    def shards_fit(self):
+        if self.shards > self.images:
+            raise ValueError(f"shards: {self.shards} is more than images: {self.images}; allowed: 1..{self.images}")
+        return self
+
+
+class LikelihoodConfig(Strict):
+    """The variational bound on the log likelihood, with all T terms."""
+
+    test: int | Literal["all"] = Field("all", description="Images of the test set, from the first on.")
+    train: int | Literal["all"] = Field("all", description="Images of the training set, from the first on.")
+    shards: Count = Field(1, description="Files, and jobs, per set.")
+    batch_size: Count = Field(500, description="Images per call of the network. Does not change the result.")
+    seed: Seed = Field(0, description="Names the noise: one draw per image and t.")
+
+
+class EvaluationConfig(Strict):
+    """Scores of the samples."""
+
+    splits: Count = Field(10, description="Parts of the samples over which the Inception Score is averaged.")
+    neighbour_rows: Count = Field(5, description="Samples whose nearest training images are shown (Figure 15).")
+    neighbours: Count = Field(9, description="Nearest training images per sample.")
+
+
+class ClassifierConfig(Strict):
+    """The small classifier that stands for Inception where the data are not photographs."""
+
+    width: Count = Field(32, description="Channels of the first convolution.")
+    features: Count = Field(64, description="Size of the layer whose activations are compared.")
+    epochs: Count = Field(30, description="Passes over the training set.")
+    batch_size: Count = Field(64, description="Images per update.")
+    learning_rate: Rate = Field(1e-3, description="Adam's.")
+    seed: Seed = Field(0, description="Names every random number of its training.")
+
+
+class Experiment(Strict):
+    """One trained model and all that is measured of it."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")
+    data: str
+    network: NetworkConfig
+    diffusion: DiffusionConfig
+    training: TrainingConfig
+    sampling: SamplingConfig
+    likelihood: LikelihoodConfig | None = None
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def counts_fit(self):
+        prefix = f"{self.data}-{self.diffusion.parameterization}-{self.diffusion.objective}"
+        if self.name != prefix and not self.name.startswith(prefix + "-"):
+            raise ValueError(f"an experiment of this data set and method is called {prefix} or {prefix}-...")
+        if self.sampling.images < 2 * self.evaluation.splits:
+            raise ValueError(
+                f"sampling.images: {self.sampling.images} is too few for evaluation.splits: "
+                f"{self.evaluation.splits}; a part needs two images"
+            )
+        previews, timesteps = self.sampling.previews, self.diffusion.timesteps
+        if previews and timesteps % previews:
+            raise ValueError(f"sampling.previews: {previews} does not divide diffusion.timesteps: {timesteps}")
+        for split in ("test", "train"):
+            available = getattr(DATASETS[self.data], split)
+            asked = getattr(self.likelihood, split, "all")
+            if asked != "all" and not 1 <= asked <= available:
+                raise ValueError(f"likelihood.{split}: {asked} images; allowed: 1..{available}, or all")
+            if self.likelihood and self.likelihood_images(split) < self.likelihood.shards:
+                raise ValueError(f"likelihood.shards: {self.likelihood.shards} is more than likelihood.{split}")
+        return self
+
+    def likelihood_images(self, split: str) -> int:
+        """How many images of `split` the bound is computed for; 0 where it is not asked for."""
+        asked = getattr(self.likelihood, split, 0)
+        return getattr(DATASETS[self.data], split) if asked == "all" else asked
+
+    def stage_config(self, stage: str) -> dict[str, Any]:
+        """All that `stage` may depend on, and nothing that only another stage depends on."""
+        document = self.model_dump(mode="json")
+        keys = {
+            "training": ("name", "data", "network", "diffusion", "training"),
+            "sampling": ("name", "sampling"),
+            "likelihood": ("name", "likelihood"),
+            "evaluation": ("name", "evaluation"),
+        }[stage]
+        return {key: document[key] for key in keys}
+
+    def fingerprint(self) -> str:
+        """Identifies the result of the training."""
+        return training_fingerprint(self.stage_config("training"))
+
+
+def training_fingerprint(config: dict[str, Any]) -> str:
+    """Hash of a training configuration without the keys that cannot change the result."""
+    training = {key: value for key, value in config["training"].items() if key != "save_every"}
+    return hashlib.sha256(json.dumps({**config, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Compute(Strict):
+    """What one job of a stage is given."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a GPU.")
+    threads: Count = Field(4, description="CPU threads of a job. On a CPU, sums are rounded by thread count.")
+    gpus: int = Field(1, ge=0, strict=True, description="GPUs of a job.")
+
+
+class Scale(Strict):
+    """A budget: which experiments, on which data, how long."""
+
+    description: str
+    stand_ins: dict[str, str] = Field(description="Which data set plays the part of which one of the paper.")
+    compute: Compute = Compute()
+    classifier: ClassifierConfig = ClassifierConfig()
+    experiments: dict[str, Experiment]
+
+
+# What a table or figure is about: the paper's data set, and the experiments by the rest of their names.
+TABLE2 = ("mu-vlb-learned", "mu-vlb-fixed", "mu-simple", "eps-vlb-learned", "eps-vlb-fixed", "eps-simple")
+TABLES = {
+    "table1": ("cifar10", ("eps-vlb-fixed", "eps-simple")),
+    "table2": ("cifar10", TABLE2),
+    "table4": ("cifar10", ("eps-simple",)),
+}
+FIGURES = {
+    name: ("cifar10", ("eps-simple",))
+    for name in ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15")
+}
+
+
+class Config(Strict):
+    """config.yaml and its scale, checked and resolved."""
+
+    scale: str
+    scale_config: Scale
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
+
+    def experiments_of(self, name: str) -> list[str]:
+        """The experiments that table or figure `name` is made from, in the order of its rows."""
+        data, endings = {**TABLES, **FIGURES}[name]
+        return [f"{self.scale_config.stand_ins.get(data, data)}-{ending}" for ending in endings]
+
+    def data_of(self, name: str) -> str:
+        """The data set that table or figure `name` shows at this scale."""
+        data, _ = {**TABLES, **FIGURES}[name]
+        return self.scale_config.stand_ins.get(data, data)
+
+
+KEYS = {
+    "scale": "the budget: a file of workflow/scales",
+    "experiments": "`all`, or a list of experiments of the scale",
+    "tables": "`all`, or a list of tables",
+    "figures": "`all`, or a list of figures",
+    "override": "keys of the scale's file to replace",
+}
+
+
+def merge(base: Any, changes: Any) -> Any:
+    """`base` with the keys of `changes` replaced, level by level."""
+    if isinstance(base, dict) and isinstance(changes, dict):
+        return {**base, **{key: merge(base.get(key), value) for key, value in changes.items()}}
+    return changes
+
+
+def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
+    """Check config.yaml (already parsed) and the scale that it names.
+
+    Raises:
+        ConfigError: for the first document with errors; every error with path, value and what is allowed.
+    """
+    for key in document:
+        if key not in KEYS:
+            raise ConfigError(f"config.yaml: {key}: unknown key. Allowed: {', '.join(KEYS)}.")
+    available = sorted(path.stem for path in scales.glob("*.yaml"))
+    scale = document.get("scale")
+    if scale not in available:
+        raise ConfigError(f"config.yaml: scale: {scale!r} is unknown. Allowed: {', '.join(available)}.")
+    source = f"workflow/scales/{scale}.yaml"
+    try:
+        raw = yaml.safe_load((scales / f"{scale}.yaml").read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {error}") from error
+    override = document.get("override") or {}
+    if not isinstance(override, dict):
+        raise ConfigError(f"config.yaml: override: {override!r}: must be a mapping of keys of {source}.")
+    if override:
+        source += " with config.yaml: override"
+    raw = merge(raw, override)
+
+    defaults = raw.pop("defaults", {})
+    if not isinstance(raw.get("experiments"), dict):
+        raise ConfigError(f"{source}: experiments: must be a mapping of names to experiments.")
+    names = chosen("experiments", document.get("experiments", "all"), list(raw["experiments"]))
+    raw["experiments"] = {
+        name: resolve_experiment(name, merge(defaults, raw["experiments"][name] or {}), source) for name in names
+    }
+    config = validated(Scale, raw, source)
+    for part, data in config.stand_ins.items():
+        if data not in DATASETS:
+            raise ConfigError(f"{source}: stand_ins.{part}: {data!r} is no data set. Allowed: {', '.join(DATASETS)}.")
+
+    def possible(things: dict) -> list[str]:
+        """Those whose experiments are all here."""
+        every = Config(scale=scale, scale_config=config, tables=(), figures=())
+        return [name for name in things if set(every.experiments_of(name)) <= set(names)]
+
+    chosen_things = {}
+    for kind, things in (("tables", TABLES), ("figures", FIGURES)):
+        asked = document.get(kind, "all")
+        here = possible(things)
+        chosen_things[kind] = here if asked == "all" else chosen(kind, asked, list(things))
+        if absent := [name for name in chosen_things[kind] if name not in here]:
+            raise ConfigError(f"config.yaml: {kind}: {absent[0]} needs experiments that this run leaves out.")
+    return Config(scale=scale, scale_config=config, **chosen_things)
+
+
+def chosen(key: str, asked: Any, allowed: list[str]) -> list[str]:
+    """The names that config.yaml asks for under `key`."""
+    if asked == "all":
+        return allowed
+    if not isinstance(asked, list) or not asked:
+        raise ConfigError(f"config.yaml: {key}: {asked!r}: must be `all` or a list of: {', '.join(allowed)}.")
+    for name in asked:
+        if name not in allowed:
+            raise ConfigError(f"config.yaml: {key}: {name!r} is unknown. Allowed: {', '.join(allowed)}.")
+    return asked
+
+
+def resolve_experiment(name: str, raw: dict[str, Any], source: str) -> Experiment:
+    """Fill in what the data set and the method imply, and check the whole."""
+    where = f"{source}: experiments.{name}"
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: {raw!r}: must be a mapping.")
+    data = DATASETS.get(raw.get("data"))
+    if data is None:
+        raise ConfigError(f"{where}.data: {raw.get('data')!r} is no data set. Allowed: {', '.join(DATASETS)}.")
+    sections = ("network", "diffusion", "training")
+    for section in sections:
+        if not isinstance(raw.get(section, {}), dict):
+            raise ConfigError(f"{where}.{section}: {raw[section]!r}: must be a mapping.")
+    network, diffusion, training = ({**raw.get(section, {})} for section in sections)
+    for key, value in (("image_size", data.image_size), ("channels", data.channels)):
+        if network.setdefault(key, value) != value:
+            raise ConfigError(f"{where}.network.{key}: {network[key]!r}: the images of {data.name} have {value}.")
+    learned = diffusion.get("variance") == Variance.LEARNED
+    network["out_channels"] = data.channels * (2 if learned else 1)
+    training.setdefault("flip", data.flip)
+    filled = {**raw, "name": name, "network": network, "diffusion": diffusion, "training": training}
+    return validated(Experiment, filled, where)
+
+
+def validated(model: type[BaseModel], document: dict[str, Any], where: str) -> Any:
+    """`document` as `model`, or a ConfigError with one line per wrong key."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        separator = "." if "experiments." in where else ": "
+        lines = []
+        for problem in error.errors():
+            path = ".".join(str(part) for part in problem["loc"])
+            value = "" if isinstance(problem["input"], dict | BaseModel) else f" {problem['input']!r}:"
+            what = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                what = f"unknown key. Allowed: {', '.join(allowed_keys(model, problem['loc']))}"
+            lines.append(f"{where}{separator if path else ''}{path}:{value} {what}")
+        raise ConfigError("\n".join(lines)) from None
+
+
+def allowed_keys(model: type[BaseModel], location: tuple) -> list[str]:
+    """The keys of the section of `model` that holds the key at `location`."""
+    for part in location[:-1]:
+        candidates = [model.model_fields[part].annotation, *getattr(model.model_fields[part].annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

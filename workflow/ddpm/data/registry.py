@@ -1,0 +1,46 @@
+"""What is known of each data set before any of it is read: sizes, source, licence, how it is prepared."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set. `train` and `test` count images; `flip` is the paper's choice of random horizontal flips."""
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    citation: str
+    image_size: int
+    channels: int
+    train: int
+    test: int
+    classes: tuple[str, ...]
+    flip: bool
+    crop: str
+    resize: str
+    notes: str
+
+
+DATASETS = {
+    data.name: data
+    for data in [
+        DataSet(
+            name="digits",
+            title="Optical recognition of handwritten digits",
+            source="sklearn.datasets.load_digits (the test part of the UCI set, which ships inside scikit-learn)",
+            licence="CC BY 4.0",
+            citation="E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998. doi:10.24432/C50P49",
+            image_size=8,
+            channels=1,
+            train=1437,
+            test=360,
+            classes=tuple("0123456789"),
+            flip=False,  # a mirrored digit is no digit
+            crop="none",
+            resize="none",
+            notes="Grey levels 0..16 are scaled to 0..255 and rounded: 17 of the 256 levels occur.",
+        ),
+    ]
+}

@@ -1,0 +1,133 @@
+"""A small classifier of the data set: its activations and class probabilities stand for Inception's at demo scale."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ddpm import rng
+from ddpm.config import ClassifierConfig
+from ddpm.data.store import Images, to_model_range
+from ddpm.files import DamagedFile, UserError, read_npz, sha256, whole, write_json, write_npz
+from ddpm.training.state import pack, unpack
+
+
+class Classifier(nn.Module):
+    """Three convolutions and two dense layers, for images [N, C, H, W] in [-1, 1] of any size."""
+
+    def __init__(self, channels: int, classes: int, config: ClassifierConfig):
+        super().__init__()
+        width = config.width
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, padding=1, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Dropout(0.5),
+        )
+        self.dense = nn.Linear(2 * width * 16, config.features)
+        self.head = nn.Linear(config.features, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Activations [N, config.features] and class logits [N, classes]."""
+        features = F.relu(self.dense(self.convolutions(x)))
+        return features, self.head(features)
+
+
+@dataclass
+class FeatureNetwork:
+    """What turns images into features and class probabilities, and its name in every table."""
+
+    model: Classifier
+    name: str
+    sha256: str
+
+    @torch.inference_mode()
+    def __call__(self, images: np.ndarray, batch_size: int = 512) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [N, H, W, C] -> features [N, D] and probabilities [N, K], float32."""
+        device = next(self.model.parameters()).device
+        outputs = [
+            self.model(to_model_range(images[i : i + batch_size]).to(device))
+            for i in range(0, len(images), batch_size)
+        ]
+        if not outputs:
+            return np.zeros((0, self.model.head.in_features), np.float32), np.zeros(
+                (0, self.model.head.out_features), np.float32
+            )
+        features = torch.cat([features for features, _ in outputs])
+        probabilities = torch.cat([logits.softmax(1) for _, logits in outputs])
+        return features.cpu().numpy(), probabilities.cpu().numpy()
+
+
+def train_classifier(config: ClassifierConfig, data: Path, path: Path, device: torch.device, log=print) -> None:
+    """Train on the labelled training set in folder `data` and write the weights to `path`."""
+    images = Images(data / "train.npy")
+    labels = torch.from_numpy(read_npz(data / "labels.npz", "train")["train"]).to(device)
+    classes = len(images.card["classes"])
+    if not classes:
+        raise UserError(f"{data}: this data set has no labels to train a classifier on.")
+    x = to_model_range(images[:]).to(device)
+    torch.manual_seed(rng.seed_of(config.seed, "classifier"))
+    model = Classifier(images.card["channels"], classes, config).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.05)
+    for epoch in range(config.epochs):
+        order = torch.randperm(len(x), generator=rng.generator(config.seed, "classifier order", epoch))
+        for batch in order.to(device).split(config.batch_size):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x[batch])[1], labels[batch]).backward()
+            optimizer.step()
+    log(f"trained the {images.card['name']} classifier for {config.epochs} epochs")
+    header = {
+        "name": f"{images.card['name']} classifier",
+        "channels": images.card["channels"],
+        "classes": classes,
+        "config": config.model_dump(mode="json"),
+        "data_sha256": images.sha256,
+    }
+    with whole(path) as part:
+        part.write_bytes(pack(model.state_dict(), header))
+
+
+def load_classifier(path: Path, device: torch.device | str = "cpu") -> FeatureNetwork:
+    """The feature network that `train_classifier` wrote."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file. Train the classifier first.")
+    tensors, header = unpack(path.read_bytes(), path)
+    try:
+        model = Classifier(header["channels"], header["classes"], ClassifierConfig(**header["config"]))
+        model.load_state_dict(tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise DamagedFile(path, f"is not a classifier of this project ({error})") from error
+    return FeatureNetwork(model.to(device).eval(), header["name"], sha256(path))
+
+
+def write_reference(network: FeatureNetwork, data: Path, splits: int, arrays: Path, summary: Path) -> None:
+    """Features and probabilities of the real training and test images, and how real images score.
+
+    The arrays are `{split}_features` and `{split}_probabilities` of all images of each split.
+    """
+    from ddpm.evaluation.inception_score import inception_score
+
+    labels = read_npz(data / "labels.npz", "test")["test"]
+    features, document = {}, {"network": network.name, "network_sha256": network.sha256}
+    scores = {}
+    for split in ("train", "test"):
+        images = Images(data / f"{split}.npy")
+        features[f"{split}_features"], probabilities = network(images[:])
+        features[f"{split}_probabilities"] = probabilities
+        mean, std = inception_score(probabilities, splits)
+        scores[split] = {"mean": mean, "std": std, "splits": splits}
+        document[split] = {"images": len(images), "sha256": images.sha256}
+        document["data"] = images.card["name"]
+        if split == "test":
+            document["accuracy"] = float((probabilities.argmax(1) == labels).mean())
+    write_npz(arrays, header=np.array(json.dumps(document)), **features)
+    write_json(summary, {**document, "features": network.name, "inception_score": scores})

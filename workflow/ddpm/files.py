@@ -1,0 +1,117 @@
+"""Files appear whole or not at all, and a damaged one is named with the way out.
+
+Every file of the project is written through `whole` and read through the readers here.
+"""
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+
+class UserError(Exception):
+    """Something that the person at the keyboard can mend: shown as one message, without a traceback."""
+
+
+class DamagedFile(UserError):
+    """A file that cannot be what its name says."""
+
+    def __init__(self, path: Path | str, what: str, remedy: str = "Delete it and run the same command again."):
+        super().__init__(f"{path}: {what}. {remedy}")
+
+
+@contextmanager
+def whole(path: Path | str) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; on success flush it to disk and rename it to `path`.
+
+    A process that dies in between leaves `path` as it was. What it leaves beside it, the next writer on the
+    same host removes. The yielded name keeps the suffix, which many writers take the format from.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts_of_the_dead(path)
+    part = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove_parts_of_the_dead(path: Path) -> None:
+    """Remove what killed writers of `path` on this host left beside it."""
+    for part in path.parent.glob(f".{path.stem}.{socket.gethostname()}.*.part{path.suffix}"):
+        pid = part.name.removesuffix(f".part{path.suffix}").rpartition(".")[2]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (PermissionError, ValueError):  # somebody else's process, or not our file
+            pass
+
+
+def write_text(path: Path | str, text: str) -> None:
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: object) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_npy(path: Path | str, array: np.ndarray) -> None:
+    with whole(path) as part:
+        np.save(part, array)
+
+
+def write_npz(path: Path | str, **arrays: np.ndarray) -> None:
+    with whole(path) as part:
+        np.savez_compressed(part, **arrays)
+
+
+def read_json(path: Path | str) -> dict:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DamagedFile(path, f"not a whole JSON file ({error})") from error
+
+
+def read_npy(path: Path | str) -> np.ndarray:
+    """A read-only, memory-mapped array."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise DamagedFile(path, f"not a whole .npy array ({error})") from error
+
+
+def read_npz(path: Path | str, *keys: str) -> dict[str, np.ndarray]:
+    """The arrays named `keys`; every one must be there and pass the archive's own checksum."""
+    import zipfile
+    import zlib
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in keys if key not in archive.files]
+            if missing:
+                raise DamagedFile(path, f"holds {archive.files} where {missing} was expected")
+            return {key: archive[key] for key in keys}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
+    except (ValueError, EOFError, OSError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedFile(path, f"not a whole .npz archive ({error})") from error
+
+
+def sha256(path: Path | str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Stage 3: images are drawn from a trained network, in numbered shards."""

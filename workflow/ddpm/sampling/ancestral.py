@@ -1,0 +1,143 @@
+"""Algorithm 2: ancestral sampling, and the chains that the figures show."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm import rng
+from ddpm.config import SamplingConfig
+from ddpm.data.store import Images, to_model_range, to_uint8
+from ddpm.files import write_npz
+from ddpm.shards import bounds, pack_header
+from ddpm.training.state import Trained
+
+
+def reverse_chain(
+    trained: Trained, start: int, stop: int, seed: int, device: torch.device
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The reverse process of images start .. stop-1, from t = T-1 down to 0.
+
+    Yields:
+        t (0-based), x_{t-1} [stop - start, C, H, W] (the sample itself after t = 0), and x0-hat predicted from x_t.
+    """
+    shape = trained.image_shape
+    x = rng.normal(seed, "x_T", start=start, stop=stop, shape=shape, device=device)
+    for t in reversed(range(trained.diffusion.num_timesteps)):
+        noise = rng.normal(seed, "z", t, start=start, stop=stop, shape=shape, device=device)
+        times = torch.full((stop - start,), t, device=device)
+        x, x0 = trained.diffusion.p_sample(trained.model, x, times, noise)
+        yield t, x, x0
+
+
+def preview_times(timesteps: int, previews: int) -> list[int]:
+    """The 0-based times whose x0-hat is kept: 0, T/n, 2 T/n, ... (the authors' 20 slots, one per 50 steps)."""
+    return [n * timesteps // previews for n in range(previews)]
+
+
+def out_of_range(x: Tensor, limit: float) -> str | None:
+    """Says how `x` has left [-limit, limit], or None."""
+    largest = x.abs().amax().item()
+    if largest <= limit:
+        return None
+    return f"|x_t| reached {largest:.4g} (limit {limit:g}; the data are in [-1, 1])"
+
+
+@torch.inference_mode()
+def sample_batch(
+    trained: Trained, start: int, stop: int, config: SamplingConfig, device: torch.device
+) -> tuple[np.ndarray, np.ndarray, dict | None]:
+    """Images start .. stop-1 as uint8 [n, H, W, C], their previews [n, previews, H, W, C], and None or how it failed."""
+    timesteps = trained.diffusion.num_timesteps
+    slots = {t: n for n, t in enumerate(preview_times(timesteps, config.previews))}
+    channels, height, width = trained.image_shape
+    previews = np.zeros((stop - start, config.previews, height, width, channels), dtype=np.uint8)
+    for t, x, x0 in reverse_chain(trained, start, stop, config.seed, device):
+        if t in slots:
+            previews[:, slots[t]] = to_uint8(x0)
+        # A look at the values waits for the GPU: only now and then.
+        if t % 50 == 0 and (reason := out_of_range(x, config.limit)):
+            return previews[:0], previews[:0], {"status": "unstable", "step": t + 1, "reason": reason}
+    return to_uint8(x), previews, None
+
+
+def sample_shard(
+    trained: Trained, config: SamplingConfig, shard: int, path: Path, device: torch.device, log=print
+) -> None:
+    """Write shard number `shard` (from 1) of `config.shards`: images, previews, and how it went.
+
+    Image i depends on the weights, the seed and i alone.
+    """
+    start, stop = bounds(config.images, shard, config.shards)
+    status = trained.outcome if trained.outcome["status"] == "unstable" else None
+    parts, began = [], time.monotonic()
+    for first in range(start, stop, config.batch_size):
+        if status is not None:
+            break
+        last = min(first + config.batch_size, stop)
+        images, previews, status = sample_batch(trained, first, last, config, device)
+        parts.append((images, previews))
+        log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
+    channels, height, width = trained.image_shape
+    if status is not None:
+        log(f"unstable: {status['reason']}")
+        images = np.zeros((0, height, width, channels), dtype=np.uint8)
+        previews = np.zeros((0, config.previews, height, width, channels), dtype=np.uint8)
+    else:
+        images, previews = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+    header = {
+        "weights_sha256": trained.sha256,
+        "weights": trained.header["weights"],
+        "training": trained.header["config"],
+        "trained": trained.outcome,
+        "sampler": "ancestral, all T steps, x0-hat clipped to [-1, 1]",
+        "quantisation": "rounded to the nearest of 256 levels",
+        "sampling": config.model_dump(mode="json"),
+        "device": str(device),
+    }
+    write_npz(
+        path,
+        images=images,
+        previews=previews,
+        preview_times=np.array(preview_times(trained.diffusion.num_timesteps, config.previews), dtype=np.int64),
+        start=np.array(start),
+        status=pack_header(status or {"status": "sampled", "step": None, "reason": None}),
+        header=pack_header(header),
+    )
+
+
+def trajectory_times(timesteps: int, frames: int) -> list[int]:
+    """1-based times from T down to 0 (the image itself), closer together near 0, where the picture forms."""
+    return sorted({round(timesteps * (i / (frames - 1)) ** 1.5) for i in range(frames)}, reverse=True)
+
+
+@torch.inference_mode()
+def write_trajectory(trained: Trained, images: Images, count: int, frames: int, seed: int, path: Path) -> None:
+    """x_t of `count` real images under q and of `count` samples under p at the same times, as uint8.
+
+    Args:
+        images: the real images; the first `count` are taken.
+        frames: about how many times between T and 0.
+    """
+    diffusion = trained.diffusion
+    timesteps = diffusion.num_timesteps
+    device = diffusion.betas.device
+    times = trajectory_times(timesteps, frames)
+    x0 = to_model_range(images[slice(count)]).to(device)
+    # One noise for all times: the image is seen to dissolve, where fresh noise would flicker.
+    noise = rng.normal(seed, "forward", start=0, stop=count, shape=x0.shape[1:], device=device)
+    q = [x0 if t == 0 else diffusion.q_sample(x0, torch.full((count,), t - 1, device=device), noise) for t in times]
+    p = {timesteps: rng.normal(seed, "x_T", start=0, stop=count, shape=x0.shape[1:], device=device)}
+    for t, x, _ in reverse_chain(trained, 0, count, seed, device):
+        if t in times:
+            p[t] = x
+    frames_p = [to_uint8(p[t].nan_to_num()) for t in times]
+    write_npz(
+        path,
+        times=np.array(times),
+        q=np.stack([to_uint8(x) for x in q], axis=1),
+        p=np.stack(frames_p, axis=1),
+    )

@@ -1,0 +1,197 @@
+"""Algorithm 1: the training loop."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm import rng
+from ddpm.config import DiffusionConfig, NetworkConfig, TrainingConfig, training_fingerprint
+from ddpm.data.store import Images, to_model_range
+from ddpm.diffusion import GaussianDiffusion
+from ddpm.files import whole, write_json
+from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
+from ddpm.training.state import State, load_state, save_state, save_weights
+from ddpm.unet import UNet
+
+COLUMNS = ("step", "loss", "gradient_norm", "learning_rate")
+
+
+def image_indices(step: int, batch_size: int, count: int, seed: int) -> np.ndarray:
+    """The training images of `step`, [batch_size] int64.
+
+    The stream of images is one random order of all `count` after another, cut into batches without regard to
+    where an order ends.
+    """
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, places = np.divmod(positions, count)
+    indices = np.empty(batch_size, dtype=np.int64)
+    for epoch in np.unique(epochs):
+        order = np.random.Generator(np.random.PCG64(rng.seed_of(seed, "order", epoch))).permutation(count)
+        here = epochs == epoch
+        indices[here] = order[places[here]]
+    return indices
+
+
+def training_batch(
+    step: int, images: Images, config: TrainingConfig, timesteps: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What Algorithm 1 draws in `step`: x0 [B, C, H, W] in [-1, 1], t [B] in 0 .. T-1, noise like x0."""
+    batch = config.batch_size
+    x0 = to_model_range(images[image_indices(step, batch, len(images), config.seed)]).to(device)
+    draws = rng.generator(config.seed, "t and flips", step)
+    t = torch.randint(timesteps, (batch,), generator=draws).to(device)
+    flips = torch.rand(batch, generator=draws) < 0.5
+    if config.flip:
+        x0 = torch.where(flips.to(device)[:, None, None, None], x0.flip(3), x0)
+    noise = rng.normal(config.seed, "noise", step, start=0, stop=batch, shape=x0.shape[1:], device=device)
+    return x0, t, noise
+
+
+class Trainer:
+    """One training: the network, its optimiser and its average, and what has happened so far."""
+
+    def __init__(self, config: dict, images: Images, device: torch.device):
+        """`config` is the training document of `Experiment.stage_config`."""
+        self.config = TrainingConfig(**config["training"])
+        self.images = images
+        self.device = device
+        self.diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"])).to(device)
+        torch.manual_seed(rng.seed_of(self.config.seed, "initial weights"))
+        self.model = UNet(NetworkConfig(**config["network"])).to(device).train()
+        self.parameters = FlatParameters(self.model)
+        self.adam = Adam(self.parameters.values)
+        self.average = self.parameters.values.clone()
+        self.step = 0
+        self.history: list[tuple[float, ...]] = []  # rows of COLUMNS
+        self.outcome: dict | None = None
+
+    def update(self) -> tuple[Tensor, Tensor]:
+        """One step of Algorithm 1; returns the loss and the norm of the gradient, 0-d tensors on the device."""
+        config, step = self.config, self.step
+        x0, t, noise = training_batch(step, self.images, config, self.diffusion.num_timesteps, self.device)
+        shards = config.clip_shards
+        gradient = torch.zeros_like(self.parameters.gradient)
+        loss, norm = torch.zeros(2, device=self.device)
+        for i, part in enumerate(zip(x0.chunk(shards), t.chunk(shards), noise.chunk(shards), strict=True)):
+            torch.manual_seed(rng.seed_of(config.seed, "dropout", step, i))
+            self.parameters.gradient.zero_()
+            shard_loss = self.diffusion.training_losses(self.model, *part).mean()
+            shard_loss.backward()
+            norm += clip_by_global_norm_(self.parameters.gradient, config.grad_clip) / shards
+            loss += shard_loss.detach() / shards
+            gradient.add_(self.parameters.gradient, alpha=1 / shards)
+        rate = warmup_rate(step, config.learning_rate, config.warmup)
+        self.adam.update_(self.parameters.values, gradient, step, rate)
+        update_average_(self.average, self.parameters.values, step, config.ema_decay)
+        self.step += 1
+        return loss, norm
+
+    def run(self, after_row=lambda: None) -> None:
+        """Train to the last step, or to where the loss leaves its range; `after_row` follows every logged row."""
+        steps = self.config.steps
+        while self.step < steps and self.outcome is None:
+            first = self.step
+            rows = [self.update() for _ in range(min(self.config.log_every, steps - first))]
+            losses = torch.stack([loss for loss, _ in rows]).double().cpu()
+            norms = torch.stack([norm for _, norm in rows]).double().cpu()
+            rate = warmup_rate(self.step - 1, self.config.learning_rate, self.config.warmup)
+            self.history.append((self.step, losses.mean().item(), norms.mean().item(), rate))
+            # The comparison is false for NaN too.
+            beyond = torch.nonzero(~((losses <= self.config.loss_limit) & norms.isfinite())).flatten()
+            if len(beyond):
+                i = int(beyond[0])
+                reason = f"the loss was {losses[i]:.4g} (limit {self.config.loss_limit:g}), gradient norm {norms[i]:.4g}"
+                self.outcome = {"status": "unstable", "step": first + i + 1, "reason": reason}
+            elif self.step == steps:
+                self.outcome = {"status": "trained", "step": steps, "reason": None}
+            after_row()
+        if self.outcome is None:  # no steps were asked for
+            self.outcome = {"status": "trained", "step": steps, "reason": None}
+
+    def vectors(self) -> dict[str, Tensor]:
+        """The four vectors of the state, by name."""
+        return {"weights": self.parameters.values, "average": self.average, "m": self.adam.m, "v": self.adam.v}
+
+    def state(self, fingerprint: str, data: str) -> State:
+        tensors = {
+            f"{vector}/{name}": tensor
+            for vector, values in self.vectors().items()
+            for name, tensor in self.parameters.split(values).items()
+        }
+        tensors["history"] = torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(COLUMNS))
+        return State(tensors, self.step, fingerprint, data, self.outcome)
+
+    def restore(self, state: State) -> None:
+        for vector, values in self.vectors().items():
+            for name, tensor in self.parameters.split(values).items():
+                tensor.copy_(state.tensors[f"{vector}/{name}"])
+        self.history = [tuple(row) for row in state.tensors["history"].tolist()]
+        self.step, self.outcome = state.step, state.outcome
+
+
+def write_history(path: Path, history: list[tuple[float, ...]]) -> None:
+    """One row per `log_every` steps: the number of updates so far, means of loss and norm, the last rate."""
+    lines = [",".join(COLUMNS)] + [f"{int(step)},{loss!r},{norm!r},{rate!r}" for step, loss, norm, rate in history]
+    with whole(path) as part:
+        part.write_text("\n".join(lines) + "\n")
+
+
+def train(
+    config: dict,
+    images: Images,
+    state_folder: Path,
+    weights: Path,
+    history: Path,
+    outcome: Path,
+    device: torch.device,
+    scale: str = "",
+    log=print,
+) -> None:
+    """Train, or go on training, and write the averaged weights, the loss curve and how it ended.
+
+    Args:
+        config: the training document of an experiment.
+        state_folder: where the resumable state is kept; nobody else's.
+        weights, history, outcome: model.safetensors, training.csv and training.json.
+
+    Raises:
+        UserError: the state in `state_folder` belongs to another configuration or other data.
+    """
+    trainer = Trainer(config, images, device)
+    fingerprint = training_fingerprint(config)
+    state = load_state(state_folder, fingerprint, images.sha256, log)
+    if state is not None:
+        trainer.restore(state)
+        log(f"resuming {config['name']} at step {trainer.step}")
+
+    started, first_step, said, saved = time.monotonic(), trainer.step, time.monotonic(), trainer.step
+
+    def after_row() -> None:
+        nonlocal said, saved
+        if trainer.outcome or trainer.step - saved >= trainer.config.save_every:
+            save_state(state_folder, trainer.state(fingerprint, images.sha256))
+            saved = trainer.step
+        if time.monotonic() - said > 5:
+            said = time.monotonic()
+            rate = (trainer.step - first_step) / (said - started)
+            left = (trainer.config.steps - trainer.step) / rate
+            loss = trainer.history[-1][1]
+            log(f"step {trainer.step}/{trainer.config.steps} loss {loss:.4f} {rate:.1f} steps/s {left:.0f} s left")
+
+    trainer.run(after_row)
+    if trainer.outcome["status"] == "unstable":
+        log(f"unstable at step {trainer.outcome['step']}: {trainer.outcome['reason']}")
+    header = {
+        "config": config,
+        "fingerprint": fingerprint,
+        "data_sha256": images.sha256,
+        "scale": scale,
+        "weights": "ema",
+        "outcome": trainer.outcome,
+    }
+    write_history(history, trainer.history)
+    write_json(outcome, trainer.outcome)
+    save_weights(weights, trainer.parameters.split(trainer.average), header)

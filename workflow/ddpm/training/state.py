@@ -1,0 +1,132 @@
+"""Saved states and weights: whole files that carry their own checksum and the fingerprint of their config."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ddpm.config import DiffusionConfig, NetworkConfig
+from ddpm.diffusion import GaussianDiffusion
+from ddpm.files import DamagedFile, UserError, sha256, whole
+from ddpm.unet import UNet
+
+KEPT_STATES = 2  # the newest, and the one before it in case the newest is damaged
+
+
+@dataclass
+class State:
+    """All that a training needs to go on: tensors by name, the next step, and how it ended if it did."""
+
+    tensors: dict[str, Tensor]
+    step: int
+    fingerprint: str
+    data: str
+    outcome: dict | None = field(default=None)
+
+
+def pack(tensors: dict[str, Tensor], header: dict) -> bytes:
+    """safetensors bytes; the header is one JSON value, since the format does not order several keys."""
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return save(contiguous, metadata={"ddpm": json.dumps(header)})
+
+
+def unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict]:
+    """The tensors and the header of the bytes that `path` holds."""
+    try:
+        tensors = load(data)
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["ddpm"])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamagedFile(path, f"not a whole file of this project's weights ({error})") from error
+    return tensors, header
+
+
+def save_state(folder: Path, state: State) -> None:
+    """Write `state` beside the previous one, then drop all but the newest two."""
+    header = {
+        "step": state.step,
+        "fingerprint": state.fingerprint,
+        "data": state.data,
+        "outcome": state.outcome,
+    }
+    content = pack(state.tensors, header)
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    with whole(folder / f"{state.step:09d}-{digest}.safetensors") as part:
+        part.write_bytes(content)
+    for old in saved_states(folder)[:-KEPT_STATES]:
+        old.unlink(missing_ok=True)
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """The saved states of `folder`, oldest first."""
+    return sorted(folder.glob("[0-9]*-*.safetensors"))
+
+
+def load_state(folder: Path, fingerprint: str, data: str, log=print) -> State | None:
+    """The newest undamaged state of `folder`, or None where there is none.
+
+    Raises:
+        UserError: the state belongs to another configuration or other data.
+    """
+    for path in reversed(saved_states(folder)):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest()[:16] != path.stem.rpartition("-")[2]:
+            log(f"{path} is damaged (its checksum is not the one in its name): going back to the state before it")
+            continue
+        tensors, header = unpack(content, path)
+        for key, mine in (("fingerprint", fingerprint), ("data", data)):
+            if header[key] != mine:
+                raise UserError(
+                    f"{path}: this state was trained with another configuration ({key} {header[key]}, "
+                    f"yours is {mine}). Give another --state folder, or delete {folder} to start again."
+                )
+        return State(tensors, header["step"], header["fingerprint"], header["data"], header["outcome"])
+    return None
+
+
+def save_weights(path: Path, weights: dict[str, Tensor], header: dict) -> None:
+    """Write averaged weights with all that is needed to use and to judge them."""
+    with whole(path) as part:
+        part.write_bytes(pack(weights, header))
+
+
+@dataclass
+class Trained:
+    """A trained network, ready to use: in evaluation mode, on its device."""
+
+    model: UNet
+    diffusion: GaussianDiffusion
+    header: dict
+    sha256: str
+
+    @property
+    def outcome(self) -> dict:
+        """{"status": "trained" | "unstable", "step": ..., "reason": ...}"""
+        return self.header["outcome"]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)"""
+        network = self.model.config
+        return network.channels, network.image_size, network.image_size
+
+
+def load_weights(path: Path, device: torch.device | str = "cpu") -> Trained:
+    """The network, the process and the history that a weights file describes."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file. Train the experiment first.")
+    tensors, header = unpack(path.read_bytes(), path)
+    try:
+        config = header["config"]
+        model = UNet(NetworkConfig(**config["network"]))
+        diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"]))
+        model.load_state_dict(tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise DamagedFile(path, f"its weights do not fit the network that it names ({error})") from error
+    model = model.to(device).eval().requires_grad_(False)
+    return Trained(model, diffusion.to(device), header, sha256(path))

@@ -1,0 +1,221 @@
+"""The network: the U-Net of the authors' released code (`models/unet.py`, `nn.py`).
+
+A PixelCNN++ / Wide-ResNet backbone with group normalisation, a sinusoidal embedding of the time step added in
+every residual block, and single-head self-attention at chosen resolutions (paper, Section 4 and Appendix B).
+Sub-modules carry the names of the converted official checkpoints, so that weights map one to one.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ddpm.config import NetworkConfig
+
+# The authors write 0 for the last convolution of a branch, and their initialiser replaces it by 1e-10 (nn.py).
+NEARLY_ZERO = 1e-10
+
+
+def variance_scaling_(weight: Tensor, scale: float = 1.0) -> None:
+    """Fill `weight` from U(-a, a), a^2 = 3 scale / ((fan_in + fan_out) / 2): TensorFlow's fan_avg, uniform."""
+    nn.init.xavier_uniform_(weight, gain=math.sqrt(scale))
+
+
+def conv(in_channels: int, out_channels: int, kernel: int, scale: float = 1.0, **kwargs) -> nn.Conv2d:
+    """A convolution (by default with SAME padding) with the authors' initial weights."""
+    kwargs.setdefault("padding", kernel // 2)
+    layer = nn.Conv2d(in_channels, out_channels, kernel, **kwargs)
+    variance_scaling_(layer.weight, scale)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def dense(in_features: int, out_features: int) -> nn.Linear:
+    """A fully connected layer with the authors' initial weights."""
+    layer = nn.Linear(in_features, out_features)
+    variance_scaling_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def norm(channels: int, groups: int) -> nn.GroupNorm:
+    """Group normalisation over space and channel groups; epsilon as in TensorFlow's contrib layers."""
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def timestep_embedding(t: Tensor, dim: int) -> Tensor:
+    """Sinusoidal embedding of the 0-based time step, [B] -> [B, dim] float32 (Transformer positions, nn.py).
+
+    The first half holds sin(t f_i), the second cos(t f_i), with f_i = 10000^(-i / (dim/2 - 1)).
+    """
+    half = dim // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=t.device) / (half - 1)
+    angles = t.float()[:, None] * torch.exp(-math.log(10000) * exponents)[None, :]
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class TimestepMLP(nn.Module):
+    """The embedding of t and two dense layers, swish between them, none after: [B] -> [B, 4 ch]."""
+
+    def __init__(self, ch: int):
+        super().__init__()
+        self.ch = ch
+        self.dense = nn.ModuleList([dense(ch, 4 * ch), dense(4 * ch, 4 * ch)])
+
+    def forward(self, t: Tensor) -> Tensor:
+        embedding = timestep_embedding(t, self.ch).to(self.dense[0].weight.dtype)
+        return self.dense[1](F.silu(self.dense[0](embedding)))
+
+
+class ResnetBlock(nn.Module):
+    """GN-swish-conv, + time, GN-swish-dropout-conv(nearly 0), + shortcut of the raw input."""
+
+    def __init__(self, in_channels: int, out_channels: int, config: NetworkConfig):
+        super().__init__()
+        self.norm1 = norm(in_channels, config.groups)
+        self.conv1 = conv(in_channels, out_channels, 3)
+        self.temb_proj = dense(4 * config.ch, out_channels)
+        self.norm2 = norm(out_channels, config.groups)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = conv(out_channels, out_channels, 3, scale=NEARLY_ZERO)
+        self.nin_shortcut = nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.temb_proj(F.silu(temb))[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        return self.nin_shortcut(x) + h
+
+
+class AttnBlock(nn.Module):
+    """Single-head self-attention over all H x W positions, softmax(q k / sqrt(C)) v, with a residual."""
+
+    def __init__(self, channels: int, config: NetworkConfig):
+        super().__init__()
+        self.norm = norm(channels, config.groups)
+        # Query, key and value in one product; each third is initialised as the layer of its own that it is.
+        self.qkv = conv(channels, 3 * channels, 1)
+        for third in self.qkv.weight.data.chunk(3):
+            variance_scaling_(third)
+        self.proj_out = conv(channels, channels, 1, scale=NEARLY_ZERO)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, height, width = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, c, height * width)
+        q, k, v = qkv.transpose(2, 3).unbind(1)  # [B, HW, C] each
+        h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj_out(h.transpose(1, 2).reshape(b, c, height, width))
+
+
+class Downsample(nn.Module):
+    """Convolution of stride 2 with TensorFlow's SAME padding: nothing left and above, one right and below."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = conv(channels, channels, 3, stride=2, padding=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour doubling, then a convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = conv(channels, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+class Level(nn.Module):
+    """What one resolution holds: residual blocks, an attention block behind each where the config asks for it."""
+
+    def __init__(self, config: NetworkConfig, resolution: int, channels: list[tuple[int, int]]):
+        super().__init__()
+        self.block = nn.ModuleList(ResnetBlock(c_in, c_out, config) for c_in, c_out in channels)
+        attend = resolution in config.attn_resolutions
+        self.attn = nn.ModuleList(
+            AttnBlock(c_out, config) if attend else nn.Identity() for _, c_out in channels
+        )
+
+
+class Middle(nn.Module):
+    """Residual block, attention, residual block at the lowest resolution."""
+
+    def __init__(self, channels: int, config: NetworkConfig):
+        super().__init__()
+        self.block_1 = ResnetBlock(channels, channels, config)
+        self.attn_1 = AttnBlock(channels, config)
+        self.block_2 = ResnetBlock(channels, channels, config)
+
+    def forward(self, h: Tensor, temb: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(h, temb)), temb)
+
+
+class UNet(nn.Module):
+    """eps_theta(x_t, t), or whatever the parameterisation makes of the output.
+
+    The numbers of channels, levels and blocks are those of `config`; `config.out_channels` is C, or 2 C where
+    the variance is learned. Weights are drawn from torch's global generator.
+    """
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.config = config
+        widths = [config.ch * multiplier for multiplier in config.ch_mult]
+        resolutions = [config.image_size >> i for i in range(len(widths))]
+        last = len(widths) - 1
+
+        self.temb = TimestepMLP(config.ch)
+        self.conv_in = conv(config.channels, config.ch, 3)
+        skips = [config.ch]  # the channels of every tensor that the way up will take
+        c = config.ch
+        self.down = nn.ModuleList()
+        for i, width in enumerate(widths):
+            plan = [(c if j == 0 else width, width) for j in range(config.num_res_blocks)]
+            level = Level(config, resolutions[i], plan)
+            c = width
+            skips += [c] * config.num_res_blocks
+            if i != last:
+                level.downsample = Downsample(c)
+                skips.append(c)
+            self.down.append(level)
+
+        self.mid = Middle(c, config)
+
+        self.up = nn.ModuleList()
+        for i in reversed(range(len(widths))):
+            plan = []
+            for _ in range(config.num_res_blocks + 1):
+                plan.append((c + skips.pop(), widths[i]))
+                c = widths[i]
+            level = Level(config, resolutions[i], plan)
+            if i != 0:
+                level.upsample = Upsample(c)
+            self.up.insert(0, level)
+
+        self.norm_out = norm(c, config.groups)
+        self.conv_out = conv(c, config.out_channels, 3, scale=NEARLY_ZERO)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x [B, C, H, W] float in about [-1, 1], t [B] int64 in 0 .. T-1 -> [B, C or 2C, H, W]."""
+        temb = self.temb(t)
+        h = self.conv_in(x)
+        skips = [h]
+        for level in self.down:
+            for block, attn in zip(level.block, level.attn, strict=True):
+                h = attn(block(h, temb))
+                skips.append(h)
+            if hasattr(level, "downsample"):
+                h = level.downsample(h)
+                skips.append(h)
+        h = self.mid(h, temb)
+        for level in reversed(self.up):
+            for block, attn in zip(level.block, level.attn, strict=True):
+                h = attn(block(torch.cat([h, skips.pop()], dim=1), temb))
+            if hasattr(level, "upsample"):
+                h = level.upsample(h)
+        return self.conv_out(F.silu(self.norm_out(h)))

@@ -1,0 +1,81 @@
+# Helpers of the rules: the checked configuration, and where things lie.
+
+import json
+import sys
+from pathlib import Path
+
+PACKAGE = f"{workflow.basedir}/workflow/ddpm"
+sys.path.insert(0, f"{workflow.basedir}/workflow")
+
+try:
+    from ddpm import config as settings
+except ModuleNotFoundError as error:
+    raise WorkflowError(
+        f"The workflow's configuration needs {error.name} in the environment that Snakemake runs in: "
+        "use the README's command, or the environment of envs/snakemake.yaml."
+    )
+
+try:
+    CONFIG = settings.load(config)
+except settings.ConfigError as error:
+    raise WorkflowError(str(error))
+
+SCALE = CONFIG.scale
+EXPERIMENTS = CONFIG.scale_config.experiments
+COMPUTE = CONFIG.scale_config.compute
+RESULTS = f"results/{SCALE}"
+DATA = sorted({experiment.data for experiment in EXPERIMENTS.values()})
+
+# Jobs find the package here in any environment.
+shell.prefix(f"export PYTHONPATH='{workflow.basedir}/workflow'; ")
+
+
+wildcard_constraints:
+    experiment="|".join(EXPERIMENTS),
+    data="|".join(DATA),
+    stage="training|sampling|likelihood|evaluation",
+    split="test|train",
+    shard=r"\d+",
+    shards=r"\d+",
+
+
+def experiment_of(wildcards):
+    return EXPERIMENTS[wildcards.experiment]
+
+
+def prepared(file):
+    """A function that finds `file` of the prepared data set of a job's experiment."""
+    return lambda wildcards: f"resources/{experiment_of(wildcards).data}/{file.format(**wildcards)}"
+
+
+def reference_of(file):
+    """A function that finds `file` among what belongs to the data set of a job's experiment at this scale."""
+    return lambda wildcards: f"{RESULTS}/reference/{experiment_of(wildcards).data}/{file}"
+
+
+def shards_of(experiment, folder, shards):
+    """The numbered files of `folder` of an experiment."""
+    return [f"{RESULTS}/{experiment}/{folder}/{i}-of-{shards}.npz" for i in range(1, shards + 1)]
+
+
+def sample_shards(experiment):
+    return shards_of(experiment, "samples", EXPERIMENTS[experiment].sampling.shards)
+
+
+def feature_shards(experiment):
+    return shards_of(experiment, "features", EXPERIMENTS[experiment].sampling.shards)
+
+
+def bound_shards(experiment, split):
+    likelihood = EXPERIMENTS[experiment].likelihood
+    return shards_of(experiment, f"likelihood/{split}", likelihood.shards) if likelihood else []
+
+
+def repeat(option, files):
+    """`files` as a command line: the option once before each."""
+    return " ".join(f"{option} {file}" for file in files)
+
+
+def code(*modules):
+    """Modules whose change remakes a cheap output, as files of the package."""
+    return [f"{PACKAGE}/{module}.py" for module in modules]

@@ -1,0 +1,47 @@
+# Stage 1: configuration and data, which every other stage reads.
+
+
+rule stage_config:
+    output:
+        f"{RESULTS}/{{experiment}}/config/{{stage}}.json",
+    params:
+        document=lambda wildcards: json.dumps(
+            experiment_of(wildcards).stage_config(wildcards.stage), indent=2
+        ),
+    localrule: True
+    log:
+        f"{RESULTS}/logs/data/{{experiment}}-{{stage}}.log",
+    conda:
+        "../../envs/report.yaml"
+    shell:
+        "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
+
+
+rule classifier_config:
+    output:
+        f"{RESULTS}/reference/{{data}}/classifier.json",
+    params:
+        document=json.dumps(CONFIG.scale_config.classifier.model_dump(mode="json"), indent=2),
+    localrule: True
+    log:
+        f"{RESULTS}/logs/data/{{data}}-classifier.log",
+    conda:
+        "../../envs/report.yaml"
+    shell:
+        "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
+
+
+rule prepare:
+    output:
+        train="resources/{data}/train.npy",
+        test="resources/{data}/test.npy",
+        labels="resources/{data}/labels.npz",
+        card="resources/{data}/card.json",
+    log:
+        "resources/logs/{data}.log",
+    benchmark:
+        "resources/benchmarks/{data}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm prepare {wildcards.data} --out resources/{wildcards.data} > {log} 2>&1"

@@ -1,0 +1,169 @@
+# Stage 4: features, likelihood, scores.
+
+
+rule classifier:
+    input:
+        config=f"{RESULTS}/reference/{{data}}/classifier.json",
+        images="resources/{data}/train.npy",
+        labels="resources/{data}/labels.npz",
+    output:
+        f"{RESULTS}/reference/{{data}}/classifier.safetensors",
+    log:
+        f"{RESULTS}/logs/evaluation/{{data}}-classifier.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{data}}-classifier.tsv"
+    threads: COMPUTE.threads
+    resources:
+        gpu=COMPUTE.gpus,
+        device=COMPUTE.device,
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm classifier --config {input.config} --data resources/{wildcards.data}"
+        " --out {output} --device {resources.device} > {log} 2>&1"
+
+
+rule reference:
+    input:
+        images="resources/{data}/test.npy",
+        labels="resources/{data}/labels.npz",
+        network=f"{RESULTS}/reference/{{data}}/classifier.safetensors",
+    output:
+        arrays=f"{RESULTS}/reference/{{data}}/features.npz",
+        summary=f"{RESULTS}/reference/{{data}}/reference.json",
+    log:
+        f"{RESULTS}/logs/evaluation/{{data}}-reference.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{data}}-reference.tsv"
+    threads: COMPUTE.threads
+    resources:
+        gpu=COMPUTE.gpus,
+        device=COMPUTE.device,
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm reference --network {input.network} --data resources/{wildcards.data}"
+        " --out {output.arrays} --summary {output.summary} --device {resources.device} > {log} 2>&1"
+
+
+rule features:
+    input:
+        network=reference_of("classifier.safetensors"),
+        samples=f"{RESULTS}/{{experiment}}/samples/{{shard}}-of-{{shards}}.npz",
+    output:
+        f"{RESULTS}/{{experiment}}/features/{{shard}}-of-{{shards}}.npz",
+    log:
+        f"{RESULTS}/logs/evaluation/{{experiment}}-features-{{shard}}-of-{{shards}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{experiment}}-features-{{shard}}-of-{{shards}}.tsv"
+    threads: COMPUTE.threads
+    resources:
+        gpu=COMPUTE.gpus,
+        device=COMPUTE.device,
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm features --network {input.network} --samples {input.samples}"
+        " --out {output} --device {resources.device} > {log} 2>&1"
+
+
+rule likelihood:
+    input:
+        config=f"{RESULTS}/{{experiment}}/config/likelihood.json",
+        weights=f"{RESULTS}/{{experiment}}/model.safetensors",
+        data=prepared("{split}.npy"),
+    output:
+        f"{RESULTS}/{{experiment}}/likelihood/{{split}}/{{shard}}-of-{{shards}}.npz",
+    log:
+        f"{RESULTS}/logs/evaluation/{{experiment}}-likelihood-{{split}}-{{shard}}-of-{{shards}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{experiment}}-likelihood-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    threads: COMPUTE.threads
+    resources:
+        gpu=COMPUTE.gpus,
+        device=COMPUTE.device,
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm likelihood --config {input.config} --weights {input.weights} --data {input.data}"
+        " --shard {wildcards.shard} --out {output} --device {resources.device} > {log} 2>&1"
+
+
+rule evaluate:
+    input:
+        config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
+        features=lambda wildcards: feature_shards(wildcards.experiment),
+        bounds=lambda wildcards: [
+            shard
+            for split in ("test", "train")
+            for shard in bound_shards(wildcards.experiment, split)
+        ],
+        reference=reference_of("features.npz"),
+        card=prepared("card.json"),
+    output:
+        f"{RESULTS}/{{experiment}}/metrics.json",
+    params:
+        scale=SCALE,
+        bounds=lambda wildcards, input: repeat("--bound", input.bounds),
+    log:
+        f"{RESULTS}/logs/evaluation/{{experiment}}-metrics.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{experiment}}-metrics.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm evaluate --config {input.config} {input.features} {params.bounds}"
+        " --reference {input.reference} --card {input.card} --scale {params.scale} --out {output} > {log} 2>&1"
+
+
+rule rate_distortion:
+    input:
+        lambda wildcards: bound_shards(wildcards.experiment, "test"),
+    output:
+        f"{RESULTS}/{{experiment}}/rate_distortion.csv",
+    log:
+        f"{RESULTS}/logs/evaluation/{{experiment}}-rate-distortion.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{experiment}}-rate-distortion.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm rate-distortion {input} --out {output} > {log} 2>&1"
+
+
+rule progressive:
+    input:
+        config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
+        features=lambda wildcards: feature_shards(wildcards.experiment),
+        reference=reference_of("features.npz"),
+    output:
+        f"{RESULTS}/{{experiment}}/progressive.csv",
+    log:
+        f"{RESULTS}/logs/evaluation/{{experiment}}-progressive.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{experiment}}-progressive.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm progressive --config {input.config} {input.features} --reference {input.reference}"
+        " --out {output} > {log} 2>&1"
+
+
+rule neighbours:
+    input:
+        config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
+        samples=lambda wildcards: sample_shards(wildcards.experiment)[0],
+        features=lambda wildcards: feature_shards(wildcards.experiment)[0],
+        data=prepared("train.npy"),
+        reference=reference_of("features.npz"),
+    output:
+        f"{RESULTS}/{{experiment}}/neighbours.npz",
+    log:
+        f"{RESULTS}/logs/evaluation/{{experiment}}-neighbours.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{experiment}}-neighbours.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm neighbours --config {input.config} --samples {input.samples} --features {input.features}"
+        " --data {input.data} --reference {input.reference} --out {output} > {log} 2>&1"
