@@ -1,0 +1,232 @@
+"""Synthetic results of the earlier stages: real digits, noised by hand, in the files of the contract."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from ddpm.files import write_json, write_npz, write_text
+
+T, KEPT = 50, 10
+METHODS = {
+    "eps-simple": ("eps", "simple", "fixedlarge"),
+    "eps-vlb-fixed": ("eps", "vlb", "fixedlarge"),
+    "eps-vlb-learned": ("eps", "vlb", "learned"),
+    "mu-simple": ("mu", "simple", "fixedlarge"),
+    "mu-vlb-fixed": ("mu", "vlb", "fixedlarge"),
+    "mu-vlb-learned": ("mu", "vlb", "learned"),
+}
+DEVIATIONS = ["300 sample images instead of 50,000", "digits classifier instead of Inception"]
+REASON = "the loss is not finite"
+
+
+def real_images(count: int, size: int = 8, channels: int = 1) -> np.ndarray:
+    """[count, size, size, channels] uint8 digits."""
+    digits = (load_digits().images * 255 / 16).round().astype(np.uint8)[:count, :, :, None]
+    return digits.repeat(size // 8, 1).repeat(size // 8, 2).repeat(channels, 3)
+
+
+def noised(images: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """A mix of images and noise; share 0 is the image, 1 is noise."""
+    noise = np.random.default_rng(seed).normal(128, 70, images.shape)
+    return np.clip((1 - share) * images + share * noise, 0, 255).astype(np.uint8)
+
+
+def metrics(method: str = "eps-simple", **changes) -> dict:
+    parameterization, objective, variance = METHODS[method]
+    return {
+        "experiment": f"digits-{method}",
+        "scale": "demo",
+        "data": {"name": "digits", "title": "Handwritten digits"},
+        "method": {"parameterization": parameterization, "objective": objective, "variance": variance},
+        "status": "measured",
+        "step": None,
+        "reason": None,
+        "inception_score": {"mean": 7.21, "std": 0.24, "splits": 10},
+        "fid": {"train": 12.345, "test": 14.5},
+        "nll": {
+            split: {"bits_per_dim": bits, "standard_error": 0.01, "images": 360, "rate": 1.9,
+                    "distortion_bits": 2.2, "distortion_rmse": 1.1}
+            for split, bits in (("test", 4.125), ("train", 4.0))
+        },
+        "features": {"network": "digits classifier", "sha256": "0" * 64},
+        "deviations": list(DEVIATIONS),
+        "made_from": {"images": 300, "device": "a test machine",
+                      "versions": {"torch": "2.15.0", "numpy": "2.4.6"}},
+    } | changes  # fmt: skip
+
+
+def unstable(method: str) -> dict:
+    none = {"inception_score": None, "fid": None, "nll": None}
+    return metrics(method, status="unstable", step=1234, reason=REASON, **none)
+
+
+def as_published(method: str, score: float, spread: float, fid: float) -> dict:
+    """Metrics of the paper's protocol with nothing to excuse."""
+    return metrics(
+        method,
+        data={"name": "cifar10", "title": "CIFAR10"},
+        inception_score={"mean": score, "std": spread, "splits": 10},
+        fid={"train": fid, "test": fid + 2},
+        features={"network": "Inception", "sha256": "0" * 64},
+        deviations=[],
+    )
+
+
+@dataclass
+class Results:
+    """A results/{scale} folder in the making, and where its parts lie."""
+
+    root: Path
+    size: int = 8
+    channels: int = 1
+    metrics: list[Path] = field(default_factory=list)
+
+    def add(self, run: dict) -> Path:
+        path = self.root / run["experiment"] / "metrics.json"
+        write_json(path, run)
+        self.metrics.append(path)
+        return path
+
+    def shards(
+        self, count: int = 3, each: int = 100, kept: int = KEPT, status: dict | None = None
+    ) -> list[Path]:
+        paths = []
+        images = real_images(count * each, self.size, self.channels)
+        for i in range(count):
+            own = images[i * each : (i + 1) * each]
+            shares = [k / max(kept - 1, 1) for k in range(kept)]
+            previews = [noised(own, share, seed=i) for share in shares]
+            path = self.root / "digits-eps-simple" / "samples" / f"{i}-of-{count}.npz"
+            write_npz(
+                path,
+                images=own,
+                previews=np.stack(previews, 1) if kept else np.zeros((len(own), 0, *own.shape[1:]), np.uint8),
+                preview_times=np.arange(kept, dtype=np.int64) * (T // kept if kept else 0),
+                status=np.array(json.dumps(status or {"status": "sampled", "step": None, "reason": None})),
+            )
+            paths.append(path)
+        return paths
+
+    def no_samples(self) -> list[Path]:
+        return self.shards(1, 0, status={"status": "unstable", "step": 17, "reason": REASON})
+
+    def rate_distortion(
+        self, total: int = T, experiment: str = "digits-eps-simple", empty: bool = False
+    ) -> Path:
+        lines = ["t,reverse_time,rate,distortion,distortion_mean"]
+        for t in range(1, 1 if empty else total + 1):
+            share = t / total
+            lines.append(
+                f"{t},{total - t + 1},{1.9 * (1 - share) ** 6:.6f},{70 * share:.5f},{69 * share:.5f}"
+            )
+        path = self.root / experiment / "rate_distortion.csv"
+        write_text(path, "\n".join(lines) + "\n")
+        return path
+
+    def progressive(self) -> Path:
+        lines = ["t,reverse_steps,inception_score,inception_score_std,fid_train,fid_test"]
+        for t in range(1, T + 1, T // KEPT):
+            quality = 1 - t / T
+            lines.append(
+                f"{t},{T - t},{1 + 6 * quality},{0.3 * quality},{300 * (1 - quality)},{310 * (1 - quality)}"
+            )
+        path = self.root / "digits-eps-simple" / "progressive.csv"
+        write_text(path, "\n".join(lines) + "\n")
+        return path
+
+    def neighbours(self, rows: int = 5, k: int = 9) -> Path:
+        images = real_images(rows * (2 * k + 1), self.size, self.channels)
+        pixel, feature = (
+            images[rows + part * rows * k :][: rows * k].reshape(rows, k, *images.shape[1:])
+            for part in (0, 1)
+        )
+        path = self.root / "digits-eps-simple" / "neighbours.npz"
+        write_npz(path, samples=images[:rows], pixel=pixel, feature=feature)
+        return path
+
+    def trajectory(self, m: int = 8, points: int = 26) -> Path:
+        images = real_images(2 * m, self.size, self.channels) if m else real_images(1, self.size)[:0]
+        times = np.linspace(T, 0, points).round().astype(np.int64)
+        chains = [
+            np.stack([noised(own, time / T, seed=int(time) + 99 * i) for time in times], 1)
+            for i, own in enumerate((images[:m], images[m:]))
+        ]
+        path = self.root / "digits-eps-simple" / "trajectory.npz"
+        write_npz(path, times=times, q=chains[0], p=chains[1])
+        return path
+
+    def benchmark(self, stage: str, name: str, seconds: float, cpu: str = "NA") -> Path:
+        path = self.root / "benchmarks" / stage / f"{name}.tsv"
+        write_text(path, f"s\th:m:s\tmax_rss\tcpu_time\n{seconds}\t0:00:00\t512.5\t{cpu}\n")
+        return path
+
+    def reference(self) -> Path:
+        path = self.root / "reference" / "digits" / "reference.json"
+        score = {"mean": 8.9, "std": 0.2}
+        count = {"images": 360, "sha256": "0" * 64}
+        write_json(
+            path,
+            {
+                "data": "digits",
+                "features": {"network": "digits classifier"},
+                "accuracy": 0.975,
+                "train": count,
+                "test": count,
+                "inception_score": {"test": score, "train": score},
+            },
+        )
+        return path
+
+    def card(self) -> Path:
+        path = self.root / "resources" / "digits" / "card.json"
+        write_json(
+            path,
+            {
+                "name": "digits",
+                "title": "Handwritten digits",
+                "source": "scikit-learn",
+                "licence": "BSD",
+                "citation": "Alpaydin & Kaynak <1998>",
+                "checksum": "abc",
+                "image_size": 8,
+                "channels": 1,
+                "train": 1437,
+                "test": 360,
+            },
+        )
+        return path
+
+    def configs(self, experiment: str = "digits-eps-simple") -> list[Path]:
+        documents = {
+            "training": {"name": experiment, "training": {"steps": 4321}, "diffusion": {"timesteps": T}},
+            "sampling": {"name": experiment, "sampling": {"images": 300, "shards": 3}},
+            "evaluation": {"name": experiment, "evaluation": {"splits": 10}},
+        }
+        paths = []
+        for stage, document in documents.items():
+            paths.append(self.root / experiment / "config" / f"{stage}.json")
+            write_json(paths[-1], document)
+        return paths
+
+
+@pytest.fixture
+def results(tmp_path) -> Results:
+    return Results(tmp_path / "results" / "demo")
+
+
+@pytest.fixture
+def colour_results(tmp_path) -> Results:
+    return Results(tmp_path / "results" / "demo", size=32, channels=3)
+
+
+@pytest.fixture
+def make():
+    """The makers of metrics, for tests that cannot import this file by name."""
+    from types import SimpleNamespace
+
+    return SimpleNamespace(metrics=metrics, unstable=unstable, as_published=as_published, methods=METHODS,
+                           deviations=DEVIATIONS, reason=REASON)  # fmt: skip

@@ -1,0 +1,226 @@
+"""The page: one file, nothing outside it, and words that the numbers choose."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ddpm.files import UserError
+from ddpm.report import page
+from ddpm.report.figures import NAMES
+from ddpm.report.ordering import ordering
+from ddpm.report.tables import make_table
+
+CAPTIONS = Path(page.__file__).parents[2] / "report"
+TABLES = ("table1", "table2", "table4")
+# The paper's Table 2: method, Inception Score, spread, FID.
+PAPER = (
+    ("mu-vlb-learned", 7.28, 0.10, 23.69),
+    ("mu-vlb-fixed", 8.06, 0.09, 13.22),
+    ("eps-vlb-fixed", 7.67, 0.13, 13.51),
+    ("eps-simple", 9.46, 0.11, 3.17),
+)
+
+
+@pytest.fixture
+def write(results, make, tmp_path):
+    """Write a page of everything, with changed arguments; give its text."""
+    for k, method in enumerate(make.methods):
+        run = make.metrics(method, fid={"train": 10.0 + k, "test": 12.0 + k})
+        results.add(make.unstable(method) if method == "eps-vlb-learned" else run)
+    untrained = make.metrics() | {
+        "experiment": "digits-eps-simple-untrained",
+        "fid": {"train": 250.0, "test": 260.0},
+    }
+    trained = list(results.metrics)
+    results.add(untrained)
+    curve = results.rate_distortion()
+    figures = [results.root / "figures" / f"{name}.png" for name in NAMES]
+    figures.append(results.root / "figures" / "diffusion.gif")
+    for path in figures:  # what they show is tested elsewhere
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(path)
+    tables = []
+    for name in TABLES:
+        paths = [results.root / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")]
+        make_table(name, trained, [curve], *paths)
+        tables.append(paths[0])
+    benchmarks = [
+        results.benchmark("training", "digits-eps-simple", 61.0, "100.0"),
+        results.benchmark("training", "digits-mu-simple", 20.0),
+        results.benchmark("data", "digits", 0.4),
+    ]
+
+    def build(**changes):
+        out = tmp_path / "report.html"
+        arguments = {
+            "scale": "demo", "description": "the whole chain on a laptop", "experiments": results.metrics,
+            "references": [results.reference()], "cards": [results.card()], "configs": results.configs(),
+            "tables": tables, "figures": figures, "captions": CAPTIONS, "benchmarks": benchmarks,
+        } | changes  # fmt: skip
+        page.write_page(out, **arguments)
+        return out.read_text(encoding="utf-8")
+
+    return build
+
+
+class Links(HTMLParser):
+    """What the page refers to, and whether every tag is closed in its turn."""
+
+    VOID = ("meta", "img", "br", "link", "input", "hr")
+
+    def __init__(self):
+        super().__init__()
+        self.sources, self.anchors, self.ids, self.images, self.open, self.tags = (
+            [],
+            set(),
+            set(),
+            0,
+            [],
+            set(),
+        )
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.add(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if "id" in attributes:
+            assert attributes["id"] not in self.ids, f"{attributes['id']} twice"
+            self.ids.add(attributes["id"])
+        if "src" in attributes:
+            self.sources.append(attributes["src"])
+        if attributes.get("href", "").startswith("#"):
+            self.anchors.add(attributes["href"][1:])
+        elif "href" in attributes:
+            self.sources.append(attributes["href"])
+        if tag == "img":
+            self.images += 1
+            assert attributes["alt"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_outside_itself(write):
+    text = write()
+    links = Links()
+    links.feed(text)
+    assert links.images == 8 and not links.open
+    assert links.sources and all(source.startswith("data:image/") for source in links.sources)
+    assert links.anchors and links.anchors <= links.ids
+    assert not links.tags & {"script", "link", "iframe"}
+    assert not re.search(r"@import|url\(", text)
+
+
+def test_the_page_tells_what_was_run_and_on_what(write):
+    text = write()
+    assert "the whole chain on a laptop" in text and "4,321" in text  # training steps, from the config
+    assert "Alpaydin &amp; Kaynak &lt;1998&gt;" in text  # from the card, escaped
+    assert "a test machine" in text and "versions.torch" in text
+    assert "unstable at step 1,234: the loss is not finite" in text
+
+
+def test_yardsticks_are_ratios_of_the_numbers(write):
+    text = write()
+    assert "97.5 % of the real test images" in text
+    assert f"{100 * 7.21 / 8.9:.0f} % of the real test set" in text
+    assert "has 250, 25 times as much" in text
+
+
+def test_times_are_summed_by_stage(write):
+    text = write()
+    table = text.split('id="time"')[1]
+    assert re.search(
+        r"training</th><td>2</td><td>1 min 21 s</td><td>1 min 40 s</td>"
+        r"<td>digits-eps-simple</td><td>1 min 1 s",
+        table,
+    )
+    assert table.index(">data<") < table.index(">training<")
+
+
+def test_captions_are_rendered_with_data_and_scale(write):
+    text = write()
+    assert "snakemake.params" not in text and "{{" not in text
+    assert "<strong>In the paper:</strong>" in text and "digits at scale demo" in text
+
+
+def test_a_page_of_nothing_is_still_a_page(write):
+    kinds = ("experiments", "references", "cards", "configs", "tables", "figures", "benchmarks")
+    nothing = {kind: [] for kind in kinds}
+    text = write(**nothing)
+    assert "No experiment has been run." in text and "Not enough rows of Table 2" in text
+
+
+def test_a_page_says_when_it_follows_the_paper(write, results, make):
+    text = write(experiments=[results.add(make.as_published("eps-simple", 9.4, 0.1, 3.2))])
+    assert "no run departs from the paper" in text and make.deviations[0] not in text.split('id="paper"')[1]
+
+
+def test_a_bad_caption_is_named(write, tmp_path):
+    folder = tmp_path / "captions"
+    shutil.copytree(CAPTIONS, folder)
+    (folder / "figure5.rst").write_text("{{ snakemake.wildcards.x }}")
+    with pytest.raises(UserError, match=r"figure5\.rst"):
+        write(captions=folder)
+    (folder / "figure5.rst").write_text("**never closed")
+    with pytest.raises(UserError, match=r"figure5\.rst"):
+        write(captions=folder)
+    (folder / "figure5.rst").unlink()
+    with pytest.raises(UserError, match=r"figure5\.rst: no such caption"):
+        write(captions=folder)
+
+
+def test_every_caption_uses_only_data_and_scale():
+    names = {path.stem for path in CAPTIONS.glob("*.rst")}
+    assert names == {*NAMES, *TABLES, "workflow"}
+    for path in CAPTIONS.glob("*.rst"):
+        used = set(re.findall(r"{{.*?}}|{%.*?%}", path.read_text()))
+        assert used <= {"{{ snakemake.params.data }}", "{{ snakemake.params.scale }}"}
+        page.caption(path, "demo", "digits")  # must be readable
+    assert "{{" not in (CAPTIONS / "workflow.rst").read_text()  # the global description has no params
+
+
+# The paper's ordering
+
+
+def test_the_papers_own_numbers_are_in_the_papers_order(make):
+    said = ordering([make.as_published(*row) for row in PAPER])
+    assert said[0].startswith("The paper's ordering of Table 2 holds here: 12 of 12")
+    assert "ε prediction with ‖ε̃ − ε_θ‖² (L_simple) here (9.46), as in the paper (9.46)" in said[1]
+    assert "6 of 6 pairs" in said[1] and "6 of 6 pairs" in said[2]
+
+
+def test_the_reverse_order_does_not_hold(make):
+    scores = [row[1:] for row in sorted(PAPER, key=lambda row: row[3])]
+    worst_first = sorted(PAPER, key=lambda row: -row[3])
+    said = ordering(
+        [make.as_published(row[0], *values) for row, values in zip(worst_first, scores, strict=True)]
+    )
+    assert "does not hold" in said[0]
+    assert "but" in said[2] and "0 of 6 pairs" in said[2]
+
+
+def test_one_swap_holds_in_part_and_spread_leaves_pairs_open(make):
+    runs = [make.as_published(method, 8.0, 0.5, fid) for method, _, _, fid in PAPER]
+    runs[0]["fid"]["train"] = 1.0
+    said = ordering(runs)
+    assert "0 of 0 pairs" in said[1] and "6 more differ by less than their spread" in said[1]
+    assert "3 of 6 pairs" in said[2] and "does not hold" in said[0]
+    runs[0]["fid"]["train"] = 13.0
+    assert "in part: 4 of 6" in ordering(runs)[0]
+
+
+def test_what_became_of_the_blank_rows(make):
+    runs = [make.unstable("mu-simple"), make.metrics("eps-vlb-learned"), make.unstable("mu-vlb-fixed")]
+    said = " ".join(ordering(runs))
+    assert "blank in the paper as unstable, and unstable here too" in said
+    assert (
+        "blank in the paper as unstable, but stable here (Inception Score 7.21, FID (training set) 12.3)"
+        in said
+    )
+    assert "stable in the paper, but unstable here" in said
+    assert "μ̃ prediction with ‖μ̃ − μ̃_θ‖²: blank" in said

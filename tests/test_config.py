@@ -1,0 +1,132 @@
+"""A wrong configuration is refused before any job, with path, value and what is allowed."""
+
+import re
+
+import pytest
+
+from ddpm.config import SCALES, ConfigError, load, training_fingerprint
+
+EXPERIMENT = "experiments.digits-eps-simple"
+
+
+def document(**override) -> dict:
+    return {"scale": "demo", "override": override}
+
+
+def with_key(path: str, value) -> dict:
+    """An override that sets one key, given by its dotted path."""
+    nested = value
+    for key in reversed(path.split(".")):
+        nested = {key: nested}
+    return document(**nested)
+
+
+@pytest.mark.parametrize("scale", [path.stem for path in SCALES.glob("*.yaml")])
+def test_shipped_scales_are_valid(scale):
+    config = load({"scale": scale})
+    assert config.tables
+    assert config.figures
+
+
+WRONG = {
+    # an override: (its dotted path, value): words that the message must hold
+    "unknown key": (f"{EXPERIMENT}.training.learning_rat", 1e-3, ["learning_rat", "unknown key", "learning_rate"]),
+    "unknown section": (f"{EXPERIMENT}.trainin", {}, ["trainin", "unknown key", "training"]),
+    "unknown top key": ("computer", {}, ["computer", "unknown key", "compute"]),
+    "type": (f"{EXPERIMENT}.training.steps", "many", ["training.steps", "'many'", "integer"]),
+    "whole numbers": (f"{EXPERIMENT}.training.steps", 10.5, ["training.steps", "10.5", "integer"]),
+    "bound": (f"{EXPERIMENT}.training.learning_rate", -1, ["training.learning_rate", "-1", "greater than 0"]),
+    "upper bound": (f"{EXPERIMENT}.network.dropout", 1.0, ["network.dropout", "1.0", "less than 1"]),
+    "enum": (f"{EXPERIMENT}.diffusion.variance", "huge", ["diffusion.variance", "'huge'", "'fixedlarge'", "'learned'"]),
+    "not a mapping": (f"{EXPERIMENT}.training", 7, ["training", "7", "mapping"]),
+    "null experiment": ("experiments", 7, ["experiments", "mapping"]),
+    "data set": (f"{EXPERIMENT}.data", "digit", ["digit", "no data set", "digits"]),
+    "stand-in": ("stand_ins.cifar10", "cats", ["stand_ins.cifar10", "'cats'", "digits"]),
+    "learned and simple": (
+        f"{EXPERIMENT}.diffusion.variance", "learned", ["variance: learned", "objective: simple", "fixedlarge"],
+    ),
+    "attention": (f"{EXPERIMENT}.network.attn_resolutions", [4, 16], ["attn_resolutions", "16x16", "[8, 4]"]),
+    "too many levels": (f"{EXPERIMENT}.network.ch_mult", [1, 1, 1, 1, 1], ["ch_mult", "5 levels", "at most 4"]),
+    "groups": (f"{EXPERIMENT}.network.groups", 5, ["16 channels", "5 equal groups"]),
+    "image size": (f"{EXPERIMENT}.network.image_size", 32, ["network.image_size", "32", "have 8"]),
+    "shards": (f"{EXPERIMENT}.sampling.shards", 301, ["sampling", "shards: 301", "1..300"]),
+    "splits": (f"{EXPERIMENT}.sampling.images", 15, ["images: 15", "splits: 10"]),
+    "previews": (f"{EXPERIMENT}.sampling.previews", 7, ["previews: 7", "timesteps: 1000"]),
+    "likelihood images": (f"{EXPERIMENT}.likelihood.test", 361, ["likelihood.test", "361", "1..360"]),
+    "likelihood words": (f"{EXPERIMENT}.likelihood.test", "some", ["likelihood.test", "'some'"]),
+    "clip shards": (f"{EXPERIMENT}.training.clip_shards", 5, ["batch_size 32", "5 equal clip_shards"]),
+    "misnamed": (
+        f"{EXPERIMENT}.diffusion.parameterization", "mu", ["digits-mu-simple", "is called"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_keys_are_refused(case):
+    path, value, words = WRONG[case]
+    with pytest.raises(ConfigError) as caught:
+        load(with_key(path, value))
+    message = str(caught.value)
+    assert "workflow/scales/demo.yaml" in message
+    for word in words:
+        assert word in message, message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"scale": "demos"}, ["scale", "'demos'", "demo"]),
+        ({}, ["scale", "None", "demo"]),
+        ({"scale": "demo", "figure": "all"}, ["figure", "unknown key", "figures"]),
+        ({"scale": "demo", "figures": ["figure99"]}, ["figures", "'figure99'", "figure13"]),
+        ({"scale": "demo", "tables": "table2"}, ["tables", "'table2'", "`all` or a list"]),
+        ({"scale": "demo", "experiments": ["digits-eps-simpel"]}, ["experiments", "digits-eps-simpel", "digits-eps-simple"]),
+        ({"scale": "demo", "experiments": ["digits-mu-simple"], "tables": ["table1"]}, ["table1", "leaves out"]),
+        ({"scale": "demo", "override": "fast"}, ["override", "'fast'", "mapping"]),
+    ],
+)
+def test_wrong_config_yaml_is_refused(wrong, words):
+    with pytest.raises(ConfigError) as caught:
+        load(wrong)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_every_error_is_listed_at_once():
+    wrong = document(experiments={"digits-eps-simple": {"training": {"steps": -1, "batch_size": 0}}})
+    with pytest.raises(ConfigError) as caught:
+        load(wrong)
+    assert len(str(caught.value).splitlines()) == 2
+    assert re.search(r"training\.steps.*\n.*training\.batch_size", str(caught.value))
+
+
+def test_damaged_scale_file_is_named(tmp_path):
+    (tmp_path / "broken.yaml").write_text("a: [1,")
+    with pytest.raises(ConfigError, match="broken.yaml: not valid YAML"):
+        load({"scale": "broken"}, tmp_path)
+
+
+def test_fewer_experiments_leave_what_they_suffice_for():
+    config = load({"scale": "demo", "experiments": ["digits-eps-simple"]})
+    assert config.tables == ("table4",)
+    assert "figure13" in config.figures
+
+
+def test_an_experiment_can_be_added_in_config_yaml():
+    new = {"data": "digits", "diffusion": {"parameterization": "x0", "objective": "simple", "variance": "fixedsmall"}}
+    config = load(document(experiments={"digits-x0-simple": new}))
+    assert config.scale_config.experiments["digits-x0-simple"].training.steps == 2000
+
+
+def test_stages_read_only_what_concerns_them():
+    """A changed sampling key changes no other stage's document; one that cannot matter keeps the fingerprint."""
+    before = load(document()).scale_config.experiments["digits-eps-simple"]
+    after = load(with_key(f"{EXPERIMENT}.sampling.images", 400)).scale_config.experiments["digits-eps-simple"]
+    for stage in ("training", "likelihood", "evaluation"):
+        assert before.stage_config(stage) == after.stage_config(stage)
+    assert before.stage_config("sampling") != after.stage_config("sampling")
+    saved = load(with_key(f"{EXPERIMENT}.training.save_every", 7)).scale_config.experiments["digits-eps-simple"]
+    assert saved.fingerprint() == before.fingerprint()
+    faster = load(with_key(f"{EXPERIMENT}.training.learning_rate", 0.5)).scale_config.experiments["digits-eps-simple"]
+    assert faster.fingerprint() != before.fingerprint()
+    assert before.fingerprint() == training_fingerprint(before.stage_config("training"))

@@ -1,0 +1,196 @@
+"""Files appear whole or not at all, whatever kills the writer, and damaged ones are named."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm.evaluation.metrics import write_curve
+from ddpm.files import (
+    DamagedFile,
+    UserError,
+    read_json,
+    read_npy,
+    read_npz,
+    whole,
+    write_json,
+    write_npy,
+    write_npz,
+    write_text,
+)
+from ddpm.training.loop import write_history
+from ddpm.training.state import State, save_state, save_weights
+
+
+
+def picture(path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    from ddpm.report.figures.style import save
+
+    figure = plt.figure()
+    save(figure, [path], "stamp")
+    plt.close(figure)
+
+
+def animation(path: Path) -> None:
+    from ddpm.report.figures.diffusion import draw
+
+    source = path.with_name("trajectory.npz")
+    if not source.exists():
+        frames = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 1), dtype=np.uint8)
+        write_npz(source, times=np.array([10, 5, 0]), q=frames, p=frames)
+    draw([source], [path], "stamp")
+
+
+# Every kind of write of the project, of more than 64 bytes each.
+WRITES = {
+    "json": lambda path: write_json(path, {"key": list(range(100))}),
+    "npy": lambda path: write_npy(path, np.arange(1000)),
+    "npz": lambda path: write_npz(path, a=np.random.default_rng(0).random(1000)),
+    "csv": lambda path: write_history(path, [(i, 0.5, 0.25, 1e-4) for i in range(100)]),
+    "curve.csv": lambda path: write_curve(path, {"t": np.arange(100), "rate": np.arange(100)}),
+    "weights.safetensors": lambda path: save_weights(path, {"w": torch.arange(100.0)}, {}),
+    "state.safetensors": lambda path: save_state(path, State({"w": torch.arange(100.0)}, 7, "f", "d")),
+    "png": picture,
+    "pdf": picture,
+    "gif": animation,
+    "html": lambda path: write_text(path, "<p>" + "text " * 100),
+}
+
+
+def forked(write, path: Path, limit: int = 0) -> int:
+    """The status of a process that writes, killed by the kernel in the write that passes `limit` bytes."""
+    pid = os.fork()
+    if pid == 0:
+        if limit:
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        status = 1
+        try:
+            write(path)
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_killed_inside_a_write(kind, tmp_path):
+    path, write = tmp_path / f"result.{kind}", WRITES[kind]
+    is_folder = kind.startswith("state")  # states are files of their own in a folder
+    if kind in ("png", "pdf", "gif"):
+        write(tmp_path / f"warm.{kind}")  # imports and fonts
+
+    def content() -> dict[str, bytes]:
+        found = path.glob("*") if is_folder else [path]
+        return {file.name: file.read_bytes() for file in found if file.is_file() and file.name[0] != "."}
+
+    assert forked(write, path, limit=64) == -signal.SIGXFSZ
+    assert content() == {}
+    assert forked(write, path) == 0
+    good = content()
+    assert len(good) == 1
+    size = len(next(iter(good.values())))
+    for limit in (1, size // 2, size - 1):
+        assert forked(write, path, limit) == -signal.SIGXFSZ
+        assert content() == good
+    assert forked(write, path) == 0
+    assert content() == good, "the write that goes through makes the same file"
+    assert not list(tmp_path.rglob(".*part*")), "and removes what the killed ones left"
+
+
+def test_a_failing_writer_leaves_nothing(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole(path) as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_parts_of_the_living_and_of_other_hosts_are_left_alone(tmp_path):
+    mine = tmp_path / f".a.{socket.gethostname()}.{os.getppid()}.part.txt"
+    other = tmp_path / ".a.elsewhere.1.part.txt"
+    for part in (mine, other):
+        part.write_text("being written")
+    with whole(tmp_path / "a.txt") as part:
+        part.write_text("new")
+    assert mine.exists()
+    assert other.exists()
+
+
+def test_round_trips(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, None]})
+    write_npy(tmp_path / "a.npy", np.arange(5))
+    write_npz(tmp_path / "a.npz", x=np.arange(3), text=np.array("é"))
+    assert read_json(tmp_path / "a.json") == {"a": [1, None]}
+    assert read_npy(tmp_path / "a.npy").tolist() == list(range(5))
+    assert str(read_npz(tmp_path / "a.npz", "text")["text"]) == "é"
+
+
+READERS = {"json": read_json, "npy": read_npy, "npz": lambda path: read_npz(path, "x")}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_damaged_files_are_named_with_the_way_out(kind, tmp_path):
+    path = tmp_path / f"a.{kind}"
+    if kind == "json":
+        write_json(path, {"key": list(range(50))})
+    elif kind == "npy":
+        write_npy(path, np.arange(500))
+    else:
+        write_npz(path, x=np.arange(500))
+    whole_file = path.read_bytes()
+    damages = {
+        "empty": b"",
+        "cut": whole_file[: len(whole_file) // 2],
+        "foreign": b"<html>quota exceeded</html>",
+    }
+    if kind == "npz":
+        flipped = bytearray(whole_file)
+        flipped[len(flipped) // 2] ^= 0xFF
+        damages["flipped"] = bytes(flipped)
+    for name, content in damages.items():
+        path.write_bytes(content)
+        with pytest.raises(DamagedFile) as caught:
+            np.array(READERS[kind](path))
+        assert str(path) in str(caught.value), name
+        assert "Delete it" in str(caught.value), name
+    path.unlink()
+    with pytest.raises(UserError, match="no such file"):
+        READERS[kind](path)
+
+
+def test_archives_without_the_expected_array_are_foreign(tmp_path):
+    write_npz(tmp_path / "a.npz", y=np.arange(3))
+    with pytest.raises(DamagedFile, match=r"\['x'\] was expected"):
+        read_npz(tmp_path / "a.npz", "x")
+
+
+def test_pickles_are_never_opened(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DamagedFile):
+        read_npz(path, "x")
+
+
+def test_the_command_line_shows_the_message_and_no_traceback(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({})[:1])
+    command = [sys.executable, "-m", "ddpm", "table", "table1", "--metrics", str(path), "--out", str(tmp_path / "t.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"ERROR: {path}" in textwrap.dedent(done.stderr)

@@ -1,0 +1,263 @@
+"""The loop is Algorithm 1 with the authors' settings; it resumes exactly, and ends what cannot go on."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import CPU, tiny_experiment
+from ddpm.config import TrainingConfig
+from ddpm.data.store import to_model_range
+from ddpm.files import DamagedFile, UserError
+from ddpm.training.loop import Trainer, image_indices, train, training_batch
+from ddpm.training.state import load_state, load_weights, save_state, saved_states
+
+
+def run(config, images, folder, log=lambda message: None):
+    """Train into `folder`; returns the bytes of the weights."""
+    weights = folder / "model.safetensors"
+    train(config, images, folder / "state", weights, folder / "t.csv", folder / "t.json", CPU, log=log)
+    return weights.read_bytes()
+
+
+def outcome(folder):
+    return json.loads((folder / "t.json").read_text())
+
+
+@pytest.mark.parametrize("clip_shards", [1, 4])
+def test_training_is_the_published_formulas(clip_shards, train_images):
+    """Against a plain loop: per-tensor TF-style Adam, warm-up from zero, clipping by shard, constant average."""
+    config = tiny_experiment(training={"clip_shards": clip_shards, "grad_clip": 0.05}).stage_config("training")
+    trainer = Trainer(config, train_images, CPU)
+    reference = Trainer(config, train_images, CPU)  # the same initial network, trained below by hand
+    model, diffusion = reference.model, reference.diffusion
+    weights = {name: p.detach().clone().double() for name, p in model.named_parameters()}
+    average = {name: w.clone() for name, w in weights.items()}
+    m = {name: torch.zeros_like(w) for name, w in weights.items()}
+    v = {name: torch.zeros_like(w) for name, w in weights.items()}
+    clipped = 0
+    for step in range(8):
+        x0, t, noise = training_batch(step, train_images, trainer.config, diffusion.num_timesteps, CPU)
+        total = {name: torch.zeros_like(w) for name, w in weights.items()}
+        for shard in range(clip_shards):
+            rows = slice(shard * 8 // clip_shards, (shard + 1) * 8 // clip_shards)
+            x_t = diffusion.q_sample(x0[rows], t[rows], noise[rows])
+            for p in model.parameters():
+                p.grad = None
+            (model(x_t, t[rows]) - noise[rows]).square().mean().backward()
+            gradients = {name: p.grad.double() for name, p in model.named_parameters()}
+            norm = torch.sqrt(sum(g.square().sum() for g in gradients.values()))
+            clipped += norm > 0.05
+            for name, g in gradients.items():
+                total[name] += g * (0.05 / max(norm.item(), 0.05)) / clip_shards
+        rate = 2e-4 * min(step / 4, 1) * (1 - 0.999 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1))
+        for name, p in model.named_parameters():
+            m[name] = 0.9 * m[name] + 0.1 * total[name]
+            v[name] = 0.999 * v[name] + 0.001 * total[name] ** 2
+            weights[name] = weights[name] - rate * m[name] / (v[name].sqrt() + 1e-8)
+            average[name] = weights[name] if step == 0 else 0.9 * average[name] + 0.1 * weights[name]
+            p.data.copy_(weights[name])
+        trainer.update()
+    assert clipped > 0, "the test must exercise the clipping"
+    for vector, expected in ((trainer.parameters.values, weights), (trainer.average, average)):
+        for name, got in trainer.parameters.split(vector).items():
+            torch.testing.assert_close(got.double(), expected[name], rtol=1e-4, atol=1e-7)
+
+
+def test_the_first_update_changes_nothing(train_images):
+    trainer = Trainer(tiny_experiment().stage_config("training"), train_images, CPU)
+    before = trainer.parameters.values.clone()
+    trainer.update()
+    assert torch.equal(trainer.parameters.values, before)
+    trainer.update()
+    assert not torch.equal(trainer.parameters.values, before)
+
+
+def test_image_order_is_one_permutation_after_another():
+    count, batch = 10, 4
+    stream = np.concatenate([image_indices(step, batch, count, seed=0) for step in range(10)])
+    epochs = stream.reshape(4, count)
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 4
+    assert not np.array_equal(stream, np.concatenate([image_indices(s, batch, count, seed=1) for s in range(10)]))
+
+
+def test_batches_are_named_by_step(train_images):
+    config = TrainingConfig(steps=5, batch_size=24, flip=True)
+    first, again, next_step = (training_batch(step, train_images, config, 1000, CPU) for step in (3, 3, 4))
+    for a, b, c in zip(first, again, next_step, strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+
+def test_half_of_the_images_are_flipped_and_only_where_asked(train_images):
+    def flipped(flip: bool) -> float:
+        config = TrainingConfig(steps=1, batch_size=400, flip=flip)
+        x0, _, _ = training_batch(0, train_images, config, 1000, CPU)
+        plain = to_model_range(train_images[image_indices(0, 400, len(train_images), 0)])
+        same, mirrored = ((x0 == other).flatten(1).all(1) for other in (plain, plain.flip(3)))
+        assert (same | mirrored).all()
+        return (~same).float().mean().item()
+
+    assert flipped(False) == 0
+    assert 0.4 < flipped(True) < 0.6
+
+
+def test_times_are_uniform_over_all_steps(train_images):
+    config = TrainingConfig(steps=1, batch_size=4000, flip=False)
+    _, t, noise = training_batch(0, train_images, config, 20, CPU)
+    assert set(t.tolist()) == set(range(20))
+    assert t.bincount().min() > 120  # 200 expected, six standard deviations
+    assert noise.std().item() == pytest.approx(1, abs=0.01)
+
+
+def test_a_finished_run_is_a_no_op(train_images, tmp_path, monkeypatch):
+    config = tiny_experiment().stage_config("training")
+    first = run(config, train_images, tmp_path)
+    monkeypatch.setattr(Trainer, "update", lambda self: pytest.fail("trained again"))
+    assert run(config, train_images, tmp_path) == first
+    assert outcome(tmp_path) == {"status": "trained", "step": 12, "reason": None}
+
+
+def test_weights_are_the_average(train_images, tmp_path):
+    config = tiny_experiment().stage_config("training")
+    run(config, train_images, tmp_path)
+    trainer = Trainer(config, train_images, CPU)
+    trainer.run()
+    loaded = load_weights(tmp_path / "model.safetensors")
+    for name, tensor in trainer.parameters.split(trainer.average).items():
+        assert torch.equal(loaded.model.state_dict()[name], tensor)
+    assert not torch.equal(trainer.average, trainer.parameters.values)
+
+
+def test_a_state_of_another_config_is_refused(train_images, tmp_path):
+    run(tiny_experiment().stage_config("training"), train_images, tmp_path)
+    other = tiny_experiment(training={"learning_rate": 0.5}).stage_config("training")
+    before = {path: path.read_bytes() for path in (tmp_path / "state").iterdir()}
+    with pytest.raises(UserError, match=r"another configuration.*--state"):
+        run(other, train_images, tmp_path)
+    assert {path: path.read_bytes() for path in (tmp_path / "state").iterdir()} == before
+
+
+def test_a_state_of_other_data_is_refused(train_images, tmp_path):
+    config = tiny_experiment().stage_config("training")
+    run(config, train_images, tmp_path)
+    state = load_state(tmp_path / "state", tiny_experiment().fingerprint(), train_images.sha256)
+    for path in saved_states(tmp_path / "state"):
+        path.unlink()
+    state.data = "0" * 64
+    save_state(tmp_path / "state", state)
+    with pytest.raises(UserError, match="data 0000"):
+        run(config, train_images, tmp_path)
+
+
+def test_the_save_interval_changes_nothing(train_images, tmp_path):
+    one, other = tiny_experiment(), tiny_experiment(training={"save_every": 3})
+    assert one.fingerprint() == other.fingerprint()
+    weights = []
+    for name, experiment in (("a", one), ("b", other)):
+        (tmp_path / name).mkdir()
+        run(experiment.stage_config("training"), train_images, tmp_path / name)
+        weights.append(load_weights(tmp_path / name / "model.safetensors").model.state_dict())
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(train_images, tmp_path):
+    config = tiny_experiment().stage_config("training")
+    good = run(config, train_images, tmp_path)
+    states = saved_states(tmp_path / "state")
+    assert len(states) == 2
+    content = bytearray(states[-1].read_bytes())
+    content[-5] ^= 1
+    states[-1].write_bytes(content)
+    messages = []
+    assert run(config, train_images, tmp_path, messages.append) == good
+    assert any(str(states[-1]) in message and "damaged" in message for message in messages)
+    assert any("resuming" in message and "step 6" in message for message in messages)
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "empty"])
+def test_damaged_weights_are_named(damage, train_images, tmp_path):
+    weights = run(tiny_experiment().stage_config("training"), train_images, tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes({"cut": weights[: len(weights) // 2], "foreign": b"<html>" * 99, "empty": b""}[damage])
+    with pytest.raises(DamagedFile, match=r"model\.safetensors: .*Delete it"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [({"loss_limit": 0.01}, "limit 0.01"), ({"learning_rate": 1e30, "warmup": 0}, "nan|inf|limit")],
+)
+def test_a_loss_out_of_range_is_a_result(training, words, train_images, tmp_path):
+    experiment = tiny_experiment(training=training)
+    run(experiment.stage_config("training"), train_images, tmp_path)
+    result = outcome(tmp_path)
+    assert result["status"] == "unstable"
+    assert 1 <= result["step"] <= 12
+    assert any(word in result["reason"] for word in words.split("|"))
+    assert load_weights(tmp_path / "model.safetensors").outcome == result
+    run(experiment.stage_config("training"), train_images, tmp_path)
+    assert outcome(tmp_path) == result, "and running again keeps it"
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["mu-vlb-learned", "mu-vlb-fixedlarge", "mu-simple-fixedlarge", "eps-vlb-learned", "eps-vlb-fixedlarge",
+     "eps-simple-fixedlarge", "x0-simple-fixedsmall"],
+)  # fmt: skip
+def test_every_row_of_table_2_trains_by_the_same_loop(method, train_images):
+    trainer = Trainer(tiny_experiment(method).stage_config("training"), train_images, CPU)
+    trainer.run()
+    assert trainer.outcome["status"] == "trained"
+    assert np.isfinite(trainer.average.numpy()).all()
+
+
+def test_training_lowers_the_loss(train_images):
+    training = {"steps": 150, "log_every": 10, "learning_rate": 2e-3, "batch_size": 32}
+    trainer = Trainer(tiny_experiment(training=training).stage_config("training"), train_images, CPU)
+    trainer.run()
+    losses = [row[1] for row in trainer.history]
+    assert np.mean(losses[-3:]) < 0.7 * losses[0]
+
+
+def test_killed_at_random_and_resumed_gives_the_same_bytes(digits, tmp_path):
+    """SIGKILL, again and again, through the command that the workflow runs."""
+    config = tiny_experiment(training={"steps": 240, "log_every": 4, "save_every": 8}).stage_config("training")
+    (tmp_path / "training.json").write_text(json.dumps(config))
+
+    def start(folder: str) -> subprocess.Popen:
+        out = tmp_path / folder
+        out.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "ddpm", "train", "--config", str(tmp_path / "training.json")]
+        command += ["--data", str(digits / "train.npy"), "--state", str(out / "state"), "--device", "cpu"]
+        command += ["--out", str(out / "model"), "--history", str(out / "csv"), "--outcome", str(out / "json")]
+        return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+
+    assert start("undisturbed").wait() == 0
+    kills, chance = 0, random.Random(0)
+    while True:
+        process = start("killed")
+        states = len(saved_states(tmp_path / "killed" / "state"))
+        newest = saved_states(tmp_path / "killed" / "state")[-1:]
+        while process.poll() is None and kills < 3:
+            time.sleep(0.01)
+            now = saved_states(tmp_path / "killed" / "state")
+            if now[-1:] != newest or len(now) != states:  # it trains: let it go on for a moment
+                time.sleep(chance.uniform(0, 0.3))
+                process.send_signal(signal.SIGKILL)
+                break
+        if process.wait() == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+        kills += 1
+    assert kills == 3
+    for file in ("model", "csv", "json"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "undisturbed" / file).read_bytes()
