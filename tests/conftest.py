@@ -30,7 +30,14 @@ def tiny_experiment(method: str = "eps-simple-fixedlarge", **sections: dict) -> 
             "variance": variance,
             "timesteps": 20,
         },
-        "training": {"steps": 12, "batch_size": 8, "warmup": 4, "ema_decay": 0.9, "log_every": 3, "save_every": 6},
+        "training": {
+            "steps": 12,
+            "batch_size": 8,
+            "warmup": 4,
+            "ema_decay": 0.9,
+            "log_every": 3,
+            "save_every": 6,
+        },
         "sampling": {"images": 40, "batch_size": 16, "shards": 2, "previews": 4},
         "likelihood": {"test": 20, "train": 12, "shards": 2, "batch_size": 7},
     }

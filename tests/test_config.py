@@ -80,8 +80,14 @@ def test_wrong_keys_are_refused(case):
         ({"scale": "demo", "figure": "all"}, ["figure", "unknown key", "figures"]),
         ({"scale": "demo", "figures": ["figure99"]}, ["figures", "'figure99'", "figure13"]),
         ({"scale": "demo", "tables": "table2"}, ["tables", "'table2'", "`all` or a list"]),
-        ({"scale": "demo", "experiments": ["digits-eps-simpel"]}, ["experiments", "digits-eps-simpel", "digits-eps-simple"]),
-        ({"scale": "demo", "experiments": ["digits-mu-simple"], "tables": ["table1"]}, ["table1", "leaves out"]),
+        (
+            {"scale": "demo", "experiments": ["digits-eps-simpel"]},
+            ["experiments", "digits-eps-simpel", "digits-eps-simple"],
+        ),
+        (
+            {"scale": "demo", "experiments": ["digits-mu-simple"], "tables": ["table1"]},
+            ["table1", "leaves out"],
+        ),
         ({"scale": "demo", "override": "fast"}, ["override", "'fast'", "mapping"]),
     ],
 )
@@ -102,7 +108,7 @@ def test_every_error_is_listed_at_once():
 
 def test_damaged_scale_file_is_named(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1,")
-    with pytest.raises(ConfigError, match="broken.yaml: not valid YAML"):
+    with pytest.raises(ConfigError, match=r"broken\.yaml: not valid YAML"):
         load({"scale": "broken"}, tmp_path)
 
 
@@ -113,7 +119,10 @@ def test_fewer_experiments_leave_what_they_suffice_for():
 
 
 def test_an_experiment_can_be_added_in_config_yaml():
-    new = {"data": "digits", "diffusion": {"parameterization": "x0", "objective": "simple", "variance": "fixedsmall"}}
+    new = {
+        "data": "digits",
+        "diffusion": {"parameterization": "x0", "objective": "simple", "variance": "fixedsmall"},
+    }
     config = load(document(experiments={"digits-x0-simple": new}))
     assert config.scale_config.experiments["digits-x0-simple"].training.steps == 2000
 

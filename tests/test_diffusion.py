@@ -57,7 +57,10 @@ def test_marginal_is_the_steps_composed(paper):
 
 def test_posterior_is_bayes_rule(paper):
     """q(x_{t-1} | x_t, x0) is proportional to q(x_t | x_{t-1}) q(x_{t-1} | x_0)."""
-    x0, x_t = torch.full((1, 1, 1, 1), 0.3, dtype=torch.float64), torch.full((1, 1, 1, 1), -0.7, dtype=torch.float64)
+    x0, x_t = (
+        torch.full((1, 1, 1, 1), 0.3, dtype=torch.float64),
+        torch.full((1, 1, 1, 1), -0.7, dtype=torch.float64),
+    )
     for t in (1, 10, 500, 999):
         beta, before = paper.betas[t].item(), paper.alphas_cumprod[t - 1].item()
         precision = (1 - beta) / beta + 1 / (1 - before)

@@ -31,7 +31,6 @@ from ddpm.training.loop import write_history
 from ddpm.training.state import State, save_state, save_weights
 
 
-
 def picture(path: Path) -> None:
     import matplotlib.pyplot as plt
 
@@ -189,7 +188,17 @@ def test_pickles_are_never_opened(tmp_path):
 def test_the_command_line_shows_the_message_and_no_traceback(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps({})[:1])
-    command = [sys.executable, "-m", "ddpm", "table", "table1", "--metrics", str(path), "--out", str(tmp_path / "t.csv")]
+    command = [
+        sys.executable,
+        "-m",
+        "ddpm",
+        "table",
+        "table1",
+        "--metrics",
+        str(path),
+        "--out",
+        str(tmp_path / "t.csv"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

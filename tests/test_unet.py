@@ -105,7 +105,14 @@ def test_attention_is_softmax_of_scaled_products_over_all_positions():
 def test_attention_stands_behind_every_block_of_its_resolution_and_in_the_middle():
     model = UNet(NetworkConfig(**{**CIFAR10, "out_channels": 3, "ch": 32}))
     where = [name for name, m in model.named_modules() if isinstance(m, AttnBlock)]
-    assert where == ["down.1.attn.0", "down.1.attn.1", "mid.attn_1", "up.1.attn.0", "up.1.attn.1", "up.1.attn.2"]
+    assert where == [
+        "down.1.attn.0",
+        "down.1.attn.1",
+        "mid.attn_1",
+        "up.1.attn.0",
+        "up.1.attn.1",
+        "up.1.attn.2",
+    ]
 
 
 def test_initial_weights_have_the_stated_spread():

@@ -91,9 +91,7 @@ class Results:
         self.metrics.append(path)
         return path
 
-    def shards(
-        self, count: int = 3, each: int = 100, kept: int = KEPT, status: dict | None = None
-    ) -> list[Path]:
+    def shards(self, count: int = 3, each: int = 100, kept: int = KEPT, status: dict | None = None) -> list[Path]:
         paths = []
         images = real_images(count * each, self.size, self.channels)
         for i in range(count):
@@ -114,15 +112,11 @@ class Results:
     def no_samples(self) -> list[Path]:
         return self.shards(1, 0, status={"status": "unstable", "step": 17, "reason": REASON})
 
-    def rate_distortion(
-        self, total: int = T, experiment: str = "digits-eps-simple", empty: bool = False
-    ) -> Path:
+    def rate_distortion(self, total: int = T, experiment: str = "digits-eps-simple", empty: bool = False) -> Path:
         lines = ["t,reverse_time,rate,distortion,distortion_mean"]
         for t in range(1, 1 if empty else total + 1):
             share = t / total
-            lines.append(
-                f"{t},{total - t + 1},{1.9 * (1 - share) ** 6:.6f},{70 * share:.5f},{69 * share:.5f}"
-            )
+            lines.append(f"{t},{total - t + 1},{1.9 * (1 - share) ** 6:.6f},{70 * share:.5f},{69 * share:.5f}")
         path = self.root / experiment / "rate_distortion.csv"
         write_text(path, "\n".join(lines) + "\n")
         return path
@@ -131,9 +125,7 @@ class Results:
         lines = ["t,reverse_steps,inception_score,inception_score_std,fid_train,fid_test"]
         for t in range(1, T + 1, T // KEPT):
             quality = 1 - t / T
-            lines.append(
-                f"{t},{T - t},{1 + 6 * quality},{0.3 * quality},{300 * (1 - quality)},{310 * (1 - quality)}"
-            )
+            lines.append(f"{t},{T - t},{1 + 6 * quality},{0.3 * quality},{300 * (1 - quality)},{310 * (1 - quality)}")
         path = self.root / "digits-eps-simple" / "progressive.csv"
         write_text(path, "\n".join(lines) + "\n")
         return path
@@ -141,8 +133,7 @@ class Results:
     def neighbours(self, rows: int = 5, k: int = 9) -> Path:
         images = real_images(rows * (2 * k + 1), self.size, self.channels)
         pixel, feature = (
-            images[rows + part * rows * k :][: rows * k].reshape(rows, k, *images.shape[1:])
-            for part in (0, 1)
+            images[rows + part * rows * k :][: rows * k].reshape(rows, k, *images.shape[1:]) for part in (0, 1)
         )
         path = self.root / "digits-eps-simple" / "neighbours.npz"
         write_npz(path, samples=images[:rows], pixel=pixel, feature=feature)

@@ -95,17 +95,13 @@ def test_image_grid_is_exact_to_the_pixel():
     expected = np.full((9, 14), 255, np.uint8)
     for i in range(2):
         for j in range(3):
-            expected[i * 5 : i * 5 + 4, j * 5 : j * 5 + 4] = np.kron(
-                images[i, j, :, :, 0], np.ones((2, 2), np.uint8)
-            )
+            expected[i * 5 : i * 5 + 4, j * 5 : j * 5 + 4] = np.kron(images[i, j, :, :, 0], np.ones((2, 2), np.uint8))
     np.testing.assert_array_equal(grid[..., 0], expected)
 
 
 def test_image_grid_keeps_colours_and_needs_no_gap():
     images = np.random.default_rng(0).integers(0, 256, (1, 2, 4, 3, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(
-        style.image_grid(images, gap=0), np.concatenate([images[0, 0], images[0, 1]], axis=1)
-    )
+    np.testing.assert_array_equal(style.image_grid(images, gap=0), np.concatenate([images[0, 0], images[0, 1]], axis=1))
 
 
 def test_the_png_holds_the_grid_unresampled(results, tmp_path):
@@ -116,9 +112,7 @@ def test_the_png_holds_the_grid_unresampled(results, tmp_path):
     images = np.concatenate([read_npz(path, "images")["images"] for path in shards])[:256]
     grid = style.image_grid(images.reshape(16, 16, 8, 8, 1), zoom=10, gap=3)[..., 0]
     margin = round(0.1 * style.DPI)
-    np.testing.assert_array_equal(
-        picture[margin : margin + grid.shape[0], margin : margin + grid.shape[1]], grid
-    )
+    np.testing.assert_array_equal(picture[margin : margin + grid.shape[0], margin : margin + grid.shape[1]], grid)
 
 
 def test_figure13_fills_a_square_with_what_there_is(results):
@@ -146,9 +140,7 @@ def test_previews_run_from_noise_to_the_final_sample(results, tmp_path, drawn):
     grid = drawn[0].axes[0].images[0].get_array()
     zoom, gap = 18, 6
     final = read_npz(shards[0], "images")["images"][0, ..., 0]
-    np.testing.assert_array_equal(
-        grid[: 8 * zoom, -8 * zoom :], np.kron(final, np.ones((zoom, zoom), np.uint8))
-    )
+    np.testing.assert_array_equal(grid[: 8 * zoom, -8 * zoom :], np.kron(final, np.ones((zoom, zoom), np.uint8)))
     assert grid.shape == (6 * (8 * zoom + gap) - gap, 10 * (8 * zoom + gap) - gap)
     times = [text.get_text() for text in drawn[0].axes[0].texts if text.get_text().isdigit()]
     assert times == [str(t) for t in range(46, 0, -5)]  # 1-based
@@ -213,9 +205,7 @@ def test_the_strip_reads_q_to_noise_and_p_to_an_image(results, tmp_path, drawn):
     draw("diffusion", [path], [tmp_path / "x.png"], STAMP)
     arrays = read_npz(path, "times", "q", "p")
     zoom = drawn[0].axes[0].images[0].get_array().shape[0] // 8
-    shown = [
-        image.get_array()[::zoom, ::zoom] for image in drawn[0].axes[0].images
-    ]  # one pixel in zoom x zoom
+    shown = [image.get_array()[::zoom, ::zoom] for image in drawn[0].axes[0].images]  # one pixel in zoom x zoom
     np.testing.assert_array_equal(shown[0], arrays["q"][0, -1, ..., 0])
     np.testing.assert_array_equal(shown[8], arrays["q"][0, 0, ..., 0])
     np.testing.assert_array_equal(shown[9], arrays["p"][0, 0, ..., 0])

@@ -197,9 +197,7 @@ def test_the_papers_own_numbers_are_in_the_papers_order(make):
 def test_the_reverse_order_does_not_hold(make):
     scores = [row[1:] for row in sorted(PAPER, key=lambda row: row[3])]
     worst_first = sorted(PAPER, key=lambda row: -row[3])
-    said = ordering(
-        [make.as_published(row[0], *values) for row, values in zip(worst_first, scores, strict=True)]
-    )
+    said = ordering([make.as_published(row[0], *values) for row, values in zip(worst_first, scores, strict=True)])
     assert "does not hold" in said[0]
     assert "but" in said[2] and "0 of 6 pairs" in said[2]
 
@@ -218,9 +216,6 @@ def test_what_became_of_the_blank_rows(make):
     runs = [make.unstable("mu-simple"), make.metrics("eps-vlb-learned"), make.unstable("mu-vlb-fixed")]
     said = " ".join(ordering(runs))
     assert "blank in the paper as unstable, and unstable here too" in said
-    assert (
-        "blank in the paper as unstable, but stable here (Inception Score 7.21, FID (training set) 12.3)"
-        in said
-    )
+    assert "blank in the paper as unstable, but stable here (Inception Score 7.21, FID (training set) 12.3)" in said
     assert "stable in the paper, but unstable here" in said
     assert "μ̃ prediction with ‖μ̃ − μ̃_θ‖²: blank" in said

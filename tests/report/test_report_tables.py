@@ -67,8 +67,7 @@ def test_published_table2_has_six_methods_of_which_two_are_blank():
 
 def test_published_table4():
     rows = [
-        (int(r["reverse_time"]), float(r["rate"]), float(r["distortion"]))
-        for r in read_rows(PUBLISHED / "table4.csv")
+        (int(r["reverse_time"]), float(r["rate"]), float(r["distortion"])) for r in read_rows(PUBLISHED / "table4.csv")
     ]
     assert rows == [
         (1000, 1.77581, 0.95136),
@@ -108,11 +107,6 @@ def test_our_scores_are_never_titled_without_their_network(table, results, make)
     )
 
 
-def test_the_network_may_be_called_by_name(table, results, make):
-    rows, _ = table("table2", [results.add(make.metrics(features={"name": "other net", "sha256": "0"}))])
-    assert "IS, other net" in rows[0]
-
-
 def test_the_papers_protocol_is_compared(table, results, make):
     path = results.add(make.as_published("eps-simple", 9.4, 0.1, 3.25) | {"nll": None})
     rows, _ = table("table1", [path])
@@ -143,9 +137,7 @@ def test_unstable_blank_and_missing_rows(table, results, make):
     ]
     rows, texts = table("table2", paths)
     by_experiment = {row["Experiment"]: row for row in rows}
-    both, ours_only, stable = (
-        by_experiment[f"digits-{m}"] for m in ("eps-vlb-learned", "mu-vlb-fixed", "mu-simple")
-    )
+    both, ours_only, stable = (by_experiment[f"digits-{m}"] for m in ("eps-vlb-learned", "mu-vlb-fixed", "mu-simple"))
     assert (both["Verdict"], both["IS, paper"], both["IS, digits classifier"]) == (
         "unstable, as in the paper",
         "–",
@@ -224,9 +216,7 @@ def test_table4_matches_the_same_fraction_of_t(table, results, make):
 def test_table4_leaves_blank_what_has_no_whole_step(table, results, make):
     rows, _ = table("table4", [results.add(make.metrics())], [results.rate_distortion(8)])
     matched = {
-        row["Reverse process time (T − t + 1)"]: row["Time matched here"]
-        for row in rows
-        if row["Time matched here"]
+        row["Reverse process time (T − t + 1)"]: row["Time matched here"] for row in rows if row["Time matched here"]
     }
     assert matched == {"1000": "8 of 8", "500": "4 of 8"}
     assert rows[1]["Verdict"] == "no such time here" and rows[1]["Rate (bits/dim), digits"] == ""
@@ -336,9 +326,7 @@ def test_html_is_a_bare_accessible_table(table, results, make):
 
 
 def test_html_escapes_what_a_run_wrote(table, results, make):
-    _, texts = table(
-        "table2", [results.add(make.unstable("eps-simple") | {"reason": "<script>x & y</script>"})]
-    )
+    _, texts = table("table2", [results.add(make.unstable("eps-simple") | {"reason": "<script>x & y</script>"})])
     assert "<script>" not in texts["html"]
     assert "&lt;script&gt;x &amp; y&lt;/script&gt;" in texts["html"]
 

@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pytest
 import torch
-
 from conftest import CPU, tiny_experiment
+
 from ddpm.config import TrainingConfig
 from ddpm.data.store import to_model_range
 from ddpm.files import DamagedFile, UserError
@@ -238,7 +238,14 @@ def test_killed_at_random_and_resumed_gives_the_same_bytes(digits, tmp_path):
         out.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "ddpm", "train", "--config", str(tmp_path / "training.json")]
         command += ["--data", str(digits / "train.npy"), "--state", str(out / "state"), "--device", "cpu"]
-        command += ["--out", str(out / "model"), "--history", str(out / "csv"), "--outcome", str(out / "json")]
+        command += [
+            "--out",
+            str(out / "model"),
+            "--history",
+            str(out / "csv"),
+            "--outcome",
+            str(out / "json"),
+        ]
         return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
 
     assert start("undisturbed").wait() == 0

@@ -18,7 +18,9 @@ app = typer.Typer(
 Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
 Out = Annotated[Path, typer.Option(help="File to write.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is a GPU.")]
-Reference = Annotated[Path, typer.Option(help="Features of the real images: results/SCALE/reference/DATA/features.npz.")]
+Reference = Annotated[
+    Path, typer.Option(help="Features of the real images: results/SCALE/reference/DATA/features.npz.")
+]
 Weights = Annotated[Path, typer.Option(help="model.safetensors of a training.")]
 
 
@@ -182,7 +184,9 @@ def evaluate(
 
 
 @app.command("rate-distortion")
-def rate_distortion(shards: Annotated[list[Path], typer.Argument(help="Bound shards of the test set.")], out: Out) -> None:
+def rate_distortion(
+    shards: Annotated[list[Path], typer.Argument(help="Bound shards of the test set.")], out: Out
+) -> None:
     """The rate-distortion curve of Figure 5 and Table 4."""
     from ddpm.evaluation.metrics import write_rate_distortion
 
@@ -265,9 +269,7 @@ def report(
     from ddpm.report.page import write_page
 
     times = sorted(benchmarks.rglob("*.tsv"))
-    write_page(
-        out, scale, description, metrics, reference, card, config, table or [], figure or [], captions, times
-    )
+    write_page(out, scale, description, metrics, reference, card, config, table or [], figure or [], captions, times)
 
 
 def log(message: str) -> None:

@@ -130,7 +130,8 @@ class TrainingConfig(Strict):
     warmup: int = Field(5000, ge=0, strict=True, description="Steps over which the rate rises from 0; 0: none.")
     grad_clip: Rate = Field(1.0, description="Largest global norm of a gradient.")
     clip_shards: Count = Field(
-        1, description="Parts of the batch whose gradients are clipped each on its own. 8 is the authors' TPU."
+        1,
+        description="Parts of the batch whose gradients are clipped each on its own. 8 is the authors' TPU.",
     )
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="Of the running mean of the weights.")
     flip: bool = Field(description="Random horizontal flips. Default: the paper's choice for the data set.")
@@ -428,6 +429,9 @@ def validated(model: type[BaseModel], document: dict[str, Any], where: str) -> A
 def allowed_keys(model: type[BaseModel], location: tuple) -> list[str]:
     """The keys of the section of `model` that holds the key at `location`."""
     for part in location[:-1]:
-        candidates = [model.model_fields[part].annotation, *getattr(model.model_fields[part].annotation, "__args__", ())]
+        candidates = [
+            model.model_fields[part].annotation,
+            *getattr(model.model_fields[part].annotation, "__args__", ()),
+        ]
         model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
     return list(model.model_fields)

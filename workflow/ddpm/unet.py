@@ -137,9 +137,7 @@ class Level(nn.Module):
         super().__init__()
         self.block = nn.ModuleList(ResnetBlock(c_in, c_out, config) for c_in, c_out in channels)
         attend = resolution in config.attn_resolutions
-        self.attn = nn.ModuleList(
-            AttnBlock(c_out, config) if attend else nn.Identity() for _, c_out in channels
-        )
+        self.attn = nn.ModuleList(AttnBlock(c_out, config) if attend else nn.Identity() for _, c_out in channels)
 
 
 class Middle(nn.Module):

@@ -71,6 +71,20 @@ def bound_shards(experiment, split):
     return shards_of(experiment, f"likelihood/{split}", likelihood.shards) if likelihood else []
 
 
+def figure_sources(name):
+    """The saved arrays that a figure is drawn from, and the metrics that say what they are."""
+    (experiment,) = CONFIG.experiments_of(name)
+    if name in ("figure6", "figure13", "figure14"):
+        return sample_shards(experiment)
+    array = {
+        "diffusion": "trajectory.npz",
+        "figure5": "rate_distortion.csv",
+        "figure10": "progressive.csv",
+        "figure15": "neighbours.npz",
+    }[name]
+    return [f"{RESULTS}/{experiment}/{array}", f"{RESULTS}/{experiment}/metrics.json"]
+
+
 def repeat(option, files):
     """`files` as a command line: the option once before each."""
     return " ".join(f"{option} {file}" for file in files)

@@ -4,15 +4,13 @@
 rule stage_config:
     output:
         f"{RESULTS}/{{experiment}}/config/{{stage}}.json",
-    params:
-        document=lambda wildcards: json.dumps(
-            experiment_of(wildcards).stage_config(wildcards.stage), indent=2
-        ),
-    localrule: True
     log:
         f"{RESULTS}/logs/data/{{experiment}}-{{stage}}.log",
+    localrule: True
     conda:
         "../../envs/report.yaml"
+    params:
+        document=lambda wildcards: json.dumps(experiment_of(wildcards).stage_config(wildcards.stage), indent=2),
     shell:
         "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
@@ -20,13 +18,13 @@ rule stage_config:
 rule classifier_config:
     output:
         f"{RESULTS}/reference/{{data}}/classifier.json",
-    params:
-        document=json.dumps(CONFIG.scale_config.classifier.model_dump(mode="json"), indent=2),
-    localrule: True
     log:
         f"{RESULTS}/logs/data/{{data}}-classifier.log",
+    localrule: True
     conda:
         "../../envs/report.yaml"
+    params:
+        document=json.dumps(CONFIG.scale_config.classifier.model_dump(mode="json"), indent=2),
     shell:
         "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 

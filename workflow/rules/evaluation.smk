@@ -12,12 +12,12 @@ rule classifier:
         f"{RESULTS}/logs/evaluation/{{data}}-classifier.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-classifier.tsv"
+    conda:
+        "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
-    conda:
-        "../../envs/torch.yaml"
     shell:
         "python -m ddpm classifier --config {input.config} --data resources/{wildcards.data}"
         " --out {output} --device {resources.device} > {log} 2>&1"
@@ -35,12 +35,12 @@ rule reference:
         f"{RESULTS}/logs/evaluation/{{data}}-reference.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-reference.tsv"
+    conda:
+        "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
-    conda:
-        "../../envs/torch.yaml"
     shell:
         "python -m ddpm reference --network {input.network} --data resources/{wildcards.data}"
         " --out {output.arrays} --summary {output.summary} --device {resources.device} > {log} 2>&1"
@@ -56,12 +56,12 @@ rule features:
         f"{RESULTS}/logs/evaluation/{{experiment}}-features-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-features-{{shard}}-of-{{shards}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
-    conda:
-        "../../envs/torch.yaml"
     shell:
         "python -m ddpm features --network {input.network} --samples {input.samples}"
         " --out {output} --device {resources.device} > {log} 2>&1"
@@ -78,12 +78,12 @@ rule likelihood:
         f"{RESULTS}/logs/evaluation/{{experiment}}-likelihood-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-likelihood-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
-    conda:
-        "../../envs/torch.yaml"
     shell:
         "python -m ddpm likelihood --config {input.config} --weights {input.weights} --data {input.data}"
         " --shard {wildcards.shard} --out {output} --device {resources.device} > {log} 2>&1"
@@ -94,23 +94,21 @@ rule evaluate:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
         features=lambda wildcards: feature_shards(wildcards.experiment),
         bounds=lambda wildcards: [
-            shard
-            for split in ("test", "train")
-            for shard in bound_shards(wildcards.experiment, split)
+            shard for split in ("test", "train") for shard in bound_shards(wildcards.experiment, split)
         ],
         reference=reference_of("features.npz"),
         card=prepared("card.json"),
     output:
         f"{RESULTS}/{{experiment}}/metrics.json",
-    params:
-        scale=SCALE,
-        bounds=lambda wildcards, input: repeat("--bound", input.bounds),
     log:
         f"{RESULTS}/logs/evaluation/{{experiment}}-metrics.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-metrics.tsv"
     conda:
         "../../envs/torch.yaml"
+    params:
+        scale=SCALE,
+        bounds=lambda wildcards, input: repeat("--bound", input.bounds),
     shell:
         "python -m ddpm evaluate --config {input.config} {input.features} {params.bounds}"
         " --reference {input.reference} --card {input.card} --scale {params.scale} --out {output} > {log} 2>&1"

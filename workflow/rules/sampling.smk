@@ -11,12 +11,12 @@ rule sample:
         f"{RESULTS}/logs/sampling/{{experiment}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-{{shard}}-of-{{shards}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
-    conda:
-        "../../envs/torch.yaml"
     shell:
         "python -m ddpm sample --config {input.config} --weights {input.weights} --shard {wildcards.shard}"
         " --out {output} --device {resources.device} > {log} 2>&1"
@@ -32,12 +32,12 @@ rule trajectory:
         f"{RESULTS}/logs/sampling/{{experiment}}-trajectory.log",
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-trajectory.tsv"
+    conda:
+        "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
-    conda:
-        "../../envs/torch.yaml"
     shell:
         "python -m ddpm trajectory --weights {input.weights} --data {input.data} --out {output}"
         " --device {resources.device} > {log} 2>&1"

@@ -10,20 +10,20 @@ rule train:
         weights=f"{RESULTS}/{{experiment}}/model.safetensors",
         history=f"{RESULTS}/{{experiment}}/training.csv",
         outcome=f"{RESULTS}/{{experiment}}/training.json",
-    params:
-        # Not an output: Snakemake deletes the outputs of failed jobs, and the state must outlive them.
-        state=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/state/{experiment_of(wildcards).fingerprint()}",
-        scale=SCALE,
     log:
         f"{RESULTS}/logs/training/{{experiment}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/training/{{experiment}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
-    conda:
-        "../../envs/torch.yaml"
+    params:
+        # Not an output: Snakemake deletes the outputs of failed jobs, and the state must outlive them.
+        state=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/state/{experiment_of(wildcards).fingerprint()}",
+        scale=SCALE,
     shell:
         "python -m ddpm train --config {input.config} --data {input.data} --state {params.state}"
         " --out {output.weights} --history {output.history} --outcome {output.outcome}"

@@ -55,8 +55,7 @@ class FeatureNetwork:
         """uint8 [N, H, W, C] -> features [N, D] and probabilities [N, K], float32."""
         device = next(self.model.parameters()).device
         outputs = [
-            self.model(to_model_range(images[i : i + batch_size]).to(device))
-            for i in range(0, len(images), batch_size)
+            self.model(to_model_range(images[i : i + batch_size]).to(device)) for i in range(0, len(images), batch_size)
         ]
         if not outputs:
             return np.zeros((0, self.model.head.in_features), np.float32), np.zeros(

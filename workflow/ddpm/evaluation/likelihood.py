@@ -55,9 +55,7 @@ def likelihood_shard(
     if trained.outcome["status"] != "unstable":
         for first in range(start, stop, config.batch_size):
             last = min(first + config.batch_size, stop)
-            parts.append(
-                bound_of_batch(trained, images[slice(first, last)], first, split, config.seed, device)
-            )
+            parts.append(bound_of_batch(trained, images[slice(first, last)], first, split, config.seed, device))
             log(f"{split} images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
     terms, errors, prior = (np.concatenate(kind) for kind in zip(*parts, strict=True))
     header = {

@@ -1,5 +1,6 @@
 """metrics.json: the scores of one experiment and everything that is needed to judge them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,13 @@ from ddpm.provenance import provenance
 from ddpm.shards import unpack_header
 
 # What the paper's CIFAR-10 numbers come from (Section 4, Appendix B); anything else is named as a deviation.
-PAPER = {"data": "cifar10", "steps": 800_000, "images": 50_000, "features": "Inception (2015-12-05)", "splits": 10}
+PAPER = {
+    "data": "cifar10",
+    "steps": 800_000,
+    "images": 50_000,
+    "features": "Inception (2015-12-05)",
+    "splits": 10,
+}
 
 
 def deviations(header: dict, images: int, splits: int, card: dict, likelihood: dict) -> list[str]:
@@ -78,7 +85,7 @@ def write_metrics(
         "inception_score": score,
         "fid": fid,
         "nll": nll or None,
-        "features": header["network"],
+        "features": {"network": header["network"]["name"], "sha256": header["network"]["sha256"]},
         "deviations": deviations(header, header["sampling"]["images"], config.splits, data, nll),
         "made_from": {
             "images": images,
@@ -100,9 +107,9 @@ def write_metrics(
     write_json(path, document)
 
 
-def write_curve(path: Path, columns: dict[str, np.ndarray]) -> None:
-    """A CSV with one row per time."""
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+def write_curve(path: Path, columns: dict[str, Sequence[float]]) -> None:
+    """A CSV with one row per time; numbers in full precision."""
+    rows = zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True)
     with whole(path) as part:
         part.write_text("\n".join([",".join(columns), *(",".join(map(repr, row)) for row in rows)]) + "\n")
 
@@ -123,15 +130,16 @@ def write_progressive(config: EvaluationConfig, features: list[Path], reference:
     real = read_npz(reference, "train_features", "test_features")
     timesteps = header["training"]["diffusion"]["timesteps"]
     against = {split: statistics(real[f"{split}_features"]) for split in ("train", "test")}
-    rows = []
+    names = ("t", "reverse_steps", "inception_score", "inception_score_std", "fid_train", "fid_test")
+    columns: dict[str, list[float]] = {name: [] for name in names}
     if header["status"]["status"] != "unstable":
-        for t, features_t, probabilities in zip(times, *arrays.values(), strict=True):
+        for t, features_t, probabilities in zip(times.tolist(), *arrays.values(), strict=True):
             ours = statistics(features_t)
             distances = [frechet_distance(*ours, *against[split]) for split in ("train", "test")]
-            rows.append((t + 1, timesteps - t - 1, *inception_score(probabilities, config.splits), *distances))
-    names = ("t", "reverse_steps", "inception_score", "inception_score_std", "fid_train", "fid_test")
-    table = np.array(rows, dtype=object).reshape(-1, len(names))
-    write_curve(path, {name: table[:, i] for i, name in enumerate(names)})
+            row = (t + 1, timesteps - t - 1, *inception_score(probabilities, config.splits), *distances)
+            for name, value in zip(names, row, strict=True):
+                columns[name].append(value)
+    write_curve(path, columns)
 
 
 def write_neighbours(

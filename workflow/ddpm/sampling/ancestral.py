@@ -50,7 +50,7 @@ def out_of_range(x: Tensor, limit: float) -> str | None:
 def sample_batch(
     trained: Trained, start: int, stop: int, config: SamplingConfig, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray, dict | None]:
-    """Images start .. stop-1 as uint8 [n, H, W, C], their previews [n, previews, H, W, C], and None or how it failed."""
+    """Images start .. stop-1 as uint8 [n, H, W, C], previews [n, previews, H, W, C], and None or how it failed."""
     timesteps = trained.diffusion.num_timesteps
     slots = {t: n for n, t in enumerate(preview_times(timesteps, config.previews))}
     channels, height, width = trained.image_shape

@@ -103,7 +103,9 @@ class Trainer:
             beyond = torch.nonzero(~((losses <= self.config.loss_limit) & norms.isfinite())).flatten()
             if len(beyond):
                 i = int(beyond[0])
-                reason = f"the loss was {losses[i]:.4g} (limit {self.config.loss_limit:g}), gradient norm {norms[i]:.4g}"
+                reason = (
+                    f"the loss was {losses[i]:.4g} (limit {self.config.loss_limit:g}), gradient norm {norms[i]:.4g}"
+                )
                 self.outcome = {"status": "unstable", "step": first + i + 1, "reason": reason}
             elif self.step == steps:
                 self.outcome = {"status": "trained", "step": steps, "reason": None}
@@ -113,7 +115,12 @@ class Trainer:
 
     def vectors(self) -> dict[str, Tensor]:
         """The four vectors of the state, by name."""
-        return {"weights": self.parameters.values, "average": self.average, "m": self.adam.m, "v": self.adam.v}
+        return {
+            "weights": self.parameters.values,
+            "average": self.average,
+            "m": self.adam.m,
+            "v": self.adam.v,
+        }
 
     def state(self, fingerprint: str, data: str) -> State:
         tensors = {

@@ -21,9 +21,7 @@ class FlatParameters:
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of `vector` by the names and in the shapes of the parameters."""
         pieces = vector.split([shape.numel() for shape in self.shapes])
-        return {
-            name: piece.view(shape) for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)
-        }
+        return {name: piece.view(shape) for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)}
 
 
 def clip_by_global_norm_(gradient: Tensor, largest: float) -> Tensor:

@@ -1,0 +1,1 @@
+"""From metrics and saved arrays to tables, figures and one page; nothing here samples or trains."""

@@ -1,0 +1,50 @@
+"""Figure 10: quality of x0-hat over the reverse process, as Inception Score and FID."""
+
+from pathlib import Path
+
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ddpm.files import read_json
+from ddpm.report.figures import style
+from ddpm.report.figures.samples import read_status, why_none
+from ddpm.report.inputs import network_name, read_curve
+
+COLUMNS = ("reverse_steps", "inception_score", "inception_score_std", "fid_train", "fid_test")
+
+
+def draw(sources: list[Path], outputs: list[Path], stamp: str) -> None:
+    """sources: progressive.csv and the metrics.json that names the feature network."""
+    curve = read_curve(next(path for path in sources if path.suffix == ".csv"), *COLUMNS)
+    if len(curve["reverse_steps"]):
+        network = next((network_name(read_json(path)) for path in sources if path.suffix == ".json"), "unnamed network")
+        figure = panels(curve, network)
+    else:
+        figure = why_none(read_status(sources) or {"status": "unstable"})
+    style.save(figure, outputs, stamp)
+
+
+def panels(curve: dict, network: str) -> Figure:
+    figure = Figure(figsize=(7, 2.9), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0.06, 1, 0.94), wspace=0.06)
+    score_axes, fid_axes = figure.subplots(1, 2)
+    steps, score, spread = (curve[column] for column in COLUMNS[:3])
+    line(score_axes, steps, score, style.BLUE)
+    score_axes.fill_between(steps, score - spread, score + spread, color=style.BLUE, alpha=0.2, linewidth=0)
+    score_axes.set(ylabel=f"Inception Score ({network})", ylim=(1, None))  # 1 is the least it can be
+    line(fid_axes, steps, curve["fid_train"], style.ORANGE, "o", label="against the training set")
+    line(fid_axes, steps, curve["fid_test"], style.GREEN, "s", label="against the test set")
+    fid_axes.set(ylabel=f"FID ({network})", ylim=(0, None))
+    fid_axes.legend(frameon=False)
+    for axes in (score_axes, fid_axes):
+        axes.set(xlabel="Reverse process steps (T − t)", xlim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def line(axes, x, y, colour, marker: str = "o", **options) -> None:
+    seaborn.lineplot(
+        x=x, y=y, ax=axes, color=colour, sort=False, estimator=None, marker=marker, markersize=4,
+        markeredgewidth=0, **options,
+    )  # fmt: skip

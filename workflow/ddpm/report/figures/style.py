@@ -1,0 +1,121 @@
+"""What the figures share: theme, image grids, and saving with the same bytes every time."""
+
+import textwrap
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # before seaborn brings in pyplot: there is no screen in a job
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ddpm.files import UserError, whole
+
+DPI = 200
+INK, FAINT = "#1f2430", "#6b7280"
+BLUE, ORANGE, GREEN = seaborn.color_palette("colorblind")[:3]
+# What would put the date or a random name into a file, by suffix.
+METADATA = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+
+seaborn.set_theme(
+    context="paper",
+    style="ticks",
+    font="DejaVu Sans",  # ships with matplotlib, so it is the same everywhere
+    rc={
+        "axes.grid": True,
+        "grid.color": "#e5e7eb",
+        "grid.linewidth": 0.6,
+        "axes.edgecolor": FAINT,
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "xtick.color": FAINT,
+        "ytick.color": FAINT,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "ddpm",
+    },
+)
+
+
+def image_grid(images: np.ndarray, zoom: int = 1, gap: int = 1, background: int = 255) -> np.ndarray:
+    """Lay out images [R, C, H, W, ch] as one uint8 picture of R rows and C columns.
+
+    Every pixel becomes zoom x zoom equal ones (nearest neighbour: nothing is invented); `gap` pixels of
+    `background` lie between the images, none around them. Returns
+    [R * H * zoom + (R - 1) * gap, C * W * zoom + (C - 1) * gap, ch].
+    """
+    rows, columns, height, width, channels = images.shape
+    height, width = height * zoom, width * zoom
+    grid = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), background, dtype=np.uint8)
+    for i in range(rows):
+        for j in range(columns):
+            top, left = i * (height + gap), j * (width + gap)
+            enlarged = images[i, j].repeat(zoom, axis=0).repeat(zoom, axis=1)
+            grid[top : top + height, left : left + width] = enlarged
+    return grid
+
+
+def zoom_for(pixels: int, target: int) -> int:
+    """The whole factor that brings `pixels` nearest to, but not above, `target`; at least 1."""
+    return max(1, target // pixels)
+
+
+def canvas(width: int, height: int, left: float = 0.1, right: float = 0.1, top: float = 0.1, bottom: float = 0.3):
+    """A figure whose one axes is exactly width x height pixels at DPI, its origin at the top left.
+
+    Margins are in inches. Pixel coordinates reach into the margins, so labels are placed in them too.
+    """
+    figure = Figure(figsize=(width / DPI + left + right, height / DPI + top + bottom), dpi=DPI)
+    full_width, full_height = figure.get_size_inches()
+    axes = figure.add_axes(
+        (left / full_width, bottom / full_height, width / DPI / full_width, height / DPI / full_height)
+    )
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    return figure, axes
+
+
+def place(axes: Axes, grid: np.ndarray, left: float = 0, top: float = 0) -> None:
+    """Put a picture [h, w, 1 or 3] on a canvas, one of its pixels for one of the canvas's."""
+    height, width, channels = grid.shape
+    axes.imshow(
+        grid[..., 0] if channels == 1 else grid,
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        interpolation="none",
+        extent=(left, left + width, top + height, top),
+        aspect="auto",
+        clip_on=False,
+    )
+    axes.set(xlim=axes.get_xlim(), autoscale_on=False)
+
+
+def label(axes: Axes, x: float, y: float, text: str, size: float = 8, **options) -> None:
+    """Text at canvas pixel coordinates, in the margins too."""
+    axes.text(x, y, text, fontsize=size, **{"ha": "center", "va": "center"} | options)
+
+
+def message(headline: str, text: str) -> Figure:
+    """A picture that says in words why there is no picture."""
+    figure = Figure(figsize=(6, 2.4), dpi=DPI)
+    figure.text(0.5, 0.66, headline, ha="center", va="center", fontsize=13, weight="bold")
+    figure.text(0.5, 0.38, textwrap.fill(text, 80), ha="center", va="center", fontsize=9, color=INK)
+    return figure
+
+
+def save(figure: Figure, outputs: list[Path], stamp: str) -> None:
+    """Write the figure to every output: .png at 200 dpi, .pdf or .svg as vectors; always the same bytes."""
+    width, height = figure.get_size_inches()
+    figure.text(1 - 0.06 / width, 0.05 / height, stamp, ha="right", va="bottom", fontsize=6, color=FAINT)
+    for path in outputs:
+        suffix = Path(path).suffix
+        if suffix not in METADATA:
+            raise UserError(f"{path}: a figure is written as {', '.join(METADATA)}, not as {suffix or 'that'}")
+        with whole(path) as part:
+            figure.savefig(part, dpi=DPI, metadata=METADATA[suffix], facecolor="white")

@@ -1,0 +1,254 @@
+"""The report: one HTML file that opens from disk without a network."""
+
+import base64
+from collections import defaultdict
+from pathlib import Path
+
+import jinja2
+from docutils.core import publish_parts
+from docutils.utils import SystemMessage
+
+from ddpm.files import UserError, read_json, write_text
+from ddpm.report import rendering
+from ddpm.report.inputs import is_untrained, main_run, network_name, read_metrics, read_rows
+from ddpm.report.ordering import ordering
+
+STAGES = ("data", "training", "sampling", "evaluation", "report")
+MIME = {".png": "image/png", ".gif": "image/gif"}
+IDEA = "diffusion"  # the figure that opens the page, still and moving
+
+
+def write_page(
+    out: Path,
+    scale: str,
+    description: str,
+    experiments: list[Path],
+    references: list[Path],
+    cards: list[Path],
+    configs: list[Path],
+    tables: list[Path],
+    figures: list[Path],
+    captions: Path,
+    benchmarks: list[Path],
+) -> None:
+    """Write the report on one scale.
+
+    experiments: metrics.json; references: reference.json; cards: card.json;
+    configs: {experiment}/config/*.json; tables: CSV; figures: PNG and GIF, which are embedded;
+    captions: the folder with a .rst for every table and figure, by its name; benchmarks: {stage}/*.tsv.
+    """
+    runs = [read_metrics(path) for path in experiments]
+    by_experiment = read_configs(configs)
+    main = main_run(runs)
+    shown = main or (runs[0] if runs else None)
+    names = [run["data"]["name"] for run in runs]
+    pictures = [picture(Path(path), Path(captions), scale, names) for path in figures]
+    text = (
+        environment()
+        .get_template("page.html")
+        .render(
+            scale=scale,
+            description=description,
+            moving=[p for p in pictures if p["name"] == IDEA and p["moving"]],
+            still=[p for p in pictures if p["name"] == IDEA and not p["moving"]],
+            figures=[p for p in pictures if p["name"] != IDEA],
+            experiments=[describe(run, by_experiment.get(run["experiment"], {})) for run in runs],
+            configs=by_experiment,
+            cards=[flat(read_json(path)) | {"_title": read_json(path).get("title", "")} for path in cards],
+            made_from=flat(shown.get("made_from") or {}) if shown else {},
+            made_from_name=shown["experiment"] if shown else "",
+            yardsticks=yardsticks(runs, [read_json(path) for path in references]),
+            tables=[table(Path(path), Path(captions), scale, names) for path in tables],
+            stages=stages(benchmarks),
+            ordering=ordering(runs),
+            deviations=deviations(runs),
+        )
+    )
+    write_text(out, text)
+
+
+def environment() -> jinja2.Environment:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    made = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters["number"] = spoken
+    return made
+
+
+def spoken(value: object) -> str:
+    """A number for reading: thousands separated, floats at four digits; anything else as it is."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def read_configs(paths: list[Path]) -> dict[str, dict[str, dict]]:
+    """{experiment: {stage: {dotted key: value}}} from results/{scale}/{experiment}/config/{stage}.json."""
+    configs: dict[str, dict[str, dict]] = defaultdict(dict)
+    for path in map(Path, paths):
+        configs[path.parent.parent.name][path.stem] = flat(read_json(path))
+    return dict(configs)
+
+
+def flat(value: dict, prefix: str = "") -> dict[str, object]:
+    """Nested dicts as one, with dotted keys; short lists become words."""
+    result = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            result |= flat(item, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = ", ".join(map(str, item)) if isinstance(item, list) else item
+    return result
+
+
+def describe(run: dict, config: dict[str, dict]) -> dict:
+    """One line of the list of experiments; what no config says is a dash."""
+    step = f" at step {run['step']:,}" if run.get("step") is not None else ""
+    unstable = run["status"] == "unstable"
+    return {
+        "name": run["experiment"],
+        "data": run["data"].get("title") or run["data"]["name"],
+        "method": run["method"],
+        "status": f"unstable{step}: {run.get('reason') or 'no reason recorded'}" if unstable else run["status"],
+        "steps": config.get("training", {}).get("training.steps"),
+        "timesteps": config.get("training", {}).get("diffusion.timesteps"),
+        "images": config.get("sampling", {}).get("sampling.images"),
+    }
+
+
+def yardsticks(runs: list[dict], references: list[dict]) -> list[dict]:
+    """Per data set: what the classifier says of real images, and how near to them the main run comes."""
+    found = []
+    for reference in references:
+        own = [run for run in runs if run["data"]["name"] == reference["data"] and run["status"] == "measured"]
+        found.append(
+            {
+                "data": reference["data"],
+                "network": feature_network(reference),
+                "accuracy": reference.get("accuracy"),
+                "scores": reference.get("inception_score") or {},
+                "sentences": sentences(reference, own),
+            }
+        )
+    return found
+
+
+def feature_network(reference: dict) -> str:
+    """The network's name, whether it is given bare or with its hash as in metrics.json."""
+    features = reference.get("features")
+    return features if isinstance(features, str) else network_name(reference)
+
+
+def sentences(reference: dict, runs: list[dict]) -> list[str]:
+    """The main run against the real test set and against an untrained network, in numbers."""
+    main, untrained = main_run(runs), next(filter(is_untrained, runs), None)
+    if main is None:
+        return [f"The main run (eps, L_simple) has no numbers on {reference['data']}: nothing to compare."]
+    said, real = [], ((reference.get("inception_score") or {}).get("test") or {}).get("mean")
+    network, score, fid = network_name(main), main["inception_score"] or {}, main["fid"] or {}
+    if real and score.get("mean") is not None:
+        said.append(
+            f"{main['experiment']}: Inception Score {score['mean']:.3g} ± {score['std']:.2g} ({network}), "
+            f"which is {100 * score['mean'] / real:.0f} % of the real test set's {real:.3g}."
+        )
+    other = ((untrained or {}).get("fid") or {}).get("train")
+    if other and fid.get("train"):
+        ratio = other / fid["train"]
+        said.append(
+            f"FID train ({network}) is {fid['train']:.3g}; an untrained network "
+            f"({untrained['experiment']}) has {other:.4g}, {ratio:.3g} times as much."
+        )
+    return said
+
+
+def picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
+    """A figure as a data URI, with its caption."""
+    if path.suffix not in MIME:
+        raise UserError(f"{path}: the report embeds {' and '.join(MIME)} pictures only")
+    try:
+        data = base64.b64encode(path.read_bytes()).decode()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
+    title = "The diffusion process" if path.stem == IDEA else f"Figure {path.stem.removeprefix('figure')}"
+    return {
+        "name": path.stem,
+        "title": title,
+        "moving": path.suffix == ".gif",
+        "uri": f"data:{MIME[path.suffix]};base64,{data}",
+        "caption": caption(captions / f"{path.stem}.rst", scale, data_of(path, names)),
+    }
+
+
+def table(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
+    rows = read_rows(path, *rendering.REQUIRED)
+    return {
+        "name": path.stem,
+        "title": f"Table {path.stem.removeprefix('table')}",
+        "html": rendering.html(rows),
+        "caption": caption(captions / f"{path.stem}.rst", scale, rows[0]["Data"] or data_of(path, names)),
+    }
+
+
+def data_of(path: Path, names: list[str]) -> str:
+    """The data set that a file is about: a folder of that name above it, or else the first one."""
+    return next((name for name in names if name in path.parts), names[0] if names else "no data")
+
+
+def caption(path: Path, scale: str, data: str) -> str:
+    """A caption (reStructuredText with snakemake.params.data and .scale) as HTML."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such caption; every table and figure needs one") from None
+    try:
+        template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(source)
+        text = template.render(snakemake={"params": {"data": data, "scale": scale}})
+        settings = {"halt_level": 2, "report_level": 5, "file_insertion_enabled": False, "raw_enabled": False}
+        return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
+    except (jinja2.TemplateError, SystemMessage) as error:
+        raise UserError(f"{path}: this caption cannot be read ({error})") from None
+
+
+def stages(benchmarks: list[Path]) -> list[dict]:
+    """Per stage (a benchmark's folder): jobs, wall and CPU time, the longest job, the most memory in MB."""
+    jobs = defaultdict(list)
+    for path in map(Path, benchmarks):
+        for row in read_rows(path, "s", delimiter="\t"):
+            jobs[path.parent.name].append((seconds(row["s"]), path.stem, row))
+    order = sorted(jobs, key=lambda stage: (STAGES.index(stage) if stage in STAGES else len(STAGES), stage))
+    return [
+        {
+            "stage": stage,
+            "jobs": len(jobs[stage]),
+            "wall": duration(sum(job[0] for job in jobs[stage])),
+            "cpu": duration(sum(seconds(job[2].get("cpu_time")) for job in jobs[stage])),
+            "longest": max(jobs[stage])[1],
+            "longest_wall": duration(max(jobs[stage])[0]),
+            "memory": max(seconds(job[2].get("max_rss")) for job in jobs[stage]),
+        }
+        for stage in order
+    ]
+
+
+def seconds(text: str | None) -> float:
+    """A number of a benchmark; 0 where a job was too short to be measured ('NA' or '-')."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def duration(value: float) -> str:
+    """'4.2 s', '3 min 20 s', '2 h 5 min'."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def deviations(runs: list[dict]) -> list[str]:
+    """All that departs from the paper's protocol in any trained run, each once."""
+    return list(dict.fromkeys(item for run in runs if not is_untrained(run) for item in run["deviations"]))
