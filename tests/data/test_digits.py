@@ -7,8 +7,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.prepare import prepare
-from ddpm.data.store import Images, to_model_range, to_uint8
+from ddpm.data.store import Images
 from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256
 
 # The split is part of every published number: it may never change.

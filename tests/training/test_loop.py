@@ -14,7 +14,7 @@ import torch
 from conftest import CPU, tiny_experiment
 
 from ddpm.config import TrainingConfig
-from ddpm.data.store import to_model_range
+from ddpm.data.pixels import to_model_range
 from ddpm.files import DamagedFile, UserError
 from ddpm.training.loop import Trainer, image_indices, train, training_batch
 from ddpm.training.state import load_state, load_weights, save_state, saved_states

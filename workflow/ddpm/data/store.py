@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ddpm.files import DamagedFile, read_json, read_npy
 
@@ -27,14 +25,3 @@ class Images:
 
     def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
         return np.asarray(self.array[index])
-
-
-def to_model_range(images: np.ndarray) -> Tensor:
-    """uint8 [N, H, W, C] in 0..255 -> float32 [N, C, H, W] in [-1, 1], linearly (paper, Section 3.3)."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def to_uint8(x: Tensor) -> np.ndarray:
-    """float [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, C], clipped and rounded to nearest."""
-    levels = ((x.clamp(-1, 1) + 1) * 127.5).round()
-    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

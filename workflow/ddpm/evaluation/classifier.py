@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from ddpm import rng
 from ddpm.config import ClassifierConfig
-from ddpm.data.store import Images, to_model_range
+from ddpm.data.pixels import to_model_range
+from ddpm.data.store import Images
 from ddpm.files import DamagedFile, UserError, read_npz, sha256, whole, write_json, write_npz
 from ddpm.training.state import pack, unpack
 

@@ -1,15 +1,18 @@
 """Features and class probabilities of one shard of samples, and of its previews."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddpm.evaluation.classifier import FeatureNetwork
 from ddpm.files import read_npz, write_npz
 from ddpm.shards import pack_header, unpack_header
 
+if TYPE_CHECKING:  # reading features, and scoring them, needs no torch
+    from ddpm.evaluation.classifier import FeatureNetwork
 
-def write_features(network: FeatureNetwork, samples: Path, path: Path) -> None:
+
+def write_features(network: "FeatureNetwork", samples: Path, path: Path) -> None:
     """Write `features` [n, D], `probabilities` [n, K], and the same of the previews [previews, n, D or K]."""
     shard = read_npz(samples, "images", "previews", "preview_times", "start", "status", "header")
     features, probabilities = network(shard["images"])
@@ -25,10 +28,8 @@ def write_features(network: FeatureNetwork, samples: Path, path: Path) -> None:
         path,
         features=features,
         probabilities=probabilities,
-        preview_features=preview_features.reshape(slots, count, -1 if slots * count else features.shape[1]),
-        preview_probabilities=preview_probabilities.reshape(
-            slots, count, -1 if slots * count else probabilities.shape[1]
-        ),
+        preview_features=preview_features.reshape(slots, count, features.shape[1]),
+        preview_probabilities=preview_probabilities.reshape(slots, count, probabilities.shape[1]),
         preview_times=shard["preview_times"],
         start=shard["start"],
         header=pack_header(header),

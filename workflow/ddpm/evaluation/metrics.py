@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from ddpm.config import EvaluationConfig
+from ddpm.data.store import Images
 from ddpm.evaluation.features import read_features
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.inception_score import inception_score
-from ddpm.evaluation.likelihood import likelihood_summary, rate_distortion, read_bounds
+from ddpm.evaluation.rate_distortion import likelihood_summary, rate_distortion, read_bounds
 from ddpm.files import read_json, read_npz, sha256, whole, write_json, write_npz
 from ddpm.provenance import provenance
 from ddpm.shards import unpack_header
@@ -147,8 +148,6 @@ def write_neighbours(
 ) -> None:
     """The nearest training images of the first samples, in pixels and in features (Euclidean; Figure 15)."""
     from sklearn.neighbors import NearestNeighbors
-
-    from ddpm.data.store import Images
 
     rows, k = config.neighbour_rows, config.neighbours
     images = read_npz(samples, "images")["images"][:rows]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ddpm import rng
 from ddpm.config import SamplingConfig
-from ddpm.data.store import Images, to_model_range, to_uint8
+from ddpm.data.pixels import to_model_range, to_uint8
+from ddpm.data.store import Images
 from ddpm.files import write_npz
 from ddpm.shards import bounds, pack_header
 from ddpm.training.state import Trained

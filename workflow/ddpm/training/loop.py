@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ddpm import rng
 from ddpm.config import DiffusionConfig, NetworkConfig, TrainingConfig, training_fingerprint
-from ddpm.data.store import Images, to_model_range
+from ddpm.data.pixels import to_model_range
+from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import whole, write_json
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ddpm.files import read_json
-from ddpm.report.figures import style
+from ddpm.report.figures import charts, style
 from ddpm.report.figures.samples import read_status, why_none
 from ddpm.report.inputs import network_name, read_curve
 
@@ -26,6 +26,7 @@ def draw(sources: list[Path], outputs: list[Path], stamp: str) -> None:
 
 
 def panels(curve: dict, network: str) -> Figure:
+    charts.use_theme()
     figure = Figure(figsize=(7, 2.9), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0.06, 1, 0.94), wspace=0.06)
     score_axes, fid_axes = figure.subplots(1, 2)

@@ -5,7 +5,7 @@ from pathlib import Path
 import seaborn
 from matplotlib.figure import Figure
 
-from ddpm.report.figures import style
+from ddpm.report.figures import charts, style
 from ddpm.report.figures.samples import read_status, why_none
 from ddpm.report.inputs import read_curve
 
@@ -18,6 +18,7 @@ def draw(sources: list[Path], outputs: list[Path], stamp: str) -> None:
 
 
 def panels(curve: dict) -> Figure:
+    charts.use_theme()
     steps = curve["reverse_time"] - 1  # the figure's axis is T - t, Table 4's column T - t + 1
     names = ("Reverse process steps (T − t)", "Distortion (RMSE, 0 to 255)", "Rate (bits/dim)")
     time, distortion, rate = (
