@@ -1,49 +1,19 @@
-"""Small configurations and data that several stages' tests share."""
+"""Prepared data and a tiny trained network that several stages' tests share."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import CPU, tiny_experiment
 
-from ddpm.config import Experiment, resolve_experiment
 from ddpm.data.prepare import prepare
 from ddpm.data.store import Images
 
-CPU = torch.device("cpu")
 
-
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Sums are rounded by thread count: tests that compare bits compare them at one."""
     torch.set_num_threads(1)
-
-
-def tiny_experiment(method: str = "eps-simple-fixedlarge", **sections: dict) -> Experiment:
-    """An experiment on digits that takes a second: `method` is parameterization-objective-variance."""
-    parameterization, objective, variance = method.split("-")
-    raw = {
-        "data": "digits",
-        "network": {"ch": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [4], "groups": 4},
-        "diffusion": {
-            "parameterization": parameterization,
-            "objective": objective,
-            "variance": variance,
-            "timesteps": 20,
-        },
-        "training": {
-            "steps": 12,
-            "batch_size": 8,
-            "warmup": 4,
-            "ema_decay": 0.9,
-            "log_every": 3,
-            "save_every": 6,
-        },
-        "sampling": {"images": 40, "batch_size": 16, "shards": 2, "previews": 4},
-        "likelihood": {"test": 20, "train": 12, "shards": 2, "batch_size": 7},
-    }
-    for name, changes in sections.items():
-        raw[name] = {**raw.get(name, {}), **changes}
-    return resolve_experiment(f"digits-{parameterization}-{objective}-test", raw, "tests")
 
 
 @pytest.fixture(scope="session")

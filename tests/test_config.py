@@ -49,12 +49,12 @@ WRONG = {
     "too many levels": (f"{EXPERIMENT}.network.ch_mult", [1, 1, 1, 1, 1], ["ch_mult", "5 levels", "at most 4"]),
     "groups": (f"{EXPERIMENT}.network.groups", 5, ["16 channels", "5 equal groups"]),
     "image size": (f"{EXPERIMENT}.network.image_size", 32, ["network.image_size", "32", "have 8"]),
-    "shards": (f"{EXPERIMENT}.sampling.shards", 301, ["sampling", "shards: 301", "1..300"]),
+    "shards": (f"{EXPERIMENT}.sampling.shards", 9999, ["sampling", "shards: 9999", "allowed: 1.."]),
     "splits": (f"{EXPERIMENT}.sampling.images", 15, ["images: 15", "splits: 10"]),
     "previews": (f"{EXPERIMENT}.sampling.previews", 7, ["previews: 7", "timesteps: 1000"]),
     "likelihood images": (f"{EXPERIMENT}.likelihood.test", 361, ["likelihood.test", "361", "1..360"]),
     "likelihood words": (f"{EXPERIMENT}.likelihood.test", "some", ["likelihood.test", "'some'"]),
-    "clip shards": (f"{EXPERIMENT}.training.clip_shards", 5, ["batch_size 32", "5 equal clip_shards"]),
+    "clip shards": (f"{EXPERIMENT}.training.clip_shards", 5, ["batch_size", "5 equal clip_shards"]),
     "misnamed": (
         f"{EXPERIMENT}.diffusion.parameterization", "mu", ["digits-mu-simple", "is called"],
     ),
@@ -123,8 +123,8 @@ def test_an_experiment_can_be_added_in_config_yaml():
         "data": "digits",
         "diffusion": {"parameterization": "x0", "objective": "simple", "variance": "fixedsmall"},
     }
-    config = load(document(experiments={"digits-x0-simple": new}))
-    assert config.scale_config.experiments["digits-x0-simple"].training.steps == 2000
+    experiments = load(document(experiments={"digits-x0-simple": new})).scale_config.experiments
+    assert experiments["digits-x0-simple"].training == experiments["digits-eps-simple"].training
 
 
 def test_stages_read_only_what_concerns_them():

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import CPU, tiny_experiment
+from helpers import CPU, tiny_experiment
 
 from ddpm.config import TrainingConfig
 from ddpm.data.pixels import to_model_range

@@ -1,5 +1,6 @@
 """metrics.json: the scores of one experiment and everything that is needed to judge them."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -117,11 +118,7 @@ def write_curve(path: Path, columns: dict[str, Sequence[float]]) -> None:
 
 def write_rate_distortion(shards: list[Path], path: Path) -> None:
     """The rate-distortion curve of the test set (Figure 5, Table 4). Empty where the training was unstable."""
-    bound = read_bounds(shards)["test"]
-    columns = rate_distortion(bound)
-    if len(bound["terms"]) == 0:
-        columns = {key: column[:0] for key, column in columns.items()}
-    write_curve(path, columns)
+    write_curve(path, rate_distortion(read_bounds(shards)["test"]))
 
 
 def write_progressive(config: EvaluationConfig, features: list[Path], reference: Path, path: Path) -> None:
@@ -163,7 +160,7 @@ def write_neighbours(
         return training[search.kneighbors(of, return_distance=False)]
 
     def flat(array: np.ndarray) -> np.ndarray:
-        return array.reshape(len(array), -1).astype(np.float32)
+        return array.reshape(len(array), math.prod(array.shape[1:])).astype(np.float32)
 
     pixel = nearest(flat(images), flat(training))
     write_npz(path, samples=images, pixel=pixel, feature=nearest(sample_features, real))

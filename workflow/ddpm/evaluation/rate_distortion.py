@@ -7,6 +7,8 @@ import numpy as np
 from ddpm.files import read_npz
 from ddpm.shards import unpack_header
 
+CURVE = ("t", "reverse_time", "rate", "distortion", "distortion_mean")
+
 
 def read_bounds(shards: list[Path]) -> dict[str, dict]:
     """By split, all its shards in the order of their images: terms, squared_errors [N, T], prior [N], and a header."""
@@ -35,18 +37,22 @@ def rate_distortion(bound: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     rate: bits/dim until x_t is known: L_T and the terms of all times above t.
     distortion: root mean squared error of x0-hat(x_t) on 0..255, the mean over images inside the root;
     distortion_mean: the mean over images of each image's root (the paper leaves open which it shows).
+    Where there are no images (an unstable training) the columns are empty.
     """
+    if len(bound["terms"]) == 0:
+        return {key: np.zeros(0) for key in CURVE}
     mean_terms = bound["terms"].mean(0)
     above = np.append(np.cumsum(mean_terms[::-1])[::-1][1:], 0.0)
     timesteps = len(mean_terms)
     t = np.arange(1, timesteps + 1)
-    return {
-        "t": t,
-        "reverse_time": timesteps - t + 1,
-        "rate": bound["prior"].mean() + above,
-        "distortion": rmse(bound["squared_errors"].mean(0)),
-        "distortion_mean": rmse(bound["squared_errors"]).mean(0),
-    }
+    columns = (
+        t,
+        timesteps - t + 1,
+        bound["prior"].mean() + above,
+        rmse(bound["squared_errors"].mean(0)),
+        rmse(bound["squared_errors"]).mean(0),
+    )
+    return dict(zip(CURVE, columns, strict=True))
 
 
 def likelihood_summary(bound: dict[str, np.ndarray]) -> dict[str, float | int] | None:

@@ -70,7 +70,8 @@ def sample_shard(
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: images, previews, and how it went.
 
-    Image i depends on the weights, the seed and i alone.
+    The draws of image i depend on the seed and i alone. The network's arithmetic may round otherwise in the last
+    bit for another batch size, which 8 bits per pixel do not show.
     """
     start, stop = bounds(config.images, shard, config.shards)
     status = trained.outcome if trained.outcome["status"] == "unstable" else None

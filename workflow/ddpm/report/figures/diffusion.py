@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ddpm.files import read_npz, whole
 from ddpm.report.figures import style
@@ -136,7 +136,7 @@ def frame(q: np.ndarray, p: np.ndarray, q_time: int, p_time: int, end: int, pane
     pen = ImageDraw.Draw(picture)
     halves = (("q", "adds noise", style.ORANGE, q_time), ("p", "takes it away", style.BLUE, p_time))
     for i, (block, (letter, does, colour, time)) in enumerate(zip(blocks, halves, strict=True)):
-        x, accent = margin + i * (side + margin), eight_bit(colour)
+        x, accent = margin + i * (side + margin), ImageColor.getrgb(colour)
         pen.text((x, 8), letter, accent, font("DejaVuSans-BoldOblique", 20))
         pen.text((x + 20, 13), does, style.INK, font("DejaVuSans", 14))
         pen.text((x + side, 14), f"t = {time}", style.FAINT, font("DejaVuSans", 13), anchor="ra")
@@ -164,10 +164,6 @@ def tiles(images: np.ndarray, panel: int) -> Image.Image:
     return Image.fromarray(grid[..., 0] if grid.shape[2] == 1 else grid).convert("RGB")
 
 
-def eight_bit(colour: tuple[float, float, float]) -> tuple[int, ...]:
-    return tuple(round(255 * value) for value in colour)
-
-
 def font(name: str, size: int) -> ImageFont.FreeTypeFont:
     """A font that ships with matplotlib, so that the picture is the same everywhere."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size)
@@ -188,7 +184,7 @@ def palette(frames: list[Image.Image], grey: bool) -> Image.Image:
 
     Noise does not compress, and the size of the file grows with the number of its colours.
     """
-    chosen = [value for colour in (style.ORANGE, style.BLUE) for value in eight_bit(colour)]
+    chosen = [value for colour in (style.ORANGE, style.BLUE) for value in ImageColor.getrgb(colour)]
     if grey:
         chosen += [level for level in np.linspace(0, 255, GREYS).round().astype(int).tolist() for _ in range(3)]
     else:

@@ -1,0 +1,195 @@
+"""Features, scores and neighbours of a tiny run, and the record of what they were computed from."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from helpers import CPU, tiny_experiment
+
+from ddpm.config import ClassifierConfig, EvaluationConfig, SamplingConfig
+from ddpm.data.store import Images
+from ddpm.evaluation.classifier import load_classifier, train_classifier, write_reference
+from ddpm.evaluation.features import read_features, write_features
+from ddpm.evaluation.fid import frechet_distance, statistics
+from ddpm.evaluation.inception_score import inception_score
+from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.evaluation.metrics import write_metrics, write_neighbours, write_progressive, write_rate_distortion
+from ddpm.files import DamagedFile, read_json, read_npz, sha256
+from ddpm.sampling.ancestral import sample_shard
+
+QUIET = {"log": lambda message: None}
+CONFIG = EvaluationConfig(splits=4, neighbour_rows=3, neighbours=2)
+
+
+@pytest.fixture(scope="module")
+def network(digits, tmp_path_factory):
+    path = tmp_path_factory.mktemp("classifier") / "classifier.safetensors"
+    train_classifier(ClassifierConfig(width=8, features=16, epochs=10, learning_rate=3e-3), digits, path, CPU, **QUIET)
+    return load_classifier(path)
+
+
+@pytest.fixture(scope="module")
+def reference(network, digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    write_reference(network, digits, 10, folder / "features.npz", folder / "reference.json")
+    return folder
+
+
+def evaluated(trained, network, reference, digits, folder):
+    """Run the whole evaluation of `trained` in `folder`, as the workflow does."""
+    experiment = tiny_experiment()
+    samples = [folder / f"samples-{i}.npz" for i in (1, 2)]
+    features = [folder / f"features-{i}.npz" for i in (1, 2)]
+    for i in (1, 2):
+        sample_shard(trained, experiment.sampling, i, samples[i - 1], CPU, **QUIET)
+        write_features(network, samples[i - 1], features[i - 1])
+    bounds = []
+    for split, count in (("test", 20), ("train", 12)):
+        bounds.append(folder / f"{split}.npz")
+        config = experiment.likelihood.model_copy(update={"shards": 1})
+        likelihood_shard(trained, Images(digits / f"{split}.npy"), split, count, config, 1, bounds[-1], CPU, **QUIET)
+    arrays, card = reference / "features.npz", digits / "card.json"
+    write_metrics(CONFIG, "digits-eps-simple-test", "demo", features, bounds, arrays, card, folder / "metrics.json")
+    write_rate_distortion(bounds, folder / "rate_distortion.csv")
+    write_progressive(CONFIG, features, arrays, folder / "progressive.csv")
+    write_neighbours(CONFIG, samples[0], features[0], digits / "train.npy", arrays, folder / "neighbours.npz")
+    return samples, features
+
+
+@pytest.fixture(scope="module")
+def run(trained, network, reference, digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, *evaluated(trained, network, reference, digits, folder)
+
+
+def test_classifier_knows_the_digits(reference):
+    document = read_json(reference / "reference.json")
+    assert document["accuracy"] > 0.8
+    assert document["network"] == "digits classifier"
+    assert 5 < document["inception_score"]["test"]["mean"] <= 10
+
+
+def test_classifier_is_named_by_its_seed(network, digits, tmp_path):
+    config = ClassifierConfig(width=8, features=16, epochs=10, learning_rate=3e-3)
+    train_classifier(config, digits, tmp_path / "again", CPU, **QUIET)
+    assert sha256(tmp_path / "again") == network.sha256
+
+
+def test_damaged_classifier_is_named(tmp_path):
+    (tmp_path / "classifier.safetensors").write_bytes(b"not weights" * 10)
+    with pytest.raises(DamagedFile, match=r"classifier\.safetensors"):
+        load_classifier(tmp_path / "classifier.safetensors")
+
+
+def test_features_are_per_image(network, digits):
+    images = np.load(digits / "test.npy")[:20]
+    features, probabilities = network(images)
+    alone, _ = network(images[7:8])
+    np.testing.assert_allclose(features[7:8], alone, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-6)
+
+
+def test_features_of_previews_keep_their_times(run, network):
+    _, samples, features = run
+    arrays, _ = read_features(features, "features", "preview_features", "preview_probabilities")
+    assert arrays["features"].shape == (40, 16)
+    assert arrays["preview_features"].shape == (4, 40, 16)
+    previews = np.concatenate([read_npz(path, "previews")["previews"] for path in samples])
+    for slot in range(4):
+        np.testing.assert_allclose(
+            arrays["preview_features"][slot], network(previews[:, slot])[0], rtol=1e-5, atol=1e-5
+        )
+
+
+def test_shards_may_come_in_any_order(run):
+    _, _, features = run
+    forth, _ = read_features(features, "features")
+    back, _ = read_features(features[::-1], "features")
+    assert np.array_equal(forth["features"], back["features"])
+
+
+def test_scores_are_those_of_all_samples(run, network, digits):
+    folder, samples, _ = run
+    metrics = read_json(folder / "metrics.json")
+    images = np.concatenate([read_npz(path, "images")["images"] for path in samples])
+    features, probabilities = network(images)
+    assert metrics["status"] == "measured"
+    score = metrics["inception_score"]
+    assert (score["mean"], score["std"]) == pytest.approx(inception_score(probabilities, 4), rel=1e-5)
+    for split in ("train", "test"):
+        real, _ = network(np.load(digits / f"{split}.npy"))
+        expected = frechet_distance(*statistics(features), *statistics(real))
+        assert metrics["fid"][split] == pytest.approx(expected, rel=1e-4)
+    assert metrics["nll"]["test"]["images"] == 20
+    assert metrics["nll"]["train"]["images"] == 12
+
+
+def test_every_number_says_what_it_was_computed_from(run, trained, network, reference, digits):
+    folder, _, _ = run
+    metrics = read_json(folder / "metrics.json")
+    made = metrics["made_from"]
+    assert made["images"] == 40
+    assert made["weights"] == {"kind": "ema", "sha256": trained.sha256, "status": "trained", "step": 12, "reason": None}
+    assert made["reference"]["file_sha256"] == sha256(reference / "features.npz")
+    assert made["reference"]["train"] == {"images": 1437, "sha256": sha256(digits / "train.npy")}
+    assert metrics["features"] == {"network": "digits classifier", "sha256": network.sha256}
+    for key in ("sampler", "quantisation", "process", "sampling", "training", "device", "packages", "code", "machine"):
+        assert made[key], key
+    words = " ".join(metrics["deviations"])
+    for word in ("not CIFAR-10", "not Inception", "12 training steps", "40 sample images", "4 splits", "20 of the 360"):
+        assert word in words
+
+
+def test_curves_end_at_the_samples(run):
+    folder, _, _ = run
+    metrics = read_json(folder / "metrics.json")
+    header, *rows = [line.split(",") for line in (folder / "progressive.csv").read_text().splitlines()]
+    last = dict(zip(header, map(float, rows[0]), strict=True))  # slot 0: the final sample
+    assert [int(row[0]) for row in rows] == [1, 6, 11, 16]
+    assert last["reverse_steps"] == 19
+    assert last["fid_train"] == pytest.approx(metrics["fid"]["train"], rel=1e-6)
+    assert last["inception_score"] == pytest.approx(metrics["inception_score"]["mean"], rel=1e-6)
+    header, *rows = [line.split(",") for line in (folder / "rate_distortion.csv").read_text().splitlines()]
+    assert len(rows) == 20
+    assert float(rows[0][header.index("rate")]) == pytest.approx(metrics["nll"]["test"]["rate"], rel=1e-6)
+
+
+def test_neighbours_are_the_nearest_training_images(run, network, digits):
+    folder, samples, _ = run
+    arrays = read_npz(folder / "neighbours.npz", "samples", "pixel", "feature")
+    training = np.load(digits / "train.npy")
+    images = read_npz(samples[0], "images")["images"][:3]
+    assert np.array_equal(arrays["samples"], images)
+    for space, of, among in (
+        ("pixel", images.reshape(3, -1).astype(float), training.reshape(len(training), -1).astype(float)),
+        ("feature", network(images)[0], network(training)[0]),
+    ):
+        distances = np.linalg.norm(of[:, None] - among[None], axis=2)
+        assert np.array_equal(arrays[space], training[np.argsort(distances, axis=1, kind="stable")[:, :2]])
+
+
+def test_an_unstable_run_is_recorded_through_the_whole_evaluation(trained, network, reference, digits, tmp_path):
+    outcome = {"status": "unstable", "step": 7, "reason": "the loss was nan"}
+    unstable = dataclasses.replace(trained, header={**trained.header, "outcome": outcome})
+    evaluated(unstable, network, reference, digits, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["status"], metrics["step"], metrics["reason"]) == ("unstable", 7, "the loss was nan")
+    assert metrics["inception_score"] is None
+    assert metrics["fid"] is None
+    assert metrics["nll"] == {"test": None, "train": None}
+    for curve in ("progressive.csv", "rate_distortion.csv"):
+        assert len((tmp_path / curve).read_text().splitlines()) == 1
+    assert len(read_npz(tmp_path / "neighbours.npz", "pixel")["pixel"]) == 0
+
+
+def test_one_unstable_shard_makes_the_run_unstable(trained, network, reference, digits, tmp_path):
+    paths = []
+    for i, limit in ((1, 100.0), (2, 0.1)):
+        config = SamplingConfig(images=40, shards=2, previews=0, limit=limit)
+        sample_shard(trained, config, i, tmp_path / f"s{i}.npz", CPU, **QUIET)
+        write_features(network, tmp_path / f"s{i}.npz", tmp_path / f"f{i}.npz")
+        paths.append(tmp_path / f"f{i}.npz")
+    arrays, card = reference / "features.npz", digits / "card.json"
+    write_metrics(CONFIG, "x", "demo", paths, [], arrays, card, tmp_path / "metrics.json")
+    assert read_json(tmp_path / "metrics.json")["status"] == "unstable"

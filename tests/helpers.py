@@ -1,0 +1,35 @@
+"""Small configurations that several stages' tests share."""
+
+import torch
+
+from ddpm.config import Experiment, resolve_experiment
+
+CPU = torch.device("cpu")
+
+
+def tiny_experiment(method: str = "eps-simple-fixedlarge", **sections: dict) -> Experiment:
+    """An experiment on digits that takes a second: `method` is parameterization-objective-variance."""
+    parameterization, objective, variance = method.split("-")
+    raw = {
+        "data": "digits",
+        "network": {"ch": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [4], "groups": 4},
+        "diffusion": {
+            "parameterization": parameterization,
+            "objective": objective,
+            "variance": variance,
+            "timesteps": 20,
+        },
+        "training": {
+            "steps": 12,
+            "batch_size": 8,
+            "warmup": 4,
+            "ema_decay": 0.9,
+            "log_every": 3,
+            "save_every": 6,
+        },
+        "sampling": {"images": 40, "batch_size": 16, "shards": 2, "previews": 4},
+        "likelihood": {"test": 20, "train": 12, "shards": 2, "batch_size": 7},
+    }
+    for name, changes in sections.items():
+        raw[name] = {**raw.get(name, {}), **changes}
+    return resolve_experiment(f"digits-{parameterization}-{objective}-test", raw, "tests")

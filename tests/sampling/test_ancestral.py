@@ -1,0 +1,179 @@
+"""Sampling is Algorithm 2 with clipped x0-hat, and image i is the same however the work is cut."""
+
+import dataclasses
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import CPU, tiny_experiment
+
+from ddpm import rng
+from ddpm.config import SamplingConfig
+from ddpm.data.pixels import to_uint8
+from ddpm.data.store import Images
+from ddpm.files import read_npz
+from ddpm.sampling.ancestral import (
+    preview_times,
+    reverse_chain,
+    sample_batch,
+    sample_shard,
+    trajectory_times,
+    write_trajectory,
+)
+from ddpm.shards import bounds, unpack_header
+
+KEYS = ("images", "previews", "preview_times", "start", "status", "header")
+
+
+def samples(trained, folder, images: int = 40, shards: int = 1, batch_size: int = 40, **changes) -> list[dict]:
+    """All shards of a run, as the evaluation reads them."""
+    config = SamplingConfig(images=images, shards=shards, batch_size=batch_size, previews=4, **changes)
+    read = []
+    for shard in range(1, shards + 1):
+        path = folder / f"{shard}-of-{shards}-{batch_size}.npz"
+        sample_shard(trained, config, shard, path, CPU, log=lambda message: None)
+        read.append(read_npz(path, *KEYS))
+    return read
+
+
+def test_algorithm_2(trained):
+    """Against the equations written out: eq. 15 for x0-hat, clipped, eq. 7 for the mean, and sigma_t z."""
+    count, seed = 6, 5
+    betas = np.linspace(1e-4, 0.02, 20)
+    alphas = 1 - betas
+    abar = np.cumprod(alphas)
+    shape = trained.image_shape
+    x = rng.normal(seed, "x_T", start=0, stop=count, shape=shape).double()
+    for t, got, got_x0 in reverse_chain(trained, 0, count, seed, CPU):
+        with torch.no_grad():
+            eps = trained.model(x.float(), torch.full((count,), t)).double()
+        x0 = ((x - np.sqrt(1 - abar[t]) * eps) / np.sqrt(abar[t])).clamp(-1, 1)
+        before = abar[t - 1] if t else 1.0
+        mean = np.sqrt(before) * betas[t] * x0 + np.sqrt(alphas[t]) * (1 - before) * x
+        mean = mean / (1 - abar[t])
+        z = rng.normal(seed, "z", t, start=0, stop=count, shape=shape).double() if t else 0.0
+        x = mean + np.sqrt(betas[t]) * z
+        torch.testing.assert_close(got_x0.double(), x0, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(got.double(), x, rtol=1e-4, atol=1e-4)
+        x = got.double()  # so that errors do not add up
+
+
+@pytest.mark.parametrize(("shards", "batch_size"), [(2, 40), (1, 7), (5, 3), (40, 1)])
+def test_image_i_is_the_same_however_the_work_is_cut(shards, batch_size, trained, tmp_path):
+    (whole,) = samples(trained, tmp_path)
+    parts = samples(trained, tmp_path, shards=shards, batch_size=batch_size)
+    for key in ("images", "previews"):
+        assert np.array_equal(np.concatenate([part[key] for part in parts]), whole[key])
+    assert [int(part["start"]) for part in parts] == [bounds(40, i, shards)[0] for i in range(1, shards + 1)]
+
+
+def test_more_images_extend_fewer(trained, tmp_path):
+    (few,), (many,) = (samples(trained, tmp_path, images=n, batch_size=n) for n in (10, 25))
+    assert np.array_equal(many["images"][:10], few["images"])
+
+
+def test_another_seed_gives_other_images(trained, tmp_path):
+    one, other = (samples(trained, tmp_path, images=10, batch_size=10, seed=seed)[0] for seed in (0, 1))
+    assert not np.array_equal(one["images"], other["images"])
+
+
+def test_shards_cut_the_images_evenly():
+    for items, shards in ((10, 3), (7, 7), (50_000, 64)):
+        cuts = [bounds(items, i, shards) for i in range(1, shards + 1)]
+        assert cuts[0][0] == 0
+        assert cuts[-1][1] == items
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(cuts))
+        sizes = {stop - start for start, stop in cuts}
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) > 0
+
+
+def test_previews_are_x0_hat_at_the_authors_times(trained, tmp_path):
+    assert preview_times(1000, 20) == list(range(0, 1000, 50))
+    (shard,) = samples(trained, tmp_path)
+    assert shard["preview_times"].tolist() == [0, 5, 10, 15]
+    for t, _, x0 in reverse_chain(trained, 0, 40, 0, CPU):
+        if t in (0, 5, 10, 15):
+            assert np.array_equal(shard["previews"][:, t // 5], to_uint8(x0))
+    # At the end of the chain the mean is x0-hat itself: slot 0 is the sample.
+    assert np.array_equal(shard["previews"][:, 0], shard["images"])
+
+
+def test_a_shard_says_what_it_was_made_from(trained, tmp_path):
+    (shard,) = samples(trained, tmp_path)
+    header = unpack_header(shard["header"])
+    assert header["weights"] == "ema"
+    assert header["weights_sha256"] == trained.sha256
+    assert header["training"]["diffusion"]["variance"] == "fixedlarge"
+    assert header["sampling"]["seed"] == 0
+    assert unpack_header(shard["status"])["status"] == "sampled"
+
+
+def test_samples_out_of_range_are_a_result(trained, tmp_path):
+    for shard in samples(trained, tmp_path, shards=2, limit=0.5):
+        status = unpack_header(shard["status"])
+        assert status["status"] == "unstable"
+        assert status["step"] == 1  # the tiny chain is looked at once, at its end
+        assert "limit 0.5" in status["reason"]
+        assert shard["images"].shape == (0, 8, 8, 1)
+
+
+def test_samples_that_are_no_numbers_are_a_result(trained):
+    def model(x, t):
+        return torch.full_like(x, float("nan"))
+
+    model.config = trained.model.config  # which says the shape of the images
+    broken = dataclasses.replace(trained, model=model)
+    config = SamplingConfig(images=4, previews=4)
+    _, _, status = sample_batch(broken, 0, 4, config, CPU)
+    assert status["status"] == "unstable"
+    assert "nan" in status["reason"]
+
+
+def test_unstable_training_gives_empty_shards_that_say_so(trained, tmp_path):
+    outcome = {"status": "unstable", "step": 7, "reason": "the loss was nan"}
+    unstable = dataclasses.replace(trained, header={**trained.header, "outcome": outcome})
+    for shard in samples(unstable, tmp_path, shards=2):
+        assert unpack_header(shard["status"]) == outcome
+        assert len(shard["images"]) == len(shard["previews"]) == 0
+
+
+def test_trajectory_runs_from_noise_to_image(trained, digits, tmp_path):
+    write_trajectory(trained, Images(digits / "test.npy"), count=3, frames=6, seed=0, path=tmp_path / "t.npz")
+    arrays = read_npz(tmp_path / "t.npz", "times", "q", "p")
+    times = arrays["times"].tolist()
+    assert times == trajectory_times(20, 6)
+    assert times == sorted(times, reverse=True)
+    assert (times[0], times[-1]) == (20, 0)
+    assert arrays["q"].shape == arrays["p"].shape == (3, len(times), 8, 8, 1)
+    assert np.array_equal(arrays["q"][:, -1], np.load(digits / "test.npy")[:3])
+    *_, (_, x, _) = reverse_chain(trained, 0, 3, 0, CPU)
+    assert np.array_equal(arrays["p"][:, -1], to_uint8(x))
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "ddpm", "sample", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_bad_input_is_named_by_the_command(tmp_path):
+    config = tmp_path / "sampling.json"
+    config.write_text(json.dumps(tiny_experiment().stage_config("sampling")))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"<html>not weights</html>")
+    out = tmp_path / "out.npz"
+    common = ["--config", config, "--weights", weights, "--out", out, "--device", "cpu"]
+    done = run(*common, "--shard", 3)
+    assert done.returncode == 1
+    assert "allowed: 1..2" in done.stderr
+    done = run(*common, "--shard", 1)
+    assert done.returncode == 1
+    assert f"ERROR: {weights}: not a whole file" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()

@@ -1,0 +1,107 @@
+"""The whole chain in one command: what it makes, and that each part can be had by name."""
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+FIGURES = ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15")
+TABLES = ("table1", "table2", "table4")
+ROWS = ("mu-vlb-learned", "mu-vlb-fixed", "mu-simple", "eps-vlb-learned", "eps-vlb-fixed", "eps-simple")
+
+
+def test_every_table_and_figure_is_there(finished):
+    for name in TABLES:
+        for suffix in (".csv", ".md", ".tex", ".html"):
+            assert (finished.results / f"tables/{name}{suffix}").stat().st_size > 200
+    for name in FIGURES:
+        with Image.open(finished.results / f"figures/{name}.png") as picture:
+            assert min(picture.size) > 200
+        assert (finished.results / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
+    with Image.open(finished.results / "figures/diffusion.gif") as animation:
+        assert animation.n_frames > 10
+
+
+def test_the_report_is_one_file_that_holds_them_all(finished):
+    page = (finished.results / "report.html").read_text()
+    assert page.count("data:image/") >= len(FIGURES)
+    assert not re.search(r'(src|href)="(?!data:|#)', page.replace('href="https://', 'cite="https://'))
+    for stage in ("data", "training", "sampling", "evaluation", "report"):
+        assert stage in page
+    for row in ROWS:
+        assert f"digits-{row}" in page
+    assert "digits classifier" in page
+
+
+def test_an_unstable_run_is_a_result_and_the_workflow_goes_on(finished):
+    outcome = json.loads((finished.results / "digits-mu-vlb-learned/training.json").read_text())
+    assert outcome["status"] == "unstable"
+    table = (finished.results / "tables/table2.md").read_text()
+    row = next(line for line in table.splitlines() if "learned diagonal" in line)
+    assert "| – |" in row
+    assert "unstable here only" in row
+    assert f"Unstable at step {outcome['step']}" in table
+
+
+def test_numbers_reach_the_tables(finished):
+    metrics = json.loads((finished.results / "digits-eps-simple/metrics.json").read_text())
+    table = (finished.results / "tables/table1.csv").read_text()
+    assert f"{metrics['fid']['train']:.2f}" in table
+    assert f"{metrics['nll']['test']['bits_per_dim']:.2f}" in table
+
+
+def test_snakemakes_own_report_has_captions_and_labels(finished, tmp_path):
+    finished.snakemake("--report", str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    for name in (*FIGURES, *TABLES):
+        assert name in page
+    for word in ("Figures", "Tables", "In the paper:", "scale demo"):
+        assert word in page
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("table2", {"table2"}),
+        ("figure5", {"figure5"}),
+        ("results/demo/figures/figure6.png", {"figure6"}),
+        ("results/demo/tables/table4.tex", {"table4"}),
+    ],
+)
+def test_one_thing_by_name_when_the_rest_is_there(target, expected, finished):
+    for name in expected:
+        for folder in ("tables", "figures"):
+            for file in (finished.results / folder).glob(f"{name}.*"):
+                file.unlink()
+    assert {rule for rule, _ in finished.jobs(target)} == expected
+    finished.snakemake()
+
+
+def test_one_thing_by_name_makes_just_what_it_needs(fresh):
+    ran = fresh.jobs("figure13")
+    assert sorted(ran) == [
+        ("figure13", ""),
+        ("prepare", ""),
+        ("sample", "digits-eps-simple"),
+        ("sample", "digits-eps-simple"),
+        ("train", "digits-eps-simple"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config", "scale=demos"], ["scale: 'demos'", "demo"]),
+        (["--config", "figures=[figure99]"], ["figures: 'figure99'", "figure13"]),
+        (["--config", "override={defaults: {training: {step: 5}}}"], ["training.step", "unknown key", "steps"]),
+        (["figure99"], ["figure99"]),
+    ],
+)
+def test_bad_input_is_refused_before_any_job(arguments, words, fresh):
+    done = fresh.snakemake(*arguments, check=False)
+    assert done.returncode != 0
+    for word in words:
+        assert word in done.stderr, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert not (fresh.folder / "results").exists()

@@ -1,0 +1,71 @@
+"""A copy of the project with a shrunken budget, and Snakemake run in it for real."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+
+# The demo's shape - its experiments, tables and figures - with T = 20 and a handful of steps and images.
+SHRUNKEN = {
+    "classifier": {"width": 8, "features": 16, "epochs": 2},
+    "defaults": {
+        "network": {"ch": 8, "groups": 4},
+        "diffusion": {"timesteps": 20},
+        "training": {"steps": 8, "batch_size": 8, "warmup": 2, "log_every": 2, "save_every": 4},
+        "sampling": {"images": 24, "batch_size": 16},
+    },
+    "experiments": {
+        "digits-eps-simple": {"likelihood": {"test": 12, "train": 8}, "sampling": {"shards": 2}},
+        "digits-eps-vlb-fixed": {"likelihood": {"test": 12, "train": 8, "shards": 2}},
+        "digits-eps-simple-untrained": {"sampling": {"images": 24}},
+        "digits-mu-vlb-learned": {"training": {"loss_limit": 1.0e-6}},  # ends as `unstable`
+    },
+}
+
+
+class Workspace:
+    """A copy of the project that tests may change, with the commands of its user."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("Snakefile", "config.yaml", "profiles", "envs", "workflow"):
+            source = PROJECT / name
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, folder / name)
+        self.configure(SHRUNKEN)
+
+    def configure(self, override: dict, **keys) -> None:
+        """Write config.yaml as a user would."""
+        document = {"scale": "demo", "override": override, **keys}
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(document))
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command, cwd=self.folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        )
+        if check and done.returncode:
+            pytest.fail(f"snakemake {' '.join(arguments)} failed:\n{done.stderr[-4000:]}")
+        return done
+
+    def jobs(self, *arguments: str) -> list[tuple[str, str]]:
+        """Run, and return the jobs that ran as (rule, experiment), without `all` and the small JSON documents."""
+        log = self.snakemake(*arguments).stderr
+        ran = []
+        for block in re.split(r"\n\[.*\]\n", log):
+            if found := re.match(r"(?:local)?rule (\w+):", block):
+                experiment = re.search(r"wildcards: .*?experiment=([\w-]+)", block)
+                ran.append((found[1], experiment[1] if experiment else ""))
+        return [job for job in ran if job[0] not in ("all", "stage_config", "classifier_config")]
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / "demo"
