@@ -45,14 +45,18 @@ def test_schedule_has_the_papers_constants(paper):
 
 
 def test_marginal_is_the_steps_composed(paper):
-    """q(x_t | x_0) of eq. 4 against eq. 2 applied t times."""
-    scale, variance = 1.0, 0.0
-    for t, beta in enumerate(paper.betas.tolist()):
-        scale, variance = math.sqrt(1 - beta) * scale, (1 - beta) * variance + beta
-        mean, var, log_var = paper.q_mean_variance(torch.ones(1, 1, 1, 1, dtype=torch.float64), torch.tensor([t]))
-        assert mean.item() == pytest.approx(scale, rel=1e-12)
+    """q(x_t | x_0) of eq. 4 against eq. 2 applied t times: once to the image alone, once to its noise."""
+    one, zero = torch.ones(1, 1, 1, 1, dtype=torch.float64), torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    scale, variance = one, 0.0
+    for i in range(T):
+        t = torch.tensor([i])
+        scale = paper.q_step(scale, t, zero)
+        variance = paper.q_step(zero, t, one).item() ** 2 + (1 - paper.betas[i].item()) * variance
+        mean, var, log_var = paper.q_mean_variance(one, t)
+        assert mean.item() == pytest.approx(scale.item(), rel=1e-12)
         assert var.item() == pytest.approx(variance, rel=1e-10)
         assert log_var.item() == pytest.approx(math.log(variance), rel=1e-10)
+        assert paper.q_sample(one, t, one).item() == pytest.approx(scale.item() + math.sqrt(variance), rel=1e-10)
 
 
 def test_posterior_is_bayes_rule(paper):

@@ -133,6 +133,10 @@ class GaussianDiffusion:
         abar = self._at(self.alphas_cumprod.sqrt(), t, x0)
         return abar * x0 + self._at((1 - self.alphas_cumprod).sqrt(), t, x0) * noise
 
+    def q_step(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t = sqrt(1 - beta_t) x_{t-1} + sqrt(beta_t) noise, eq. 2."""
+        return self._at((1 - self.betas).sqrt(), t, x) * x + self._at(self.betas.sqrt(), t, x) * noise
+
     def q_posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, variance and log variance of q(x_{t-1} | x_t, x0), eq. 6-7."""
         mean = self._at(self.posterior_mean_coef1, t, x_t) * x0 + self._at(self.posterior_mean_coef2, t, x_t) * x_t

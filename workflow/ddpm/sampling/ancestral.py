@@ -128,18 +128,18 @@ def write_trajectory(trained: Trained, images: Images, count: int, frames: int, 
     timesteps = diffusion.num_timesteps
     device = diffusion.betas.device
     times = trajectory_times(timesteps, frames)
-    x0 = to_model_range(images[slice(count)]).to(device)
-    # One noise for all times: the image is seen to dissolve, where fresh noise would flicker.
-    noise = rng.normal(seed, "forward", start=0, stop=count, shape=x0.shape[1:], device=device)
-    q = [x0 if t == 0 else diffusion.q_sample(x0, torch.full((count,), t - 1, device=device), noise) for t in times]
-    p = {timesteps: rng.normal(seed, "x_T", start=0, stop=count, shape=x0.shape[1:], device=device)}
-    for t, x, _ in reverse_chain(trained, 0, count, seed, device):
-        if t in times:
-            p[t] = x
-    frames_p = [to_uint8(p[t].nan_to_num()) for t in times]
+    x = to_model_range(images[slice(count)]).to(device)
+    shape = x.shape[1:]
+    q = {0: x}
+    for t in range(timesteps):
+        noise = rng.normal(seed, "forward", t, start=0, stop=count, shape=shape, device=device)
+        q[t + 1] = x = diffusion.q_step(x, torch.full((count,), t, device=device), noise)
+    p = {timesteps: rng.normal(seed, "x_T", start=0, stop=count, shape=shape, device=device)}
+    p |= {t: x for t, x, _ in reverse_chain(trained, 0, count, seed, device)}
+    q_frames, p_frames = ([to_uint8(chain[t].nan_to_num()) for t in times] for chain in (q, p))
     write_npz(
         path,
         times=np.array(times),
-        q=np.stack([to_uint8(x) for x in q], axis=1),
-        p=np.stack(frames_p, axis=1),
+        q=np.stack(q_frames, axis=1),
+        p=np.stack(p_frames, axis=1),
     )

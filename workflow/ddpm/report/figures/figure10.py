@@ -37,7 +37,7 @@ def panels(curve: dict, network: str) -> Figure:
     line(fid_axes, steps, curve["fid_train"], style.ORANGE, "o", label="against the training set")
     line(fid_axes, steps, curve["fid_test"], style.GREEN, "s", label="against the test set")
     fid_axes.set(ylabel=f"FID ({network})", ylim=(0, None))
-    fid_axes.legend(frameon=False)
+    fid_axes.legend(frameon=False, loc="upper right")
     for axes in (score_axes, fid_axes):
         axes.set(xlabel="Reverse process steps (T − t)", xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
