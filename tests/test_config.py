@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from ddpm.config import SCALES, ConfigError, load, training_fingerprint
+from ddpm.config import SCALES, ConfigError, load, read_stage_config, training_fingerprint
+from ddpm.files import UserError, write_json
 
 EXPERIMENT = "experiments.digits-eps-simple"
 
@@ -139,3 +140,18 @@ def test_stages_read_only_what_concerns_them():
     faster = load(with_key(f"{EXPERIMENT}.training.learning_rate", 0.5)).scale_config.experiments["digits-eps-simple"]
     assert faster.fingerprint() != before.fingerprint()
     assert before.fingerprint() == training_fingerprint(before.stage_config("training"))
+
+
+def test_documents_of_other_stages_are_refused(tmp_path):
+    experiment = load(document()).scale_config.experiments["digits-eps-simple"]
+    path = tmp_path / "sampling.json"
+    write_json(path, experiment.stage_config("sampling"))
+    assert read_stage_config(path, "sampling")["name"] == "digits-eps-simple"
+    with pytest.raises(UserError, match=r"sampling\.json: has no network, diffusion, training"):
+        read_stage_config(path, "network", "diffusion", "training")
+    write_json(path, {"name": "x", "sampling": {"images": -3}})
+    with pytest.raises(UserError, match=r"sampling\.json: sampling.*images: -3"):
+        read_stage_config(path, "sampling")
+    write_json(path, [1, 2])
+    with pytest.raises(UserError, match="not the document"):
+        read_stage_config(path, "sampling")

@@ -85,3 +85,14 @@ def test_quantisation_clips_and_rounds_to_nearest():
     assert to_uint8(x).flatten().tolist() == [0, 0, 128, 128, 255, 255]
     half_up = torch.tensor([2.49, 2.51]).reshape(1, 1, 1, 2) / 127.5 - 1
     assert to_uint8(half_up).flatten().tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign"])
+def test_damaged_arrays_and_cards_are_named(damage, digits, tmp_path):
+    for file in ("train.npy", "card.json"):
+        for other in ("train.npy", "card.json"):
+            (tmp_path / other).write_bytes((digits / other).read_bytes())
+        content = (tmp_path / file).read_bytes()
+        (tmp_path / file).write_bytes(content[: len(content) // 2] if damage == "cut" else b'{"a": 1}')
+        with pytest.raises(DamagedFile, match=file.replace(".", r"\.")):
+            Images(tmp_path / "train.npy")

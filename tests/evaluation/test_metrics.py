@@ -50,7 +50,7 @@ def evaluated(trained, network, reference, digits, folder):
         config = experiment.likelihood.model_copy(update={"shards": 1})
         likelihood_shard(trained, Images(digits / f"{split}.npy"), split, count, config, 1, bounds[-1], CPU, **QUIET)
     arrays, card = reference / "features.npz", digits / "card.json"
-    write_metrics(CONFIG, "digits-eps-simple-test", "demo", features, bounds, arrays, card, folder / "metrics.json")
+    write_metrics(CONFIG, "demo", features, bounds, arrays, card, folder / "metrics.json")
     write_rate_distortion(bounds, folder / "rate_distortion.csv")
     write_progressive(CONFIG, features, arrays, folder / "progressive.csv")
     write_neighbours(CONFIG, samples[0], features[0], digits / "train.npy", arrays, folder / "neighbours.npz")
@@ -114,6 +114,7 @@ def test_scores_are_those_of_all_samples(run, network, digits):
     metrics = read_json(folder / "metrics.json")
     images = np.concatenate([read_npz(path, "images")["images"] for path in samples])
     features, probabilities = network(images)
+    assert metrics["experiment"] == "digits-eps-simple-test"
     assert metrics["status"] == "measured"
     score = metrics["inception_score"]
     assert (score["mean"], score["std"]) == pytest.approx(inception_score(probabilities, 4), rel=1e-5)
@@ -191,5 +192,5 @@ def test_one_unstable_shard_makes_the_run_unstable(trained, network, reference, 
         write_features(network, tmp_path / f"s{i}.npz", tmp_path / f"f{i}.npz")
         paths.append(tmp_path / f"f{i}.npz")
     arrays, card = reference / "features.npz", digits / "card.json"
-    write_metrics(CONFIG, "x", "demo", paths, [], arrays, card, tmp_path / "metrics.json")
+    write_metrics(CONFIG, "demo", paths, [], arrays, card, tmp_path / "metrics.json")
     assert read_json(tmp_path / "metrics.json")["status"] == "unstable"

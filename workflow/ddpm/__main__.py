@@ -55,10 +55,12 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a network, or go on where an earlier call stopped."""
+    from ddpm.config import read_stage_config
     from ddpm.data.store import Images
     from ddpm.training.loop import train
 
-    train(read_json(config), Images(data), state, out, history, outcome, choose_device(device), scale, log)
+    document = read_stage_config(config, "network", "diffusion", "training")
+    train(document, Images(data), state, out, history, outcome, choose_device(device), scale, log)
 
 
 @app.command()
@@ -70,12 +72,12 @@ def sample(
     device: Device = "auto",
 ) -> None:
     """Draw one shard of images from a trained network."""
-    from ddpm.config import SamplingConfig
+    from ddpm.config import read_section
     from ddpm.sampling.ancestral import sample_shard
     from ddpm.training.state import load_weights
 
     on = choose_device(device)
-    settings = SamplingConfig(**read_json(config)["sampling"])
+    settings = read_section(config, "sampling")
     if shard > settings.shards:
         raise UserError(f"--shard {shard}: {config} asks for {settings.shards} shards; allowed: 1..{settings.shards}.")
     sample_shard(load_weights(weights, on), settings, shard, out, on, log)
@@ -107,10 +109,10 @@ def classifier(
     device: Device = "auto",
 ) -> None:
     """Train the small classifier whose features stand for Inception's."""
-    from ddpm.config import ClassifierConfig
+    from ddpm.config import ClassifierConfig, validated
     from ddpm.evaluation.classifier import train_classifier
 
-    train_classifier(ClassifierConfig(**read_json(config)), data, out, choose_device(device), log)
+    train_classifier(validated(ClassifierConfig, read_json(config), str(config)), data, out, choose_device(device), log)
 
 
 @app.command()
@@ -152,13 +154,13 @@ def likelihood(
     device: Device = "auto",
 ) -> None:
     """The variational bound of one shard of real images, all T terms."""
-    from ddpm.config import LikelihoodConfig
+    from ddpm.config import read_section
     from ddpm.data.store import Images
     from ddpm.evaluation.likelihood import likelihood_shard
     from ddpm.training.state import load_weights
 
     on, images, split = choose_device(device), Images(data), data.stem
-    settings = LikelihoodConfig(**read_json(config)["likelihood"])
+    settings = read_section(config, "likelihood")
     asked = getattr(settings, split)
     count = len(images) if asked == "all" else asked
     likelihood_shard(load_weights(weights, on), images, split, count, settings, shard, out, on, log)
@@ -175,12 +177,10 @@ def evaluate(
     bound: Annotated[list[Path] | None, typer.Option(help="A shard of `likelihood`; repeat for each.")] = None,
 ) -> None:
     """Score an experiment: metrics.json."""
-    from ddpm.config import EvaluationConfig
+    from ddpm.config import read_section
     from ddpm.evaluation.metrics import write_metrics
 
-    document = read_json(config)
-    settings = EvaluationConfig(**document["evaluation"])
-    write_metrics(settings, document["name"], scale, features, bound or [], reference, card, out)
+    write_metrics(read_section(config, "evaluation"), scale, features, bound or [], reference, card, out)
 
 
 @app.command("rate-distortion")
@@ -201,10 +201,10 @@ def progressive(
     out: Out,
 ) -> None:
     """Scores of x0-hat over the reverse process: the curves of Figure 10."""
-    from ddpm.config import EvaluationConfig
+    from ddpm.config import read_section
     from ddpm.evaluation.metrics import write_progressive
 
-    write_progressive(EvaluationConfig(**read_json(config)["evaluation"]), features, reference, out)
+    write_progressive(read_section(config, "evaluation"), features, reference, out)
 
 
 @app.command()
@@ -217,10 +217,10 @@ def neighbours(
     out: Out,
 ) -> None:
     """Nearest training images of the first samples: Figure 15."""
-    from ddpm.config import EvaluationConfig
+    from ddpm.config import read_section
     from ddpm.evaluation.metrics import write_neighbours
 
-    settings = EvaluationConfig(**read_json(config)["evaluation"])
+    settings = read_section(config, "evaluation")
     write_neighbours(settings, samples, features, data, reference, out)
 
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ddpm.data.registry import DATASETS
-from ddpm.files import UserError
+from ddpm.files import UserError, read_json
 
 SCALES = Path(__file__).parents[1] / "scales"
 
@@ -435,3 +435,33 @@ def allowed_keys(model: type[BaseModel], location: tuple) -> list[str]:
         ]
         model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
     return list(model.model_fields)
+
+
+SECTIONS: dict[str, type[Strict]] = {
+    "network": NetworkConfig,
+    "diffusion": DiffusionConfig,
+    "training": TrainingConfig,
+    "sampling": SamplingConfig,
+    "likelihood": LikelihoodConfig,
+    "evaluation": EvaluationConfig,
+}
+
+
+def read_stage_config(path: Path, *sections: str) -> dict[str, Any]:
+    """A stage's JSON document, checked: it must have a name and `sections`.
+
+    Raises:
+        UserError: the file is missing, damaged, or another stage's; or a value in it cannot stand.
+    """
+    document = read_json(path)
+    missing = [key for key in ("name", *sections) if not isinstance(document, dict) or key not in document]
+    if missing:
+        raise UserError(f"{path}: has no {', '.join(missing)}: not the document of this stage. Give it the right file.")
+    for section in sections:
+        validated(SECTIONS[section], document[section], f"{path}: {section}")
+    return document
+
+
+def read_section(path: Path, section: str) -> Any:
+    """The one section that most stages' documents hold, as its model."""
+    return SECTIONS[section](**read_stage_config(path, section)[section])

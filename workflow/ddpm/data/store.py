@@ -14,6 +14,9 @@ class Images:
         """`path` is train.npy or test.npy; card.json is beside it."""
         self.card = read_json(path.parent / "card.json")
         self.array = read_npy(path)
+        missing = [key for key in ("image_size", "channels", path.stem, "sha256") if key not in self.card]
+        if missing:
+            raise DamagedFile(path.parent / "card.json", f"has no {', '.join(missing)}: not the card of this data set")
         size, channels = self.card["image_size"], self.card["channels"]
         expected = (self.card[path.stem], size, size, channels)
         if self.array.shape != expected or self.array.dtype != np.uint8:

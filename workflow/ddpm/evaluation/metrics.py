@@ -48,7 +48,6 @@ def deviations(header: dict, images: int, splits: int, card: dict, likelihood: d
 
 def write_metrics(
     config: EvaluationConfig,
-    name: str,
     scale: str,
     features: list[Path],
     bounds: list[Path],
@@ -77,7 +76,7 @@ def write_metrics(
     bound = read_bounds(bounds)
     nll = {split: likelihood_summary(of_split) for split, of_split in bound.items()}
     document = {
-        "experiment": name,
+        "experiment": header["training"]["name"],
         "scale": scale,
         "data": {"name": data["name"], "title": data["title"]},
         "method": {key: method[key] for key in ("parameterization", "objective", "variance")},
