@@ -119,6 +119,15 @@ def test_a_failing_writer_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_reader_that_has_the_old_file_open_never_sees_the_new_one(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with open(path) as reader:
+        write_text(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 def test_parts_of_the_living_and_of_other_hosts_are_left_alone(tmp_path):
     mine = tmp_path / f".a.{socket.gethostname()}.{os.getppid()}.part.txt"
     other = tmp_path / ".a.elsewhere.1.part.txt"
