@@ -24,3 +24,8 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
+
+
+onsuccess:
+    if Path(f"{RESULTS}/report.html").exists():
+        print(f"Open {RESULTS}/report.html in a browser.")

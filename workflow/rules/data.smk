@@ -38,7 +38,7 @@ rule prepare:
     log:
         "resources/logs/{data}.log",
     benchmark:
-        "resources/benchmarks/{data}.tsv"
+        f"{RESULTS}/benchmarks/data/{{data}}.tsv"
     conda:
         "../../envs/torch.yaml"
     shell:

@@ -1,6 +1,7 @@
 """Algorithm 1: the training loop."""
 
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,12 @@ from ddpm.unet import UNet
 COLUMNS = ("step", "loss", "gradient_norm", "learning_rate")
 
 
+@lru_cache(maxsize=2)
+def epoch_order(epoch: int, count: int, seed: int) -> np.ndarray:
+    """The random order of all `count` images in `epoch`, [count] int64."""
+    return np.random.Generator(np.random.PCG64(rng.seed_of(seed, "order", epoch))).permutation(count)
+
+
 def image_indices(step: int, batch_size: int, count: int, seed: int) -> np.ndarray:
     """The training images of `step`, [batch_size] int64.
 
@@ -29,10 +36,9 @@ def image_indices(step: int, batch_size: int, count: int, seed: int) -> np.ndarr
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, places = np.divmod(positions, count)
     indices = np.empty(batch_size, dtype=np.int64)
-    for epoch in np.unique(epochs):
-        order = np.random.Generator(np.random.PCG64(rng.seed_of(seed, "order", epoch))).permutation(count)
+    for epoch in np.unique(epochs).tolist():
         here = epochs == epoch
-        indices[here] = order[places[here]]
+        indices[here] = epoch_order(epoch, count, seed)[places[here]]
     return indices
 
 
