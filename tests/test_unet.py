@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from ddpm.config import NetworkConfig
-from ddpm.unet import AttnBlock, Downsample, ResnetBlock, UNet, timestep_embedding
+from ddpm.unet import AttnBlock, Downsample, ResnetBlock, UNet, Upsample, timestep_embedding
 
 CIFAR10 = {"image_size": 32, "channels": 3, "ch": 128, "ch_mult": (1, 2, 2, 2), "attn_resolutions": (16,)}
 LARGE = {"image_size": 256, "channels": 3, "ch_mult": (1, 1, 2, 2, 4, 4), "attn_resolutions": (16,)}
@@ -65,6 +65,15 @@ def test_downsampling_pads_below_and_right_only():
         layer.conv.weight[0, 0, 0, 0] = 1  # picks the top left pixel of each window
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
     assert layer(x).flatten().tolist() == [0.0, 2.0, 8.0, 10.0]
+
+
+def test_upsampling_doubles_every_pixel():
+    layer = Upsample(1)
+    with torch.no_grad():
+        layer.conv.weight.zero_()
+        layer.conv.weight[0, 0, 1, 1] = 1  # the convolution then passes its input on
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    assert layer(x)[0, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
 
 
 def test_block_is_the_written_formula():

@@ -1,0 +1,29 @@
+"""The documentation names what there is."""
+
+import re
+
+import pytest
+from workspace import PROJECT
+
+DEFINED = {
+    name
+    for path in (PROJECT / "tests").rglob("test_*.py")
+    for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
+}
+
+
+def test_the_page_on_fidelity_lists_all_forty_and_names_only_tests_that_exist():
+    page = (PROJECT / "docs/fidelity.md").read_text()
+    assert [int(row) for row in re.findall(r"^\| (\d+) \|", page, re.M)] == list(range(1, 41))
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert len(named) > 30
+    assert named <= DEFINED
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/fidelity.md"])
+def test_files_that_a_page_names_exist(page):
+    text = (PROJECT / page).read_text()
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        assert (PROJECT / link).exists(), link
+    for path in re.findall(r"`((?:workflow|profiles|envs|docs)/[\w./-]+)`", text):
+        assert (PROJECT / path).exists(), path
