@@ -138,7 +138,16 @@ def test_every_number_says_what_it_was_computed_from(run, trained, network, refe
     for key in ("sampler", "quantisation", "process", "sampling", "training", "device", "packages", "code", "machine"):
         assert made[key], key
     words = " ".join(metrics["deviations"])
-    for word in ("not CIFAR-10", "not Inception", "12 training steps", "40 sample images", "4 splits", "20 of the 360"):
+    for word in (
+        "ch 8, not 128",
+        "ema_decay 0.9, not 0.9999",
+        "not CIFAR-10",
+        "not Inception",
+        "12 training steps",
+        "40 sample images",
+        "4 splits",
+        "20 of the 360",
+    ):
         assert word in words
 
 

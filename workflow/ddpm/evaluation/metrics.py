@@ -24,6 +24,8 @@ PAPER = {
     "features": "Inception (2015-12-05)",
     "splits": 10,
 }
+PAPER_NETWORK = {"ch": 128, "ch_mult": [1, 2, 2, 2], "num_res_blocks": 2, "dropout": 0.1}
+PAPER_TRAINING = {"learning_rate": 2e-4, "warmup": 5000, "ema_decay": 0.9999}
 
 
 def deviations(header: dict, images: int, splits: int, card: dict, likelihood: dict) -> list[str]:
@@ -36,6 +38,12 @@ def deviations(header: dict, images: int, splits: int, card: dict, likelihood: d
         found.append(f"features and classes: {header['network']['name']}, not Inception")
     if training["steps"] != PAPER["steps"]:
         found.append(f"{training['steps']:,} training steps of {training['batch_size']}, not {PAPER['steps']:,} of 128")
+    for title, here, paper in (
+        ("network", header["training"]["network"], PAPER_NETWORK),
+        ("training", training, PAPER_TRAINING),
+    ):
+        if changed := [f"{key} {here[key]}, not {value}" for key, value in paper.items() if here[key] != value]:
+            found.append(f"{title}: {', '.join(changed)}")
     if images != PAPER["images"]:
         found.append(f"{images:,} sample images, not {PAPER['images']:,}")
     if splits != PAPER["splits"]:
