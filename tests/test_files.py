@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm.evaluation.metrics import write_curve
 from ddpm.files import (
     DamagedFile,
     UserError,
@@ -22,6 +21,7 @@ from ddpm.files import (
     read_npy,
     read_npz,
     whole,
+    write_csv,
     write_json,
     write_npy,
     write_npz,
@@ -57,7 +57,7 @@ WRITES = {
     "npy": lambda path: write_npy(path, np.arange(1000)),
     "npz": lambda path: write_npz(path, a=np.random.default_rng(0).random(1000)),
     "csv": lambda path: write_history(path, [(i, 0.5, 0.25, 1e-4) for i in range(100)]),
-    "curve.csv": lambda path: write_curve(path, {"t": np.arange(100), "rate": np.arange(100)}),
+    "curve.csv": lambda path: write_csv(path, ("t", "rate"), zip(range(100), range(100), strict=True)),
     "weights.safetensors": lambda path: save_weights(path, {"w": torch.arange(100.0)}, {}),
     "state.safetensors": lambda path: save_state(path, State({"w": torch.arange(100.0)}, 7, "f", "d")),
     "png": picture,

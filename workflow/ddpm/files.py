@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,6 +64,11 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_csv(path: Path | str, names: Iterable[str], rows: Iterable[Iterable[float]]) -> None:
+    """Rows of plain Python numbers under `names`, in full precision."""
+    write_text(path, "\n".join([",".join(names), *(",".join(map(repr, row)) for row in rows)]) + "\n")
 
 
 def write_npy(path: Path | str, array: np.ndarray) -> None:

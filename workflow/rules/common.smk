@@ -93,3 +93,9 @@ def repeat(option, files):
 def code(*modules):
     """Modules whose change remakes a cheap output, as files of the package."""
     return [f"{PACKAGE}/{module}.py" for module in modules]
+
+
+def figure_code(name):
+    """The modules that draw a figure."""
+    shared = ["samples", "style", *(["charts"] if name in ("figure5", "figure10") else [])]
+    return code("report/inputs", *(f"report/figures/{module}" for module in (name, *shared)))

@@ -13,7 +13,7 @@ for name in CONFIG.figures:
             name
         input:
             sources=figure_sources(name),
-            code=code(f"report/figures/{name}", "report/figures/samples", "report/figures/style"),
+            code=figure_code(name),
         output:
             report(
                 DRAWN[name],
@@ -96,7 +96,10 @@ rule page:
             *([f"{RESULTS}/figures/diffusion.gif"] if "diffusion" in CONFIG.figures else []),
         ],
         captions=[f"{CAPTIONS}/{name}.rst" for name in (*CONFIG.tables, *CONFIG.figures)],
-        code=[*code("report/page", "report/rendering", "report/ordering"), f"{PACKAGE}/report/page.html"],
+        code=[
+            *code("report/page", "report/rendering", "report/ordering", "report/inputs", "report/tables"),
+            f"{PACKAGE}/report/page.html",
+        ],
     output:
         f"{RESULTS}/report.html",
     log:

@@ -1,6 +1,6 @@
 """A small classifier of the data set: its activations and class probabilities stand for Inception's at demo scale."""
 
-import json
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from ddpm import rng
 from ddpm.config import ClassifierConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
-from ddpm.files import DamagedFile, UserError, read_npz, sha256, whole, write_json, write_npz
+from ddpm.files import DamagedFile, UserError, read_npz, whole, write_json, write_npz
+from ddpm.shards import pack_header
 from ddpm.training.state import pack, unpack
 
 
@@ -56,12 +57,9 @@ class FeatureNetwork:
         """uint8 [N, H, W, C] -> features [N, D] and probabilities [N, K], float32."""
         device = next(self.model.parameters()).device
         outputs = [
-            self.model(to_model_range(images[i : i + batch_size]).to(device)) for i in range(0, len(images), batch_size)
+            self.model(to_model_range(images[i : i + batch_size]).to(device))
+            for i in range(0, max(len(images), 1), batch_size)  # no images make one empty batch
         ]
-        if not outputs:
-            return np.zeros((0, self.model.head.in_features), np.float32), np.zeros(
-                (0, self.model.head.out_features), np.float32
-            )
         features = torch.cat([features for features, _ in outputs])
         probabilities = torch.cat([logits.softmax(1) for _, logits in outputs])
         return features.cpu().numpy(), probabilities.cpu().numpy()
@@ -100,13 +98,14 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> FeatureNe
     """The feature network that `train_classifier` wrote."""
     if not path.exists():
         raise UserError(f"{path}: no such file. Train the classifier first.")
-    tensors, header = unpack(path.read_bytes(), path)
+    content = path.read_bytes()
+    tensors, header = unpack(content, path)
     try:
         model = Classifier(header["channels"], header["classes"], ClassifierConfig(**header["config"]))
         model.load_state_dict(tensors)
     except (KeyError, RuntimeError, ValueError) as error:
         raise DamagedFile(path, f"is not a classifier of this project ({error})") from error
-    return FeatureNetwork(model.to(device).eval(), header["name"], sha256(path))
+    return FeatureNetwork(model.to(device).eval(), header["name"], hashlib.sha256(content).hexdigest())
 
 
 def write_reference(network: FeatureNetwork, data: Path, splits: int, arrays: Path, summary: Path) -> None:
@@ -129,5 +128,8 @@ def write_reference(network: FeatureNetwork, data: Path, splits: int, arrays: Pa
         document["data"] = images.card["name"]
         if split == "test":
             document["accuracy"] = float((probabilities.argmax(1) == labels).mean())
-    write_npz(arrays, header=np.array(json.dumps(document)), **features)
-    write_json(summary, {**document, "features": network.name, "inception_score": scores})
+    write_npz(arrays, header=pack_header(document), **features)
+    write_json(
+        summary,
+        {**document, "features": {"network": network.name, "sha256": network.sha256}, "inception_score": scores},
+    )

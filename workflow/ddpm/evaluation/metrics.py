@@ -1,7 +1,6 @@
 """metrics.json: the scores of one experiment and everything that is needed to judge them."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from ddpm.evaluation.features import read_features
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.rate_distortion import likelihood_summary, rate_distortion, read_bounds
-from ddpm.files import read_json, read_npz, sha256, whole, write_json, write_npz
+from ddpm.files import read_json, read_npz, sha256, write_csv, write_json, write_npz
 from ddpm.provenance import provenance
 from ddpm.shards import unpack_header
 
@@ -116,16 +115,10 @@ def write_metrics(
     write_json(path, document)
 
 
-def write_curve(path: Path, columns: dict[str, Sequence[float]]) -> None:
-    """A CSV with one row per time; numbers in full precision."""
-    rows = zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True)
-    with whole(path) as part:
-        part.write_text("\n".join([",".join(columns), *(",".join(map(repr, row)) for row in rows)]) + "\n")
-
-
 def write_rate_distortion(shards: list[Path], path: Path) -> None:
     """The rate-distortion curve of the test set (Figure 5, Table 4). Empty where the training was unstable."""
-    write_curve(path, rate_distortion(read_bounds(shards)["test"]))
+    curve = rate_distortion(read_bounds(shards)["test"])
+    write_csv(path, curve, zip(*(column.tolist() for column in curve.values()), strict=True))
 
 
 def write_progressive(config: EvaluationConfig, features: list[Path], reference: Path, path: Path) -> None:
@@ -136,15 +129,13 @@ def write_progressive(config: EvaluationConfig, features: list[Path], reference:
     timesteps = header["training"]["diffusion"]["timesteps"]
     against = {split: statistics(real[f"{split}_features"]) for split in ("train", "test")}
     names = ("t", "reverse_steps", "inception_score", "inception_score_std", "fid_train", "fid_test")
-    columns: dict[str, list[float]] = {name: [] for name in names}
+    rows = []
     if header["status"]["status"] != "unstable":
         for t, features_t, probabilities in zip(times.tolist(), *arrays.values(), strict=True):
             ours = statistics(features_t)
             distances = [frechet_distance(*ours, *against[split]) for split in ("train", "test")]
-            row = (t + 1, timesteps - t - 1, *inception_score(probabilities, config.splits), *distances)
-            for name, value in zip(names, row, strict=True):
-                columns[name].append(value)
-    write_curve(path, columns)
+            rows.append((t + 1, timesteps - t - 1, *inception_score(probabilities, config.splits), *distances))
+    write_csv(path, names, rows)
 
 
 def write_neighbours(

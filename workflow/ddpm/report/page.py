@@ -54,7 +54,7 @@ def write_page(
             figures=[p for p in pictures if p["name"] != IDEA],
             experiments=[describe(run, by_experiment.get(run["experiment"], {})) for run in runs],
             configs=by_experiment,
-            cards=[flat(read_json(path)) | {"_title": read_json(path).get("title", "")} for path in cards],
+            cards=[flat(read_json(path)) for path in cards],
             made_from=flat(shown.get("made_from") or {}) if shown else {},
             made_from_name=shown["experiment"] if shown else "",
             yardsticks=yardsticks(runs, [read_json(path) for path in references]),
@@ -127,19 +127,13 @@ def yardsticks(runs: list[dict], references: list[dict]) -> list[dict]:
         found.append(
             {
                 "data": reference["data"],
-                "network": feature_network(reference),
+                "network": network_name(reference),
                 "accuracy": reference.get("accuracy"),
                 "scores": reference.get("inception_score") or {},
                 "sentences": sentences(reference, own),
             }
         )
     return found
-
-
-def feature_network(reference: dict) -> str:
-    """The network's name, whether it is given bare or with its hash as in metrics.json."""
-    features = reference.get("features")
-    return features if isinstance(features, str) else network_name(reference)
 
 
 def sentences(reference: dict, runs: list[dict]) -> list[str]:

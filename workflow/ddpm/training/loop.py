@@ -13,7 +13,7 @@ from ddpm.config import DiffusionConfig, NetworkConfig, TrainingConfig, training
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.files import whole, write_json
+from ddpm.files import write_csv, write_json
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
 from ddpm.training.state import State, load_state, save_state, save_weights
 from ddpm.unet import UNet
@@ -148,9 +148,7 @@ class Trainer:
 
 def write_history(path: Path, history: list[tuple[float, ...]]) -> None:
     """One row per `log_every` steps: the number of updates so far, means of loss and norm, the last rate."""
-    lines = [",".join(COLUMNS)] + [f"{int(step)},{loss!r},{norm!r},{rate!r}" for step, loss, norm, rate in history]
-    with whole(path) as part:
-        part.write_text("\n".join(lines) + "\n")
+    write_csv(path, COLUMNS, ((int(step), *rest) for step, *rest in history))
 
 
 def train(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddpm.config import DiffusionConfig, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.files import DamagedFile, UserError, sha256, whole
+from ddpm.files import DamagedFile, UserError, whole
 from ddpm.unet import UNet
 
 KEPT_STATES = 2  # the newest, and the one before it in case the newest is damaged
@@ -120,7 +120,8 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Trained:
     """The network, the process and the history that a weights file describes."""
     if not path.exists():
         raise UserError(f"{path}: no such file. Train the experiment first.")
-    tensors, header = unpack(path.read_bytes(), path)
+    content = path.read_bytes()
+    tensors, header = unpack(content, path)
     try:
         config = header["config"]
         model = UNet(NetworkConfig(**config["network"]))
@@ -129,4 +130,4 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Trained:
     except (KeyError, RuntimeError, ValueError) as error:
         raise DamagedFile(path, f"its weights do not fit the network that it names ({error})") from error
     model = model.to(device).eval().requires_grad_(False)
-    return Trained(model, diffusion.to(device), header, sha256(path))
+    return Trained(model, diffusion.to(device), header, hashlib.sha256(content).hexdigest())

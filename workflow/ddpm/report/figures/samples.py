@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from ddpm.files import DamagedFile, read_json, read_npz
 from ddpm.report.figures import style
+from ddpm.shards import unpack_header
 
 
 def read_samples(shards: list[Path], wanted: int, previews: bool = False) -> tuple[dict[str, np.ndarray], dict]:
@@ -21,7 +22,7 @@ def read_samples(shards: list[Path], wanted: int, previews: bool = False) -> tup
     for shard in shards:
         part = read_npz(shard, *keys, "status")
         try:
-            status = json.loads(str(part.pop("status")))
+            status = unpack_header(part.pop("status"))
         except json.JSONDecodeError as error:
             raise DamagedFile(shard, f"its status is not JSON ({error})") from error
         parts.append(part)
