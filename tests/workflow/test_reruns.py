@@ -44,6 +44,12 @@ def test_a_restyled_figure_redraws_that_figure_and_no_more(finished):
     assert redrawn == {"figure5.png", "figure5.pdf"}
 
 
+def test_a_changed_theme_redraws_the_curves_and_no_picture(finished):
+    module = finished.folder / "workflow/ddpm/report/figures/charts.py"
+    module.write_text(module.read_text() + "\n# touched\n")
+    assert sorted(finished.jobs()) == [("figure10", ""), ("figure5", ""), ("page", "")]
+
+
 def test_more_samples_resample_and_never_retrain(finished):
     weights = {path: path.stat().st_mtime_ns for path in finished.results.glob("*/model.safetensors")}
     finished.configure(changed(f"experiments.{MAIN}.sampling.images", 30))
