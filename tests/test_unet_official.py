@@ -9,10 +9,12 @@ import numpy as np
 import official_unet
 import pytest
 import torch
+from official_weights import drawn, official_shapes
 from torch import Tensor
 
 from ddpm import unet
 from ddpm.config import NetworkConfig
+from ddpm.training.naming import to_official, to_ours
 
 PUBLISHED = {  # the paper's networks, and their numbers of parameters
     "32x32": ({"image_size": 32, "ch": 128, "ch_mult": (1, 2, 2, 2)}, 35_746_307),
@@ -34,87 +36,6 @@ def network(**sizes) -> NetworkConfig:
     return NetworkConfig(**{"channels": 3, "out_channels": 3, "num_res_blocks": 2, "attn_resolutions": (16,), **sizes})
 
 
-# --- The official checkpoints' tensors: names, shapes, layouts. ---
-
-
-def official_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape (in PyTorch's layout) of every tensor of a converted official checkpoint."""
-    shapes = {}
-
-    def add(name, *weight):
-        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = weight, weight[:1]
-
-    def add_block(name, c_in, c_out):
-        add(f"{name}.norm1", c_in)
-        add(f"{name}.conv1", c_out, c_in, 3, 3)
-        add(f"{name}.temb_proj", c_out, 4 * config.ch)
-        add(f"{name}.norm2", c_out)
-        add(f"{name}.conv2", c_out, c_out, 3, 3)
-        if c_in != c_out:
-            add(f"{name}.nin_shortcut", c_out, c_in, 1, 1)
-
-    def add_attention(name, c):
-        add(f"{name}.norm", c)
-        for layer in ("q", "k", "v", "proj_out"):
-            add(f"{name}.{layer}", c, c, 1, 1)
-
-    ch, blocks = config.ch, config.num_res_blocks
-    widths = [ch * multiplier for multiplier in config.ch_mult]
-    top = len(widths) - 1
-    attended = [config.image_size // 2**i in config.attn_resolutions for i in range(len(widths))]
-
-    add("temb.dense.0", 4 * ch, ch)
-    add("temb.dense.1", 4 * ch, 4 * ch)
-    add("conv_in", ch, config.channels, 3, 3)
-    for i, width in enumerate(widths):
-        below = widths[i - 1] if i > 0 else ch  # the channels that come from the level before
-        for j in range(blocks):
-            add_block(f"down.{i}.block.{j}", width if j else below, width)
-            if attended[i]:
-                add_attention(f"down.{i}.attn.{j}", width)
-        if i < top:
-            add(f"down.{i}.downsample.conv", width, width, 3, 3)
-        # The way up takes this level's blocks, last first, and what came from the level before; the first block's
-        # other input comes from the level above.
-        above = widths[i + 1] if i < top else width
-        for j in range(blocks + 1):
-            add_block(f"up.{i}.block.{j}", (width if j else above) + (width if j < blocks else below), width)
-            if attended[i]:
-                add_attention(f"up.{i}.attn.{j}", width)
-        if i > 0:
-            add(f"up.{i}.upsample.conv", width, width, 3, 3)
-    add_block("mid.block_1", widths[-1], widths[-1])
-    add_attention("mid.attn_1", widths[-1])
-    add_block("mid.block_2", widths[-1], widths[-1])
-    add("norm_out", widths[0])
-    add("conv_out", config.out_channels, widths[0], 3, 3)
-    return shapes
-
-
-def to_official(ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights under the official names: query, key and value apart."""
-    official = {}
-    for name, tensor in ours.items():
-        if ".qkv." in name:
-            for letter, third in zip("qkv", tensor.chunk(3), strict=True):
-                official[name.replace(".qkv.", f".{letter}.")] = third
-        else:
-            official[name] = tensor
-    return official
-
-
-def from_official(official: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The way back."""
-    ours = {}
-    for name, tensor in official.items():
-        if ".q." in name:
-            thirds = [official[name.replace(".q.", f".{letter}.")] for letter in "qkv"]
-            ours[name.replace(".q.", ".qkv.")] = torch.cat(thirds)
-        elif ".k." not in name and ".v." not in name:
-            ours[name] = tensor
-    return ours
-
-
 def to_tensorflow(official: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """The official weights in TensorFlow's layouts."""
     nin = (".q.weight", ".k.weight", ".v.weight", ".proj_out.weight", ".nin_shortcut.weight")
@@ -128,20 +49,6 @@ def to_tensorflow(official: dict[str, Tensor]) -> dict[str, np.ndarray]:
             tensor = tensor.permute(1, 0)
         arrays[name] = np.ascontiguousarray(tensor.numpy())
     return arrays
-
-
-def drawn(config: NetworkConfig) -> dict[str, Tensor]:
-    """Random official weights: no tensor near zero, and every branch of an effect on the output.
-
-    The scales of the normalisations lie around 1: around 0, swish would be linear and attention uniform.
-    """
-    generator = torch.Generator().manual_seed(0)
-    weights = {}
-    for name, shape in official_shapes(config).items():
-        weights[name] = torch.randn(shape, generator=generator, dtype=torch.float64) * 0.05
-        if "norm" in name and name.endswith(".weight"):
-            weights[name] += 1
-    return weights
 
 
 @pytest.mark.parametrize("case", PUBLISHED)
@@ -159,7 +66,7 @@ def test_weights_go_both_ways():
     config = network(**SMALL)
     official = drawn(config)
     model = unet.UNet(config).double()
-    model.load_state_dict(from_official(official))
+    model.load_state_dict(to_ours(official, config))
     back = to_official(model.state_dict())
     assert back.keys() == official.keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in official.items())
@@ -177,7 +84,7 @@ def inputs(config: NetworkConfig) -> tuple[Tensor, Tensor]:
 
 def ours(config: NetworkConfig, official: dict[str, Tensor]) -> Tensor:
     model = unet.UNet(config).double().eval()
-    model.load_state_dict(from_official(official))
+    model.load_state_dict(to_ours(official, config))
     with torch.no_grad():
         return model(*inputs(config))
 

@@ -1,61 +1,14 @@
-"""The network equals an independent one: diffusers' UNet2DModel in the published models' configuration.
-
-The names below are also those of the converted official checkpoints (ours, with q, k and v apart) and of the
-diffusers folders that hold the released weights.
-"""
-
-import re
+"""The network equals an independent one: diffusers' UNet2DModel in the published models' configuration."""
 
 import diffusers
 import pytest
 import torch
+from official_weights import drawn
 from torch import Tensor
 
 from ddpm.config import NetworkConfig
+from ddpm.training.naming import to_diffusers, to_ours
 from ddpm.unet import UNet
-
-# Our parts and diffusers', in the order in which they are replaced.
-RENAMED = [
-    (r"^temb\.dense\.(\d)", lambda m: f"time_embedding.linear_{int(m[1]) + 1}"),
-    (r"\.block\.", ".resnets."),
-    (r"\.attn\.", ".attentions."),
-    (r"^mid\.block_(\d)", lambda m: f"mid_block.resnets.{int(m[1]) - 1}"),
-    (r"^mid\.attn_1", "mid_block.attentions.0"),
-    (r"^down\.", "down_blocks."),
-    (r"\.downsample\.", ".downsamplers.0."),
-    (r"\.upsample\.", ".upsamplers.0."),
-    (r"\.temb_proj\.", ".time_emb_proj."),
-    (r"\.nin_shortcut\.", ".conv_shortcut."),
-    (r"^norm_out", "conv_norm_out"),
-    (r"(attentions\.\d+)\.norm\.", r"\1.group_norm."),
-    (r"\.proj_out\.", ".to_out.0."),
-]
-
-
-def to_diffusers(weights: dict[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """Our weights under diffusers' names and in its shapes."""
-    converted = {}
-    for name, tensor in weights.items():
-        name = re.sub(r"^up\.(\d+)", lambda m: f"up_blocks.{levels - 1 - int(m[1])}", name)
-        for pattern, replacement in RENAMED:
-            name = re.sub(pattern, replacement, name)
-        if ".attentions." in name and tensor.ndim == 4:
-            tensor = tensor[:, :, 0, 0]  # a convolution of size 1 is a dense layer there
-        if ".qkv." in name:
-            for letter, third in zip("qkv", tensor.chunk(3), strict=True):
-                converted[name.replace("qkv", f"to_{letter}")] = third
-        else:
-            converted[name] = tensor
-    return converted
-
-
-def from_diffusers(weights: dict[str, Tensor], like: dict[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """The way back: each of our tensors is put together from the pieces that `to_diffusers` makes of it."""
-    back = {}
-    for name, tensor in like.items():
-        pieces = [weights[key] for key in to_diffusers({name: tensor}, levels)]
-        back[name] = torch.cat(pieces).reshape(tensor.shape)
-    return back
 
 
 def published(image_size: int, widths: tuple[int, ...], attended: set[int], blocks: int, **changes):
@@ -79,16 +32,14 @@ CASES = {
 
 
 def pair(case: str, **changes) -> tuple[UNet, torch.nn.Module, int]:
-    """Our network and diffusers', in float64; every weight of ours is drawn anew, so that none is near zero."""
+    """Our network and diffusers', in float64; ours has random weights, none of them near zero."""
     size, ch, multipliers = CASES[case]
     torch.manual_seed(0)
     config = NetworkConfig(
         image_size=size, channels=3, out_channels=3, ch=ch, ch_mult=multipliers, attn_resolutions=(16,)
     )
     ours = UNet(config).double().eval()
-    with torch.no_grad():
-        for p in ours.parameters():
-            p.normal_(std=0.05)
+    ours.load_state_dict(to_ours(drawn(config), config))
     return (
         ours,
         published(size, tuple(ch * m for m in multipliers), {16}, 2, **changes).double().eval(),
@@ -113,12 +64,11 @@ def test_outputs_are_those_of_diffusers(case):
 
 
 def test_weights_come_back_from_diffusers():
-    ours, theirs, levels = pair("32x32, the published width")
-    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    ours, theirs, _ = pair("32x32, the published width")
     with torch.no_grad():
         for p in theirs.parameters():
-            p.normal_(std=0.05)
-    ours.load_state_dict(from_diffusers(theirs.state_dict(), before, levels))
+            p.add_(torch.randn_like(p) * 0.05)
+    ours.load_state_dict(to_ours(theirs.state_dict(), ours.config))
     mine, other = outputs(ours, theirs)
     torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5 * other.abs().max().item())
 
