@@ -80,5 +80,5 @@ def test_a_damaged_copy_is_fetched_anew(server, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match="taken.*cannot be written"):
+    with pytest.raises(UserError, match=r"taken.*cannot be written"):
         get(tmp_path / "taken", server.add("f", CONTENT))
