@@ -35,6 +35,16 @@ def choose_device(name: str):
     return torch.device(name)
 
 
+def find_checkpoint(name: str):
+    """Published weights by name, or those of an experiment's training document."""
+    from ddpm.config import read_stage_config
+    from ddpm.training.released import Checkpoint, published
+
+    if name.endswith(".json"):
+        return Checkpoint(**read_stage_config(Path(name), "checkpoint")["checkpoint"])
+    return published(name)
+
+
 @app.command()
 def prepare(name: Annotated[str, typer.Argument(help="Data set.")], out: Out) -> None:
     """Write a data set as uint8 arrays with a card, into the folder OUT."""
@@ -61,6 +71,48 @@ def train(
 
     document = read_stage_config(config, "network", "diffusion", "training")
     train(document, Images(data), state, out, history, outcome, choose_device(device), scale, log)
+
+
+@app.command("download-weights")
+def download_weights(
+    name: Annotated[str, typer.Argument(help="Published weights by name, or an experiment's training document.")],
+    out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
+) -> None:
+    """Download published weights and check them; nothing else needs the network."""
+    from ddpm.training import released
+
+    released.download_weights(find_checkpoint(name), out, log)
+
+
+@app.command("import-weights")
+def import_weights(
+    source: Annotated[
+        Path,
+        typer.Argument(help="card.json of a download, a .ckpt, .pt, .bin or .safetensors, or a diffusers folder."),
+    ],
+    out: Annotated[Path, typer.Option(help="model.safetensors to write.")],
+    outcome: Annotated[Path | None, typer.Option(help="training.json to write: released, with the step.")] = None,
+    config: Annotated[Path | None, typer.Option(help="An experiment's training document, to be fitted.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Published weights that SOURCE is a copy of.")] = None,
+) -> None:
+    """Convert weights of other people, without ever running code that they hold."""
+    from ddpm.config import read_stage_config
+    from ddpm.training import importing
+
+    document = read_stage_config(config, "network", "diffusion") if config else None
+    importing.import_weights(source, out, outcome, document, find_checkpoint(checkpoint) if checkpoint else None)
+
+
+@app.command("export-weights")
+def export_weights(
+    weights: Annotated[Path, typer.Argument(help="model.safetensors of a training.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, for diffusers' DDPMPipeline.from_pretrained.")],
+) -> None:
+    """Write a trained network as a folder that diffusers loads."""
+    from ddpm.training.diffusers_folder import export
+    from ddpm.training.state import load_weights
+
+    export(load_weights(weights), out)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ddpm.data.registry import DATASETS
 from ddpm.files import UserError, read_json
+from ddpm.training.released import PUBLISHED, Checkpoint, default_for
 
 SCALES = Path(__file__).parents[1] / "scales"
 
@@ -62,6 +63,15 @@ class Variance(StrEnum):
     """The posterior's: beta~_t = (1 - abar_{t-1}) / (1 - abar_t) beta_t (eq. 7)."""
     LEARNED = "learned"
     """exp of the network's second half of channels, unbounded (Table 2, "learned diagonal Sigma")."""
+
+
+class WeightsSource(StrEnum):
+    """Where the weights of an experiment come from."""
+
+    TRAIN = "train"
+    """Trained here."""
+    RELEASED = "released"
+    """Published ones, downloaded, checked and converted: `checkpoint` says which."""
 
 
 class NetworkConfig(Strict):
@@ -202,7 +212,9 @@ class Experiment(Strict):
     data: str
     network: NetworkConfig
     diffusion: DiffusionConfig
-    training: TrainingConfig
+    weights: WeightsSource = WeightsSource.TRAIN
+    training: TrainingConfig | None = Field(description="None where the weights are released.")
+    checkpoint: Checkpoint | None = Field(None, description="A published one by its name, or files with addresses.")
     sampling: SamplingConfig
     likelihood: LikelihoodConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -237,8 +249,9 @@ class Experiment(Strict):
     def stage_config(self, stage: str) -> dict[str, Any]:
         """All that `stage` may depend on, and nothing that only another stage depends on."""
         document = self.model_dump(mode="json")
+        origin = "training" if self.weights is WeightsSource.TRAIN else "checkpoint"
         keys = {
-            "training": ("name", "data", "network", "diffusion", "training"),
+            "training": ("name", "data", "network", "diffusion", origin),
             "sampling": ("name", "sampling"),
             "likelihood": ("name", "likelihood"),
             "evaluation": ("name", "evaluation"),
@@ -387,7 +400,7 @@ def chosen(key: str, asked: Any, allowed: list[str]) -> list[str]:
 
 
 def resolve_experiment(name: str, raw: dict[str, Any], source: str) -> Experiment:
-    """Fill in what the data set and the method imply, and check the whole."""
+    """Fill in what the data set, the method and published weights imply, and check the whole."""
     where = f"{source}: experiments.{name}"
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: {raw!r}: must be a mapping.")
@@ -399,6 +412,17 @@ def resolve_experiment(name: str, raw: dict[str, Any], source: str) -> Experimen
         if not isinstance(raw.get(section, {}), dict):
             raise ConfigError(f"{where}.{section}: {raw[section]!r}: must be a mapping.")
     network, diffusion, training = ({**raw.get(section, {})} for section in sections)
+    checkpoint = None
+    if raw.get("weights") == WeightsSource.RELEASED:
+        checkpoint = resolve_checkpoint(raw.get("checkpoint"), name, data.name, where)
+        network = dict(checkpoint.network) if checkpoint.network else network
+        if (variance := diffusion.setdefault("variance", checkpoint.variance)) != (checkpoint.variance or variance):
+            raise ConfigError(
+                f"{where}.diffusion.variance: {variance!r}: the authors' code has {checkpoint.variance} for the "
+                f"weights {checkpoint.name}."
+            )
+    elif "checkpoint" in raw and raw.get("weights", WeightsSource.TRAIN) == WeightsSource.TRAIN:
+        raise ConfigError(f"{where}.checkpoint: is for weights: released; this experiment has weights: train.")
     for key, value in (("image_size", data.image_size), ("channels", data.channels)):
         if network.setdefault(key, value) != value:
             raise ConfigError(f"{where}.network.{key}: {network[key]!r}: the images of {data.name} have {value}.")
@@ -406,7 +430,24 @@ def resolve_experiment(name: str, raw: dict[str, Any], source: str) -> Experimen
     network["out_channels"] = data.channels * (2 if learned else 1)
     training.setdefault("flip", data.flip)
     filled = {**raw, "name": name, "network": network, "diffusion": diffusion, "training": training}
+    if checkpoint:
+        filled |= {"training": None, "checkpoint": checkpoint}
     return validated(Experiment, filled, where)
+
+
+def resolve_checkpoint(raw: Any, name: str, data: str, where: str) -> Checkpoint:
+    """The checkpoint that an experiment asks for: a published one by name or by data set, or its own description."""
+    where = f"{where}.checkpoint"
+    if isinstance(raw, dict):
+        return validated(Checkpoint, {"name": name, **raw}, where)
+    fitting = [each.name for each in PUBLISHED.values() if each.data == data]
+    checkpoint = default_for(data) if raw is None else PUBLISHED.get(raw) if isinstance(raw, str) else None
+    if checkpoint is None or checkpoint.name not in fitting:
+        known = f"for {data} there are: {', '.join(fitting)}" if fitting else f"none are published for {data}"
+        raise ConfigError(
+            f"{where}: {raw!r}: {known}. Or describe your own: {{files: [{{name, urls}}], averaged: ...}}."
+        )
+    return checkpoint
 
 
 def validated(model: type[BaseModel], document: dict[str, Any], where: str) -> Any:
@@ -437,13 +478,14 @@ def allowed_keys(model: type[BaseModel], location: tuple) -> list[str]:
     return list(model.model_fields)
 
 
-SECTIONS: dict[str, type[Strict]] = {
+SECTIONS: dict[str, type[BaseModel]] = {
     "network": NetworkConfig,
     "diffusion": DiffusionConfig,
     "training": TrainingConfig,
     "sampling": SamplingConfig,
     "likelihood": LikelihoodConfig,
     "evaluation": EvaluationConfig,
+    "checkpoint": Checkpoint,
 }
 
 

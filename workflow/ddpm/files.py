@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,22 @@ def whole(path: Path | str) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a folder beside `path` to fill; on success rename it to `path`.
+
+    Raises:
+        UserError: `path` exists.
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{path}: exists. Give another folder, or remove it first.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as part:
+        yield (filled := Path(part) / path.name)
+        os.replace(filled, path)
 
 
 def remove_parts_of_the_dead(path: Path) -> None:

@@ -25,14 +25,24 @@ EXPERIMENTS = CONFIG.scale_config.experiments
 COMPUTE = CONFIG.scale_config.compute
 RESULTS = f"results/{SCALE}"
 DATA = sorted({experiment.data for experiment in EXPERIMENTS.values()})
+RELEASED = [name for name, experiment in EXPERIMENTS.items() if experiment.weights == "released"]
+TRAINED = [name for name in EXPERIMENTS if name not in RELEASED]
+# Published weights by name, and an experiment that says where they are.
+CHECKPOINTS = {EXPERIMENTS[name].checkpoint.name: name for name in RELEASED}
 
 # Jobs find the package here in any environment.
 shell.prefix(f"export PYTHONPATH='{workflow.basedir}/workflow'; ")
 
 
+def one_of(names):
+    """A regular expression for just these names, or for none."""
+    return "|".join(names) or "(?!)"
+
+
 wildcard_constraints:
-    experiment="|".join(EXPERIMENTS),
-    data="|".join(DATA),
+    experiment=one_of(EXPERIMENTS),
+    data=one_of(DATA),
+    checkpoint=one_of(CHECKPOINTS),
     stage="training|sampling|likelihood|evaluation",
     split="test|train",
     shard=r"\d+",

@@ -1,4 +1,5 @@
-# Stage 2: training. The shell line is frozen: one changed space would train every model again.
+# Stage 2: training, or weights that others have published. The shell line of `train` is frozen: one changed space
+# would train every model again.
 
 
 rule train:
@@ -14,6 +15,8 @@ rule train:
         f"{RESULTS}/logs/training/{{experiment}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/training/{{experiment}}.tsv"
+    wildcard_constraints:
+        experiment=one_of(TRAINED),
     conda:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
@@ -28,3 +31,38 @@ rule train:
         "python -m ddpm train --config {input.config} --data {input.data} --state {params.state}"
         " --out {output.weights} --history {output.history} --outcome {output.outcome}"
         " --scale {params.scale} --device {resources.device} > {log} 2>&1"
+
+
+rule download_weights:
+    input:
+        config=lambda wildcards: f"{RESULTS}/{CHECKPOINTS[wildcards.checkpoint]}/config/training.json",
+    output:
+        # The weights lie beside it and are not outputs, which Snakemake would delete when a later file fails.
+        "resources/weights/{checkpoint}/card.json",
+    log:
+        "resources/logs/weights-{checkpoint}.log",
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm download-weights {input.config} --out resources/weights/{wildcards.checkpoint} > {log} 2>&1"
+
+
+rule import_weights:
+    input:
+        config=f"{RESULTS}/{{experiment}}/config/training.json",
+        card=lambda wildcards: f"resources/weights/{experiment_of(wildcards).checkpoint.name}/card.json",
+    output:
+        weights=f"{RESULTS}/{{experiment}}/model.safetensors",
+        outcome=f"{RESULTS}/{{experiment}}/training.json",
+    log:
+        f"{RESULTS}/logs/training/{{experiment}}-import.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/training/{{experiment}}-import.tsv"
+    wildcard_constraints:
+        experiment=one_of(RELEASED),
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm import-weights {input.card} --config {input.config} --out {output.weights}"
+        " --outcome {output.outcome} > {log} 2>&1"

@@ -29,17 +29,22 @@ PAPER_TRAINING = {"learning_rate": 2e-4, "warmup": 5000, "ema_decay": 0.9999}
 
 def deviations(header: dict, images: int, splits: int, card: dict, likelihood: dict) -> list[str]:
     """How the numbers were made otherwise than the paper's, in words."""
-    training = header["training"]["training"]
+    training = header["training"].get("training")  # None where the weights were published
     found = []
     if card["name"] != PAPER["data"]:
         found.append(f"data: {card['title']}, {card['image_size']}x{card['image_size']}, not CIFAR-10")
     if header["network"]["name"] != PAPER["features"]:
         found.append(f"features and classes: {header['network']['name']}, not Inception")
-    if training["steps"] != PAPER["steps"]:
+    if header["weights"] != "ema":
+        found.append(f"weights: {header['weights']}, not their running mean")
+    if training is None:
+        step = header["trained"]["step"]
+        found.append(f"published weights{f' of step {step:,}' if step else ''}, not trained here")
+    elif training["steps"] != PAPER["steps"]:
         found.append(f"{training['steps']:,} training steps of {training['batch_size']}, not {PAPER['steps']:,} of 128")
     for title, here, paper in (
         ("network", header["training"]["network"], PAPER_NETWORK),
-        ("training", training, PAPER_TRAINING),
+        ("training", training or PAPER_TRAINING, PAPER_TRAINING),
     ):
         if changed := [f"{key} {here[key]}, not {value}" for key, value in paper.items() if here[key] != value]:
             found.append(f"{title}: {', '.join(changed)}")
@@ -100,7 +105,7 @@ def write_metrics(
             "weights": {"kind": header["weights"], "sha256": header["weights_sha256"], **header["trained"]},
             "network": header["training"]["network"],
             "process": method,
-            "training": header["training"]["training"],
+            "training": header["training"].get("training"),
             "sampler": header["sampler"],
             "quantisation": header["quantisation"],
             "sampling": header["sampling"],

@@ -25,8 +25,6 @@ def read_tensors(path: Path) -> Weights:
     Raises:
         UserError: it is damaged, holds something other than named tensors, or would run code.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such file.")
     with open(path, "rb") as file:
         start = file.read(16)
     try:
@@ -99,7 +97,12 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
 
     Args:
         checkpoint: what the weights are, where they do not say it themselves.
+
+    Raises:
+        UserError: there is nothing, or something else.
     """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder. Download the weights first.")
     if path.name == "card.json" or (path / "card.json").is_file():
         card = path if path.name == "card.json" else path / "card.json"
         checkpoint, _ = downloaded(card)
@@ -123,10 +126,7 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
             header["weights"],
             header["outcome"]["step"],
         )
-    raise UserError(
-        f"{path}: does not say which network it is for. Say it by --checkpoint NAME (published weights) or "
-        "--config FILE (an experiment's training document)."
-    )
+    return Source(path, path.stem)
 
 
 def weights_file(checkpoint: Checkpoint) -> WeightsFile:
@@ -174,12 +174,17 @@ def import_weights(
     source = find_source(path, checkpoint)
     network = NetworkConfig(**config["network"]) if config else source.network
     diffusion = DiffusionConfig(**config["diffusion"]) if config else source.diffusion
+    if network is None or diffusion is None:
+        raise UserError(
+            f"{path}: does not say which network and process it is for. Say it by --checkpoint NAME (published "
+            "weights) or --config FILE (an experiment's training document)."
+        )
     refuse_another("network", source.network, network, source.path)
     refuse_another("process", source.diffusion, diffusion, source.path)
     check_size(source.path, network)
     content = read_tensors(source.path)
     try:
-        weights = to_ours(content, network)
+        weights = {name: tensor.float() for name, tensor in to_ours(content, network).items()}
     except ValueError as error:
         raise UserError(f"{source.path}: not the weights of this network: {error}.") from error
     document = config or {

@@ -46,6 +46,16 @@ def unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict]:
     return tensors, header
 
 
+def read_header(path: Path) -> dict | None:
+    """The header of a weights file of this project; None of any other file."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            return json.loads(json.loads(file.read(min(size, 2**24)))["__metadata__"]["ddpm"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
 def save_state(folder: Path, state: State) -> None:
     """Write `state` beside the previous one, then drop all but the newest two."""
     header = {

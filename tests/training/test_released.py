@@ -1,0 +1,443 @@
+"""Published weights: fetched, checked, opened without running code, and equal in every format."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from helpers import tiny_experiment
+from official_weights import drawn
+from safetensors.torch import save_file
+from servers import serving
+from typer.testing import CliRunner
+
+from ddpm import download
+from ddpm.__main__ import app
+from ddpm.config import ConfigError, DiffusionConfig, NetworkConfig, resolve_experiment
+from ddpm.files import DamagedFile, UserError, write_json
+from ddpm.training.diffusers_folder import export, scheduler_config, unet2d_config
+from ddpm.training.importing import import_weights
+from ddpm.training.naming import OLD_DIFFUSERS_NAMES, to_diffusers, to_ours
+from ddpm.training.released import PUBLISHED, Checkpoint, download_weights
+from ddpm.training.state import load_weights, save_weights
+from ddpm.unet import UNet
+
+NETWORK = NetworkConfig(
+    image_size=8, channels=1, out_channels=1, ch=32, ch_mult=(1, 2), num_res_blocks=2, attn_resolutions=(4,), groups=8
+)
+DIFFUSION = DiffusionConfig(parameterization="eps", objective="simple", variance="fixedlarge", timesteps=20)
+OFFICIAL = {name: tensor.float() for name, tensor in drawn(NETWORK).items()}
+OURS = to_ours(OFFICIAL, NETWORK)
+DOCUMENT = {
+    "name": "digits-eps-simple-released",
+    "data": "digits",
+    "network": NETWORK.model_dump(mode="json"),
+    "diffusion": DIFFUSION.model_dump(mode="json"),
+}
+
+
+def old_names(weights: dict) -> dict:
+    """diffusers' weights under its names of 2022."""
+    old = {new: old for old, new in OLD_DIFFUSERS_NAMES.items()}
+    for new, name in old.items():
+        weights = {key.replace(f".{new}.", f".{name}."): tensor for key, tensor in weights.items()}
+    return weights
+
+
+def write_diffusers(folder: Path, kind: str) -> Path:
+    """A folder as on the hub: of today (sub-folders, safetensors), or of 2022 (flat, a pickle, old names)."""
+    weights = to_diffusers(OURS, 2)
+    weights = {name: tensor.contiguous() for name, tensor in weights.items()}
+    unet, scheduler = (folder, folder) if kind == "2022" else (folder / "unet", folder / "scheduler")
+    write_json(unet / "config.json", unet2d_config(NETWORK))
+    write_json(scheduler / "scheduler_config.json", scheduler_config(DIFFUSION))
+    if kind == "2022":
+        torch.save(old_names(weights), unet / "diffusion_pytorch_model.bin")
+    else:
+        save_file(weights, unet / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def write(folder: Path, kind: str) -> Path:
+    """The weights in one of the formats in which they are published."""
+    path = folder / kind
+    match kind:
+        case "official.ckpt":
+            torch.save(OFFICIAL, path)
+        case "official, before zip.ckpt":
+            torch.save(OFFICIAL, path, _use_new_zipfile_serialization=False)
+        case "official.safetensors":
+            save_file(OFFICIAL, path)
+        case "ours.safetensors":
+            outcome = {"status": "trained", "step": 790_000, "reason": None}
+            save_weights(path, OURS, {"config": DOCUMENT, "weights": "ema", "outcome": outcome})
+        case "diffusers" | "2022":
+            write_diffusers(path, kind)
+    return path
+
+
+KINDS = (
+    "official.ckpt", "official, before zip.ckpt", "official.safetensors", "ours.safetensors", "diffusers", "2022",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_format_gives_the_same_network(kind, tmp_path):
+    out, outcome = tmp_path / "model.safetensors", tmp_path / "training.json"
+    import_weights(write(tmp_path, kind), out, outcome, DOCUMENT)
+    trained = load_weights(out)
+    state = trained.model.state_dict()
+    assert state.keys() == OURS.keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in OURS.items())
+    assert trained.header["config"] == DOCUMENT
+    assert trained.diffusion.variance == "fixedlarge"
+    assert json.loads(outcome.read_text())["status"] == "released"
+
+
+@pytest.mark.parametrize("kind", ["ours.safetensors", "diffusers", "2022"])
+def test_a_source_that_describes_itself_needs_no_configuration(kind, tmp_path):
+    import_weights(write(tmp_path, kind), tmp_path / "model", None)
+    trained = load_weights(tmp_path / "model")
+    assert trained.model.config == NETWORK
+    assert trained.diffusion.num_timesteps == 20
+    assert trained.header["weights"] == ("ema" if kind == "ours.safetensors" else "unknown")
+
+
+def test_a_source_that_does_not_asks_for_it(tmp_path):
+    with pytest.raises(UserError, match=r"official\.ckpt: does not say which network.*--checkpoint"):
+        import_weights(write(tmp_path, "official.ckpt"), tmp_path / "model", None)
+
+
+# --- bad files ---
+
+
+class Hostile:
+    """Runs code where a careless reader opens it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def changed(**tensors) -> dict:
+    return {**OFFICIAL, **tensors}
+
+
+def damage(path: Path, how: str) -> str:
+    """Write a bad file; returns words that its refusal must hold."""
+    match how:
+        case "truncated":
+            torch.save(OFFICIAL, path)
+            path.write_bytes(path.read_bytes()[:-2000])
+            return "not a whole file|is damaged"
+        case "truncated, before zip":
+            torch.save(OFFICIAL, path, _use_new_zipfile_serialization=False)
+            path.write_bytes(path.read_bytes()[:-300])
+            return "not a whole file|is damaged"
+        case "half of it":
+            torch.save(OFFICIAL, path)
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            return "cut short"
+        case "wrong shape":
+            torch.save(changed(**{"conv_in.bias": torch.zeros(33)}), path)
+            return r"conv_in\.bias is \(33,\), not \(32,\)"
+        case "wrong name":
+            torch.save({name.replace("temb_proj", "emb_proj"): tensor for name, tensor in OFFICIAL.items()}, path)
+            return "tensors are missing, such as .*temb_proj.*have no place in it, such as .*emb_proj"
+        case "tensor missing":
+            torch.save({name: tensor for name, tensor in OFFICIAL.items() if name != "norm_out.bias"}, path)
+            return r"missing, such as norm_out\.bias"
+        case "hostile":
+            torch.save({**OFFICIAL, "x": Hostile(path.with_name("code ran"))}, path)
+            return "would run code"
+        case "hostile, before zip":
+            torch.save(
+                {**OFFICIAL, "x": Hostile(path.with_name("code ran"))}, path, _use_new_zipfile_serialization=False
+            )
+            return "would run code"
+        case "hostile, plain pickle":
+            arrays = {name: tensor.numpy() for name, tensor in OFFICIAL.items()}
+            path.write_bytes(pickle.dumps({**arrays, "x": Hostile(path.with_name("code ran"))}))
+            return "would run code"
+        case "training state":
+            torch.save({"ema_model": OFFICIAL, "step": 790_000}, path)
+            return "holds ema_model, step"
+        case "page":
+            path.write_bytes(b"<!DOCTYPE html>" * 20)
+            return "bytes are not the size of this network"
+        case "half precision":
+            torch.save({name: tensor.half() for name, tensor in OFFICIAL.items()}, path)
+            return "bytes are not the size of this network"
+        case "not finite":
+            torch.save(changed(**{"conv_in.bias": torch.full((32,), torch.nan)}), path)
+            return r"conv_in\.bias holds values that are not finite"
+        case "cut safetensors":
+            save_file(OFFICIAL, path)
+            path.write_bytes(path.read_bytes()[:-4])
+            return "not a whole file|cut short"
+        case _:
+            return "no such file"
+
+
+BAD = (
+    "truncated", "truncated, before zip", "half of it", "wrong shape", "wrong name", "tensor missing", "hostile",
+    "hostile, before zip", "hostile, plain pickle", "training state", "page", "half precision", "not finite",
+    "cut safetensors", "missing",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_a_bad_file_is_named_and_nothing_is_written(how, tmp_path):
+    path = tmp_path / "model-790000.ckpt"
+    words = damage(path, how)
+    with pytest.raises(UserError, match=rf"model-790000\.ckpt: .*({words})"):
+        import_weights(path, tmp_path / "out", tmp_path / "outcome", DOCUMENT, description(path, "official.ckpt"))
+    assert not (tmp_path / "code ran").exists()
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "outcome").exists()
+
+
+def test_the_hostile_file_is_hostile(tmp_path):
+    damage(tmp_path / "file", "hostile")
+    torch.load(tmp_path / "file", weights_only=False)
+    assert (tmp_path / "code ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "words"),
+    [
+        ("unet/config.json", "downsample_padding", 1, "downsample_padding is 1; the authors' network has 0"),
+        ("unet/config.json", "freq_shift", None, "freq_shift is 0; the authors' network has 1"),  # None: left out
+        ("unet/config.json", "norm_eps", 1e-5, "norm_eps is 1e-05"),
+        ("unet/config.json", "attention_head_dim", 8, "attention_head_dim is 8"),
+        ("unet/config.json", "up_block_types", ["UpBlock2D", "UpBlock2D"], "up_block_types"),
+        ("unet/config.json", "block_out_channels", [32, 128], "of another network: ch_mult"),
+        ("unet/config.json", "block_out_channels", None, "not a UNet2DModel"),
+        ("scheduler/scheduler_config.json", "beta_schedule", "squaredcos_cap_v2", "beta_schedule"),
+        ("scheduler/scheduler_config.json", "variance_type", "learned_range", "variance_type is 'learned_range'"),
+        ("scheduler/scheduler_config.json", "variance_type", "fixed_small", "of another process: variance"),
+        ("scheduler/scheduler_config.json", "clip_sample", False, "clip_sample"),
+    ],
+)
+def test_a_folder_of_another_network_or_process_is_refused(file, key, value, words, tmp_path):
+    folder = write(tmp_path, "diffusers")
+    document = json.loads((folder / file).read_text())
+    document = {**document, key: value} if value is not None else {k: v for k, v in document.items() if k != key}
+    (folder / file).write_text(json.dumps(document))
+    with pytest.raises(UserError, match=words):
+        import_weights(folder, tmp_path / "out", None, DOCUMENT)
+    assert not (tmp_path / "out").exists()
+
+
+# --- downloads ---
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(download, "ROUNDS", 1)
+    with serving() as server:
+        yield server
+
+
+def description(path: Path, kind: str, **changes) -> Checkpoint:
+    names = ("config.json", "scheduler_config.json", "diffusion_pytorch_model.bin") if kind == "2022" else (path.name,)
+    files = [{"name": name.replace(", ", "-").replace(" ", "-"), "urls": [name]} for name in names]
+    return Checkpoint(**{"name": "tiny", "files": files, "averaged": True, "step": 790_000, **changes})
+
+
+def publish(server, tmp_path, kind: str, how: str = "good", **changes) -> Checkpoint:
+    """A checkpoint whose files the server holds."""
+    path = write(tmp_path, kind)
+    checkpoint = description(path, kind)
+    files = []
+    for file in checkpoint.files:
+        (name,) = file.urls
+        content = (path / name if kind == "2022" else path).read_bytes()
+        url = server.add(file.name, content, how)
+        files.append({"name": file.name, "urls": [url], "size": len(content), **changes})
+    return description(path, kind, files=files)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "diffusers"])
+def test_published_files_are_downloaded_and_converted(kind, server, tmp_path):
+    checkpoint = publish(server, tmp_path, kind)
+    folder = tmp_path / "weights/tiny"
+    download_weights(checkpoint, folder)
+    config = {**DOCUMENT, "checkpoint": checkpoint.model_dump(mode="json")}
+    import_weights(folder / "card.json", tmp_path / "model", tmp_path / "training.json", config)
+    trained = load_weights(tmp_path / "model")
+    assert all(torch.equal(trained.model.state_dict()[name], tensor) for name, tensor in OURS.items())
+    assert trained.header["weights"] == "ema"
+    assert trained.outcome == {"status": "released", "step": 790_000, "reason": None}
+    assert trained.header["source"]["files"][0]["urls"] == list(checkpoint.files[0].urls)
+
+
+@pytest.mark.parametrize(
+    ("how", "changes", "words"),
+    [
+        ("truncated", {}, "IncompleteRead"),
+        ("good", {"md5": "0" * 32}, "does not match the known hash"),
+        ("good", {"size": 12}, "not 12"),
+        ("html", {}, "HTML page"),
+    ],
+)
+def test_a_bad_download_leaves_nothing(how, changes, words, server, tmp_path):
+    checkpoint = publish(server, tmp_path, "official.ckpt", how, **changes)
+    with pytest.raises(UserError, match=words):
+        download_weights(checkpoint, tmp_path / "weights")
+    assert not list((tmp_path / "weights").iterdir())
+
+
+def test_a_file_that_changed_after_its_download_is_refused(server, tmp_path):
+    checkpoint = publish(server, tmp_path, "official.ckpt")
+    download_weights(checkpoint, tmp_path / "weights")
+    file = tmp_path / "weights/official.ckpt"
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DamagedFile, match=r"official\.ckpt: is missing or no longer"):
+        import_weights(tmp_path / "weights/card.json", tmp_path / "model", None, DOCUMENT)
+
+
+def test_a_copy_by_hand_must_have_the_published_checksum(tmp_path):
+    path = write(tmp_path, "official.ckpt")
+    with pytest.raises(DamagedFile, match="is not cifar10-ema, whose MD5 is 1fa350b9"):
+        import_weights(path, tmp_path / "model", None, checkpoint=PUBLISHED["cifar10-ema"])
+
+
+def test_by_hand(server, tmp_path):
+    """The commands of the README."""
+    checkpoint = publish(server, tmp_path, "2022")
+    write_json(tmp_path / "training.json", {**DOCUMENT, "checkpoint": checkpoint.model_dump(mode="json")})
+    for command in (
+        ["download-weights", tmp_path / "training.json", "--out", tmp_path / "weights"],
+        ["import-weights", tmp_path / "weights", "--config", tmp_path / "training.json", "--out", tmp_path / "model"],
+        ["export-weights", tmp_path / "model", "--out", tmp_path / "exported"],
+        ["import-weights", tmp_path / "exported", "--out", tmp_path / "again"],
+    ):
+        done = CliRunner().invoke(app, [str(word) for word in command], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    one, other = (load_weights(tmp_path / name).model.state_dict() for name in ("model", "again"))
+    assert all(torch.equal(one[name], tensor) for name, tensor in other.items())
+
+
+# --- what is published ---
+
+
+def test_published_weights_are_the_papers():
+    steps = {name: checkpoint.step for name, checkpoint in PUBLISHED.items()}
+    assert steps == {
+        "cifar10-ema": 790_000,
+        "cifar10-raw": 790_000,
+        "celebahq256-ema": None,
+        "lsun-bedroom256-ema": 2_388_000,
+        "lsun-church256-ema": 4_432_000,
+        "lsun-cat256-ema": 1_761_000,
+    }
+    for name, checkpoint in PUBLISHED.items():
+        small = name.startswith("cifar10")
+        with torch.device("meta"):
+            count = sum(p.numel() for p in UNet(NetworkConfig(**checkpoint.network)).parameters())
+        assert count == (35_746_307 if small else 113_673_219)
+        assert checkpoint.variance == ("fixedlarge" if small else "fixedsmall")
+        assert checkpoint.averaged == name.endswith("-ema")
+        assert checkpoint.data == name.rpartition("-")[0]
+        assert all(url.startswith("https://") for file in checkpoint.files for url in file.urls)
+        assert all(file.md5 for file in checkpoint.files) or name == "celebahq256-ema"
+    md5s = [file.md5 for checkpoint in PUBLISHED.values() for file in checkpoint.files if file.md5]
+    assert len(set(md5s)) == 5
+
+
+RELEASED = {
+    "data": "digits",
+    "weights": "released",
+    "network": {"ch": 32, "ch_mult": [1, 2], "attn_resolutions": [4], "groups": 8},
+    "diffusion": {"parameterization": "eps", "objective": "simple", "variance": "fixedlarge"},
+    "training": {"steps": 5},  # as the scale's defaults would give; not used
+    "sampling": {"images": 40},
+    "checkpoint": {"files": [{"name": "w.ckpt", "urls": ["http://127.0.0.1/w.ckpt"]}], "averaged": True},
+}
+
+
+def resolve(**changes):
+    return resolve_experiment("digits-eps-simple-released", {**RELEASED, **changes}, "tests")
+
+
+def test_an_experiment_may_have_released_weights():
+    experiment = resolve()
+    assert experiment.training is None
+    assert experiment.checkpoint.name == "digits-eps-simple-released"
+    document = experiment.stage_config("training")
+    assert set(document) == {"name", "data", "network", "diffusion", "checkpoint"}
+    assert "checkpoint" not in tiny_experiment().stage_config("training")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"checkpoint": "cifar10-ema"}, "none are published for digits"),
+        ({"checkpoint": None}, "none are published for digits"),
+        ({"checkpoint": {"averaged": True}}, r"checkpoint\.files: Field required"),
+        ({"checkpoint": {"files": [{"name": "../x", "urls": ["u"]}], "averaged": True}}, "files.0.name"),
+        ({"checkpoint": {"files": [{"name": "a.json", "urls": ["u"]}], "averaged": True}}, "one file of weights"),
+        ({"checkpoint": {**RELEASED["checkpoint"], "variance": "fixedsmall"}}, "'fixedlarge': .* has fixedsmall"),
+        ({"weights": "train"}, "checkpoint: is for weights: released"),
+        ({"weights": "borrowed"}, "weights: 'borrowed': .*'train' or 'released'"),
+    ],
+)
+def test_a_wrong_description_is_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        resolve(**changes)
+
+
+# --- for diffusers ---
+
+
+def test_diffusers_draws_the_same_images_from_an_exported_network(trained, tmp_path):
+    """DDPMPipeline on our export, against our own steps with the same noise."""
+    export(trained, tmp_path / "exported")
+    pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path / "exported")
+    pipeline.set_progress_bar_config(disable=True)
+    timesteps = trained.diffusion.num_timesteps
+    generator = torch.Generator().manual_seed(0)
+    theirs = pipeline(6, generator, num_inference_steps=timesteps, output_type="np").images
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 1, 8, 8, generator=generator)
+    with torch.no_grad():
+        for t in reversed(range(timesteps)):
+            noise = torch.randn(x.shape, generator=generator) if t else torch.zeros_like(x)
+            x, _ = trained.diffusion.p_sample(trained.model, x, torch.full((6,), t), noise)
+    ours = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    # diffusers' tables are float32.
+    assert np.abs(theirs - ours).max() < 1e-4
+    assert ours.std() > 0.1
+
+
+def test_an_export_is_whole_or_refused(trained, tmp_path):
+    folder = tmp_path / "exported"
+    export(trained, folder)
+    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+    with pytest.raises(UserError, match="exported: exists"):
+        export(trained, folder)
+    shutil.rmtree(folder)
+    config = {
+        **trained.header["config"],
+        "diffusion": {**trained.header["config"]["diffusion"], "parameterization": "mu"},
+    }
+    trained = type(trained)(trained.model, trained.diffusion, {**trained.header, "config": config}, trained.sha256)
+    with pytest.raises(UserError, match="DDPMScheduler has no mu prediction"):
+        export(trained, folder)
+    assert not folder.exists()
