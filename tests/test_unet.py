@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from ddpm.config import NetworkConfig
-from ddpm.unet import AttnBlock, Downsample, ResnetBlock, UNet, Upsample, timestep_embedding
+from ddpm.unet import AttnBlock, Downsample, Dropout, ResnetBlock, UNet, Upsample, timestep_embedding
 
 CIFAR10 = {"image_size": 32, "channels": 3, "ch": 128, "ch_mult": (1, 2, 2, 2), "attn_resolutions": (16,)}
 LARGE = {"image_size": 256, "channels": 3, "ch_mult": (1, 1, 2, 2, 4, 4), "attn_resolutions": (16,)}
@@ -153,3 +153,28 @@ def test_dropout_is_active_in_training_only():
     assert not torch.equal(model(x, t), model(x, t))
     model.eval()
     assert torch.equal(model(x, t), model(x, t))
+
+
+def test_dropout_masks_are_named_by_image_layer_and_element():
+    layer, other = Dropout(0.1).train(), Dropout(0.1).train()
+    other.layer = 1
+    keys = torch.arange(40, dtype=torch.int32)
+    x = torch.ones(40, 8, 16, 16)
+    kept = layer(x, keys) != 0
+    # The share that is dropped, with five standard errors: overall, by image, and by element.
+    count = kept.numel()
+    assert abs(1 - kept.float().mean().item() - 0.1) < 5 * math.sqrt(0.09 / count)
+    assert ((1 - kept.flatten(1).float().mean(1) - 0.1).abs() < 5 * math.sqrt(0.09 * 40 / count)).all()
+    torch.testing.assert_close(layer(x, keys)[kept], torch.full((int(kept.sum()),), 1 / 0.9))
+    # No two images, layers or neighbouring elements share a mask: what both drop is a hundredth.
+    flat = ~kept.flatten(1)
+    for one, two in (
+        (flat[:-1], flat[1:]),
+        (flat, other(x, keys).flatten(1) == 0),
+        (flat[:, :-1], flat[:, 1:]),
+        (flat[:, :-16], flat[:, 16:]),
+        (flat[:, :-256], flat[:, 256:]),
+    ):
+        assert (one & two).float().mean().item() == pytest.approx(0.01, abs=5 * math.sqrt(0.0099 / one.numel()))
+    # An image's mask is its own in any batch.
+    assert torch.equal(layer(x[7:9], keys[7:9]), layer(x, keys)[7:9])

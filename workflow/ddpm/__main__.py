@@ -1,5 +1,6 @@
 """python -m ddpm COMMAND: one sub-command per kind of job, nothing but argument handling."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,8 @@ def choose_device(name: str):
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: torch {torch.__version__} finds no usable GPU here. Use --device cpu.")
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # one of torchrun's processes on this machine
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     return torch.device(name)
 
 
@@ -64,13 +67,16 @@ def train(
     scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
     device: Device = "auto",
 ) -> None:
-    """Train a network, or go on where an earlier call stopped."""
+    """Train a network, or go on where an earlier call stopped. Under torchrun, its processes share each batch."""
     from ddpm.config import read_stage_config
     from ddpm.data.store import Images
+    from ddpm.parallel import process_group
     from ddpm.training.loop import train
 
     document = read_stage_config(config, "network", "diffusion", "training")
-    train(document, Images(data), state, out, history, outcome, choose_device(device), scale, log)
+    on = choose_device(device)
+    with process_group(on) as group:
+        train(document, Images(data), state, out, history, outcome, on, scale, log, group)
 
 
 @app.command("download-weights")

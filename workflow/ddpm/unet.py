@@ -68,6 +68,34 @@ class TimestepMLP(nn.Module):
         return self.dense[1](F.silu(self.dense[0](embedding)))
 
 
+def scramble_(x: Tensor) -> Tensor:
+    """Hash every int32 of `x` in place (C. Wellons' lowbias32); products wrap around, shifts bring in zeros."""
+    x.bitwise_xor_((x >> 16) & 0xFFFF).mul_(0x7FEB352D)
+    x.bitwise_xor_((x >> 15) & 0x1FFFF).mul_(0x846CA68B - 2**32)
+    return x.bitwise_xor_((x >> 16) & 0xFFFF)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is a hash of the image's key, the layer and the element: no generator is carried along.
+
+    An image's mask is the same in any batch and on any of several processes.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+        self.layer = 0  # its place in the network
+
+    def forward(self, h: Tensor, keys: Tensor | None) -> Tensor:
+        """h [B, C, H, W], keys [B] int32."""
+        if not self.training or self.rate == 0:
+            return h
+        elements = scramble_(torch.arange(h[0].numel(), dtype=torch.int32, device=h.device))
+        seeds = scramble_(keys ^ (self.layer + 1 << 20))
+        bits = scramble_(elements[None, :] ^ seeds[:, None]) & (2**24 - 1)
+        return h * (bits >= self.rate * 2**24).view(h.shape) / (1 - self.rate)
+
+
 class ResnetBlock(nn.Module):
     """GN-swish-conv, + time, GN-swish-dropout-conv(nearly 0), + shortcut of the raw input."""
 
@@ -77,14 +105,14 @@ class ResnetBlock(nn.Module):
         self.conv1 = conv(in_channels, out_channels, 3)
         self.temb_proj = dense(4 * config.ch, out_channels)
         self.norm2 = norm(out_channels, config.groups)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.conv2 = conv(out_channels, out_channels, 3, scale=NEARLY_ZERO)
         self.nin_shortcut = nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+    def forward(self, x: Tensor, temb: Tensor, keys: Tensor | None = None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         h = h + self.temb_proj(F.silu(temb))[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        h = self.conv2(self.dropout(F.silu(self.norm2(h)), keys))
         return self.nin_shortcut(x) + h
 
 
@@ -149,8 +177,8 @@ class Middle(nn.Module):
         self.attn_1 = AttnBlock(channels, config)
         self.block_2 = ResnetBlock(channels, channels, config)
 
-    def forward(self, h: Tensor, temb: Tensor) -> Tensor:
-        return self.block_2(self.attn_1(self.block_1(h, temb)), temb)
+    def forward(self, h: Tensor, temb: Tensor, keys: Tensor | None) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(h, temb, keys)), temb, keys)
 
 
 class UNet(nn.Module):
@@ -197,23 +225,30 @@ class UNet(nn.Module):
 
         self.norm_out = norm(c, config.groups)
         self.conv_out = conv(c, config.out_channels, 3, scale=NEARLY_ZERO)
+        for i, layer in enumerate(module for module in self.modules() if isinstance(module, Dropout)):
+            layer.layer = i
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x [B, C, H, W] float in about [-1, 1], t [B] int64 in 0 .. T-1 -> [B, C or 2C, H, W]."""
+    def forward(self, x: Tensor, t: Tensor, keys: Tensor | None = None) -> Tensor:
+        """x [B, C, H, W] float in about [-1, 1], t [B] int64 in 0 .. T-1 -> [B, C or 2C, H, W].
+
+        keys [B] int32 name the dropout masks in training; without them, torch's global generator draws some.
+        """
+        if keys is None and self.training:
+            keys = torch.randint(2**31, (len(x),), dtype=torch.int32, device=x.device)
         temb = self.temb(t)
         h = self.conv_in(x)
         skips = [h]
         for level in self.down:
             for block, attn in zip(level.block, level.attn, strict=True):
-                h = attn(block(h, temb))
+                h = attn(block(h, temb, keys))
                 skips.append(h)
             if hasattr(level, "downsample"):
                 h = level.downsample(h)
                 skips.append(h)
-        h = self.mid(h, temb)
+        h = self.mid(h, temb, keys)
         for level in reversed(self.up):
             for block, attn in zip(level.block, level.attn, strict=True):
-                h = attn(block(torch.cat([h, skips.pop()], dim=1), temb))
+                h = attn(block(torch.cat([h, skips.pop()], dim=1), temb, keys))
             if hasattr(level, "upsample"):
                 h = level.upsample(h)
         return self.conv_out(F.silu(self.norm_out(h)))

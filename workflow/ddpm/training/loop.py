@@ -1,7 +1,7 @@
 """Algorithm 1: the training loop."""
 
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,13 @@ from ddpm.config import DiffusionConfig, NetworkConfig, TrainingConfig, training
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.files import write_csv, write_json
+from ddpm.files import UserError, write_csv, write_json
+from ddpm.parallel import Group, check_batch
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
 from ddpm.training.state import State, load_state, save_state, save_weights
 from ddpm.unet import UNet
 
+ALONE = Group()
 COLUMNS = ("step", "loss", "gradient_norm", "learning_rate")
 
 
@@ -43,26 +45,37 @@ def image_indices(step: int, batch_size: int, count: int, seed: int) -> np.ndarr
 
 
 def training_batch(
-    step: int, images: Images, config: TrainingConfig, timesteps: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What Algorithm 1 draws in `step`: x0 [B, C, H, W] in [-1, 1], t [B] in 0 .. T-1, noise like x0."""
+    step: int, images: Images, config: TrainingConfig, timesteps: int, device: torch.device, group: Group = ALONE
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What Algorithm 1 draws in `step`, or this process's part of it.
+
+    Returns:
+        x0 [B, C, H, W] in [-1, 1], t [B] in 0 .. T-1, noise like x0, and keys [B] that name the dropout masks.
+    """
     batch = config.batch_size
-    x0 = to_model_range(images[image_indices(step, batch, len(images), config.seed)]).to(device)
-    draws = rng.generator(config.seed, "t and flips", step)
-    t = torch.randint(timesteps, (batch,), generator=draws).to(device)
-    flips = torch.rand(batch, generator=draws) < 0.5
+    mine = group.part(batch)
+    x0 = to_model_range(images[image_indices(step, batch, len(images), config.seed)[mine]]).to(device)
+    draws = rng.generator(config.seed, "t, flips and dropout", step)
+    t = torch.randint(timesteps, (batch,), generator=draws)[mine].to(device)
+    flips = (torch.rand(batch, generator=draws) < 0.5)[mine].to(device)
+    keys = torch.randint(2**31, (batch,), generator=draws, dtype=torch.int32)[mine].to(device)
     if config.flip:
-        x0 = torch.where(flips.to(device)[:, None, None, None], x0.flip(3), x0)
-    noise = rng.normal(config.seed, "noise", step, start=0, stop=batch, shape=x0.shape[1:], device=device)
-    return x0, t, noise
+        x0 = torch.where(flips[:, None, None, None], x0.flip(3), x0)
+    noise = rng.normal(config.seed, "noise", step, start=mine.start, stop=mine.stop, shape=x0.shape[1:], device=device)
+    return x0, t, noise, keys
 
 
 class Trainer:
-    """One training: the network, its optimiser and its average, and what has happened so far."""
+    """One training: the network, its optimiser and its average, and what has happened so far.
 
-    def __init__(self, config: dict, images: Images, device: torch.device):
+    Several processes hold the same weights and share each batch; only sums of gradients pass between them.
+    """
+
+    def __init__(self, config: dict, images: Images, device: torch.device, group: Group = ALONE):
         """`config` is the training document of `Experiment.stage_config`."""
         self.config = TrainingConfig(**config["training"])
+        check_batch(self.config.batch_size, self.config.clip_shards, group)
+        self.group = group
         self.images = images
         self.device = device
         self.diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"])).to(device)
@@ -76,20 +89,26 @@ class Trainer:
         self.outcome: dict | None = None
 
     def update(self) -> tuple[Tensor, Tensor]:
-        """One step of Algorithm 1; returns the loss and the norm of the gradient, 0-d tensors on the device."""
-        config, step = self.config, self.step
-        x0, t, noise = training_batch(step, self.images, config, self.diffusion.num_timesteps, self.device)
-        shards = config.clip_shards
+        """One step of Algorithm 1; returns this process's loss and the gradient's norm, 0-d tensors on the device.
+
+        The gradient is clipped as a whole, or, as on the authors' TPU, in `clip_shards` parts of the batch.
+        """
+        config, step, group = self.config, self.step, self.group
+        *draws, keys = training_batch(step, self.images, config, self.diffusion.num_timesteps, self.device, group)
+        shards = max(config.clip_shards // group.size, 1)  # of this process
         gradient = torch.zeros_like(self.parameters.gradient)
         loss, norm = torch.zeros(2, device=self.device)
-        for i, part in enumerate(zip(x0.chunk(shards), t.chunk(shards), noise.chunk(shards), strict=True)):
-            torch.manual_seed(rng.seed_of(config.seed, "dropout", step, i))
+        for *part, part_keys in zip(*(draw.chunk(shards) for draw in (*draws, keys)), strict=True):
             self.parameters.gradient.zero_()
-            shard_loss = self.diffusion.training_losses(self.model, *part).mean()
+            shard_loss = self.diffusion.training_losses(partial(self.model, keys=part_keys), *part).mean()
             shard_loss.backward()
-            norm += clip_by_global_norm_(self.parameters.gradient, config.grad_clip) / shards
+            if config.clip_shards > 1:
+                norm += clip_by_global_norm_(self.parameters.gradient, config.grad_clip) / shards
             loss += shard_loss.detach() / shards
-            gradient.add_(self.parameters.gradient, alpha=1 / shards)
+            gradient.add_(self.parameters.gradient, alpha=1 / (shards * group.size))
+        group.sum_(gradient)
+        if config.clip_shards == 1:
+            norm = clip_by_global_norm_(gradient, config.grad_clip)
         rate = warmup_rate(step, config.learning_rate, config.warmup)
         self.adam.update_(self.parameters.values, gradient, step, rate)
         update_average_(self.average, self.parameters.values, step, config.ema_decay)
@@ -102,8 +121,8 @@ class Trainer:
         while self.step < steps and self.outcome is None:
             first = self.step
             rows = [self.update() for _ in range(min(self.config.log_every, steps - first))]
-            losses = torch.stack([loss for loss, _ in rows]).double().cpu()
-            norms = torch.stack([norm for _, norm in rows]).double().cpu()
+            losses, norms = (self.group.sum_(torch.stack(column).double()) for column in zip(*rows, strict=True))
+            losses, norms = losses.cpu() / self.group.size, norms.cpu() / self.group.size
             rate = warmup_rate(self.step - 1, self.config.learning_rate, self.config.warmup)
             self.history.append((self.step, losses.mean().item(), norms.mean().item(), rate))
             # The comparison is false for NaN too.
@@ -161,8 +180,11 @@ def train(
     device: torch.device,
     scale: str = "",
     log=print,
+    group: Group = ALONE,
 ) -> None:
     """Train, or go on training, and write the averaged weights, the loss curve and how it ended.
+
+    Of several processes all train, and the first one writes; all of them read the state, which lies where all can.
 
     Args:
         config: the training document of an experiment.
@@ -172,11 +194,17 @@ def train(
     Raises:
         UserError: the state in `state_folder` belongs to another configuration or other data.
     """
-    trainer = Trainer(config, images, device)
+    trainer = Trainer(config, images, device, group)
     fingerprint = training_fingerprint(config)
     state = load_state(state_folder, fingerprint, images.sha256, log)
     if state is not None:
         trainer.restore(state)
+    if not group.same(trainer.step):
+        raise UserError(f"{state_folder}: not all processes find the same state there. It must be on a shared disk.")
+    if not group.leads:
+        trainer.run()
+        return
+    if state is not None:
         log(f"resuming {config['name']} at step {trainer.step}")
 
     started, first_step, said, saved = time.monotonic(), trainer.step, time.monotonic(), trainer.step

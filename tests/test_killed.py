@@ -1,0 +1,101 @@
+"""SIGKILL at ten random moments, and the same command again: the files are those of an undisturbed run, bit for bit."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from helpers import CPU, tiny_experiment
+
+from ddpm.config import LikelihoodConfig, SamplingConfig
+from ddpm.data.store import Images
+from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.sampling.ancestral import sample_shard
+from ddpm.training.loop import train
+from ddpm.training.state import saved_states
+
+KILLS = 10
+FORK = multiprocessing.get_context("fork")  # what takes seconds to import is there at once
+
+
+def started(job: Callable[[Path], None], folder: Path) -> multiprocessing.Process:
+    folder.mkdir(exist_ok=True)
+    process = FORK.Process(target=job, args=(folder,))
+    process.start()
+    return process
+
+
+def finish_despite_kills(job: Callable[[Path], None], folder: Path, earliest: float, latest: float) -> None:
+    """Run `job` in `folder / "undisturbed"`, and as often as it takes in `folder / "killed"`.
+
+    Each kill comes at a random moment, between the fractions `earliest` and `latest` of the undisturbed time.
+    """
+    began = time.monotonic()
+    process = started(job, folder / "undisturbed")
+    process.join()
+    assert process.exitcode == 0
+    duration = time.monotonic() - began
+    chance, kills = random.Random(0), 0
+    while kills < KILLS:
+        process = started(job, folder / "killed")
+        process.join(chance.uniform(earliest, latest) * duration)
+        assert process.exitcode is None, f"it was through after {kills} kills"
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kills += 1
+    process = started(job, folder / "killed")
+    process.join()
+    assert process.exitcode == 0
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of `folder` but the saved states."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_training_killed_at_random_and_resumed_gives_the_same_bytes(train_images, tmp_path):
+    training = {"steps": 240, "log_every": 4, "save_every": 4}
+    config = tiny_experiment(training=training, network={"dropout": 0.1}).stage_config("training")
+
+    def job(folder: Path) -> None:
+        def log(message: str) -> None:
+            with open(tmp_path / "log", "a") as file:
+                print(folder.name, message, file=file)
+
+        files = (folder / "model.safetensors", folder / "training.csv", folder / "training.json")
+        train(config, train_images, folder / "state", *files, CPU, log=log)
+
+    # Every run goes on from the last one's state, so ten of them must not get through.
+    finish_despite_kills(job, tmp_path, 0.02, 0.1)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+    assert json.loads((tmp_path / "killed/training.json").read_text())["step"] == 240
+    resumed = {line for line in (tmp_path / "log").read_text().splitlines() if "killed resuming" in line}
+    assert len(resumed) >= KILLS // 2, "most kills must come after a saved step"
+    assert len(saved_states(tmp_path / "killed/state")) == 2
+
+
+def test_sampling_killed_at_random_gives_the_same_bytes(trained, tmp_path):
+    config = SamplingConfig(images=400, shards=2, batch_size=20, previews=4)
+
+    def job(folder: Path) -> None:
+        sample_shard(trained, config, 2, folder / "2-of-2.npz", CPU, log=lambda message: None)
+
+    finish_despite_kills(job, tmp_path, 0.1, 0.7)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+    assert list(contents(tmp_path / "killed")) == ["2-of-2.npz"]
+
+
+def test_likelihood_killed_at_random_gives_the_same_bytes(trained, digits, tmp_path):
+    config = LikelihoodConfig(shards=2, batch_size=20)
+    images = Images(digits / "test.npy")
+
+    def job(folder: Path) -> None:
+        likelihood_shard(trained, images, "test", 360, config, 2, folder / "2-of-2.npz", CPU, log=lambda message: None)
+
+    finish_despite_kills(job, tmp_path, 0.1, 0.7)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+    assert list(contents(tmp_path / "killed")) == ["2-of-2.npz"]
