@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from ddpm.diffusion import GaussianDiffusion, discretized_gaussian_log_likelihood, linear_betas, normal_kl
+from ddpm.diffusion import (
+    GaussianDiffusion,
+    approx_standard_normal_cdf,
+    discretized_gaussian_log_likelihood,
+    linear_betas,
+    normal_kl,
+)
 
 T = 1000
 METHODS = [
@@ -106,6 +112,35 @@ def test_decoder_is_the_gaussian_integral():
     exact = normal.cdf(levels + 1 / 255) - normal.cdf(levels - 1 / 255)
     got = discretized_gaussian_log_likelihood(levels, normal.mean, normal.stddev.log()).exp()
     assert (got - exact).abs().max().item() < 2e-4
+
+
+@pytest.mark.parametrize(("x", "value"), [(1.0, 0.8411919906082768), (2.0, 0.9772988470438875), (-0.5, 0.3085719803)])
+def test_decoder_uses_the_authors_approximation(x, value):
+    """(1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, by hand; the exact function differs in the fourth digit."""
+    assert approx_standard_normal_cdf(torch.tensor(x).double()).item() == pytest.approx(value, rel=1e-9)
+    exact = 0.5 * (1 + math.erf(x / math.sqrt(2)))
+    assert abs(value - exact) > 3e-5
+
+
+def test_decoder_has_a_floor():
+    """An image that the mean is far from costs -log 1e-12 nats, not infinitely many."""
+    x = torch.tensor([0.5, -1.0, 1.0]).double()
+    far = discretized_gaussian_log_likelihood(x, -0.9 * x.sign(), torch.tensor(math.log(1e-3)).double())
+    torch.testing.assert_close(far, torch.full_like(x, math.log(1e-12)))
+
+
+def test_first_term_is_the_decoders_and_the_others_are_kls(paper):
+    """Eq. 5: L_0 = -log p(x0 | x_1), L_{t-1} = KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)), in bits/dim."""
+    x0 = torch.rand(2, 1, 4, 4, dtype=torch.float64) - 0.5
+    noise, t = noise_like(x0), torch.tensor([0, 1])
+    terms, _ = paper.bound_terms(lambda x_t, t: 0.5 * x_t, x0, t, noise)
+    x_t = paper.q_sample(x0, t, noise)
+    mean, variance, log_variance, _ = paper.p_mean_variance(lambda x_t, t: 0.5 * x_t, x_t, t)
+    decoder = -discretized_gaussian_log_likelihood(x0[:1], mean[:1], 0.5 * log_variance[:1]).mean() / math.log(2)
+    true_mean, true_variance, _ = paper.q_posterior(x0, x_t, t)
+    true, model = (Normal(m[1:], v[1:].sqrt()) for m, v in ((true_mean, true_variance), (mean, variance)))
+    kl = kl_divergence(true, model).mean() / math.log(2)
+    torch.testing.assert_close(terms, torch.stack([decoder, kl]))
 
 
 def test_prior_term_is_as_small_as_the_paper_says(paper):

@@ -2,6 +2,7 @@
 
 import re
 
+import deviate
 import pytest
 from workspace import PROJECT
 
@@ -20,10 +21,20 @@ def test_the_page_on_fidelity_lists_all_forty_and_names_only_tests_that_exist():
     assert named <= DEFINED
 
 
+@pytest.mark.parametrize("deviation", deviate.DEVIATIONS, ids=lambda d: f"{d['row']} {d['port']}")
+def test_every_deviation_is_an_edit_of_todays_source(deviation):
+    compile(deviate.deviated(deviation), deviation["file"], "exec")
+
+
+def test_every_row_with_a_test_has_a_deviation():
+    held = {row for row, names in deviate.tests_of_rows().items() if names}
+    assert held == {deviation["row"] for deviation in deviate.DEVIATIONS}
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/fidelity.md"])
 def test_files_that_a_page_names_exist(page):
     text = (PROJECT / page).read_text()
     for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
-        assert (PROJECT / link).exists(), link
+        assert ((PROJECT / page).parent / link).exists(), link
     for path in re.findall(r"`((?:workflow|profiles|envs|docs)/[\w./-]+)`", text):
         assert (PROJECT / path).exists(), path

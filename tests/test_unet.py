@@ -155,6 +155,18 @@ def test_dropout_is_active_in_training_only():
     assert torch.equal(model(x, t), model(x, t))
 
 
+def test_dropout_stands_before_the_second_convolution():
+    block = ResnetBlock(8, 8, NetworkConfig(**{**TINY, "dropout": 0.5})).train()
+    with torch.no_grad():
+        for p in block.parameters():
+            p.normal_(std=0.2)
+    x, temb, keys = torch.randn(3, 8, 8, 8), torch.randn(3, 32), torch.tensor([5, 6, 7], dtype=torch.int32)
+    h = block.conv1(F.silu(block.norm1(x))) + block.temb_proj(F.silu(temb))[:, :, None, None]
+    dropped = block.dropout(F.silu(block.norm2(h)), keys)
+    assert 0.3 < (dropped == 0).float().mean() < 0.7
+    torch.testing.assert_close(block(x, temb, keys), x + block.conv2(dropped))
+
+
 def test_dropout_masks_are_named_by_image_layer_and_element():
     layer, other = Dropout(0.1).train(), Dropout(0.1).train()
     other.layer = 1

@@ -113,6 +113,16 @@ def test_times_are_uniform_over_all_steps(train_images):
     assert noise.std().item() == pytest.approx(1, abs=0.01)
 
 
+def test_times_are_independent_between_images(train_images):
+    """Of all pairs of images in 400 batches, one in T has equal times, and as many have any other sum."""
+    config = TrainingConfig(steps=1, batch_size=8, flip=False)
+    t = torch.stack([training_batch(step, train_images, config, 20, CPU)[1] for step in range(400)])
+    for i in range(8):
+        for j in range(i):
+            for share in ((t[:, i] == t[:, j]).float().mean(), (t[:, i] + t[:, j] == 19).float().mean()):
+                assert abs(share.item() - 1 / 20) < 6 * (0.05 * 0.95 / 400) ** 0.5
+
+
 def test_a_finished_run_is_a_no_op(train_images, tmp_path, monkeypatch):
     config = tiny_experiment().stage_config("training")
     first = run(config, train_images, tmp_path)
