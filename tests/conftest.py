@@ -1,13 +1,23 @@
 """Prepared data and a tiny trained network that several stages' tests share."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import CPU, tiny_experiment
+from workspace import PROJECT
 
 from ddpm.data.prepare import prepare
 from ddpm.data.store import Images
+
+
+def pytest_collection_modifyitems(items):
+    """`-m fidelity` runs the tests that docs/fidelity.md names."""
+    named = set(re.findall(r"`(test_\w+)`", (PROJECT / "docs/fidelity.md").read_text()))
+    for item in items:
+        if item.originalname in named:
+            item.add_marker(pytest.mark.fidelity)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,7 +30,7 @@ def one_thread():
 def digits(tmp_path_factory) -> Path:
     """The folder of the prepared digits."""
     folder = tmp_path_factory.mktemp("resources") / "digits"
-    prepare("digits", folder)
+    prepare("digits", None, folder)
     return folder
 
 

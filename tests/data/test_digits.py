@@ -54,14 +54,14 @@ def test_card_says_where_the_images_come_from(digits):
 
 
 def test_preparing_twice_gives_the_same_bytes(digits, tmp_path):
-    prepare("digits", tmp_path)
+    prepare("digits", None, tmp_path)
     for file in ("train.npy", "test.npy", "labels.npz", "card.json"):
         assert (tmp_path / file).read_bytes() == (digits / file).read_bytes()
 
 
 def test_unknown_data_set_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"'digit' is unknown. Known: digits"):
-        prepare("digit", tmp_path)
+        prepare("digit", None, tmp_path)
 
 
 def test_images_that_are_not_what_the_card_says_are_refused(digits, tmp_path):

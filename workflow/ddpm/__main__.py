@@ -49,11 +49,26 @@ def find_checkpoint(name: str):
 
 
 @app.command()
-def prepare(name: Annotated[str, typer.Argument(help="Data set.")], out: Out) -> None:
+def download(
+    name: Annotated[str, typer.Argument(help="Data set.")],
+    out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
+) -> None:
+    """Download a data set's files and check them; nothing else of it needs the network."""
+    from ddpm.data.prepare import download_data
+
+    download_data(name, out, log)
+
+
+@app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="Data set.")],
+    out: Out,
+    source: Annotated[Path | None, typer.Option(help="Folder of its download, if it has one.")] = None,
+) -> None:
     """Write a data set as uint8 arrays with a card, into the folder OUT."""
     from ddpm.data.prepare import prepare
 
-    prepare(name, out)
+    prepare(name, source, out)
 
 
 @app.command()

@@ -1,13 +1,53 @@
-"""Downloads that end with the right file or none: addresses in turn, checked, tried again."""
+"""Downloads that end with the right files or none: addresses in turn, checked, tried again."""
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddpm.files import UserError
+from pydantic import BaseModel, ConfigDict, Field
+
+from ddpm.files import DamagedFile, UserError, read_json, sha256, write_json
 
 ROUNDS = 3  # how often all addresses are tried
 TIMEOUT = 30  # seconds without a byte
+
+
+class RemoteFile(BaseModel):
+    """A file that others publish."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="What it is called in the folder that it is downloaded to.")
+    urls: tuple[str, ...] = Field(min_length=1, description="Addresses, tried in this order.")
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="Checksum, where one is published.")
+    size: int | None = Field(None, ge=1, description="Bytes, where known.")
+
+
+def download(files: Sequence[RemoteFile], folder: Path, about: dict, log=print) -> None:
+    """Fetch `files` into `folder`, and write `about` and their checksums to card.json beside them, last.
+
+    Raises:
+        UserError: no address gives a right copy of some file.
+    """
+    for file in files:
+        fetch(file.name, file.urls, folder, file.md5, file.size, log)
+    write_json(folder / "card.json", {**about, "sha256": {file.name: sha256(folder / file.name) for file in files}})
+
+
+def downloaded(card: Path) -> dict:
+    """The card.json that `download` wrote, after a check that its files are still what they were.
+
+    Raises:
+        DamagedFile: a file is missing or is not what was downloaded.
+    """
+    document = read_json(card)
+    if not isinstance(document, dict) or not isinstance(document.get("sha256"), dict):
+        raise DamagedFile(card, "not the card of a download")
+    for name, expected in document["sha256"].items():
+        path = card.parent / name
+        if not path.exists() or sha256(path) != expected:
+            raise DamagedFile(path, f"is missing or no longer what {card} says", "Delete it and download it again.")
+    return document
 
 
 def fetch(

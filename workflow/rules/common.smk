@@ -53,6 +53,11 @@ def experiment_of(wildcards):
     return EXPERIMENTS[wildcards.experiment]
 
 
+def downloads(data):
+    """The card of a data set's download; nothing for data that ship with a dependency."""
+    return [f"resources/downloads/{data}/card.json"] if settings.DATASETS[data].files else []
+
+
 def prepared(file):
     """A function that finds `file` of the prepared data set of a job's experiment."""
     return lambda wildcards: f"resources/{experiment_of(wildcards).data}/{file.format(**wildcards)}"

@@ -29,7 +29,22 @@ rule classifier_config:
         "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
 
+rule download:
+    output:
+        # The files lie beside it and are not outputs, which Snakemake would delete when a later one fails.
+        "resources/downloads/{data}/card.json",
+    log:
+        "resources/logs/download-{data}.log",
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm download {wildcards.data} --out resources/downloads/{wildcards.data} > {log} 2>&1"
+
+
 rule prepare:
+    input:
+        lambda wildcards: downloads(wildcards.data),
     output:
         train="resources/{data}/train.npy",
         test="resources/{data}/test.npy",
@@ -41,5 +56,7 @@ rule prepare:
         f"{RESULTS}/benchmarks/data/{{data}}.tsv"
     conda:
         "../../envs/torch.yaml"
+    params:
+        source=lambda wildcards, input: f" --source {Path(input[0]).parent}" if input else "",
     shell:
-        "python -m ddpm prepare {wildcards.data} --out resources/{wildcards.data} > {log} 2>&1"
+        "python -m ddpm prepare {wildcards.data}{params.source} --out resources/{wildcards.data} > {log} 2>&1"

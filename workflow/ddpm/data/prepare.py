@@ -1,20 +1,24 @@
 """Write a data set as memory-mappable uint8 arrays, its labels, and a card that says where it comes from."""
 
+import io
+import pickle
+import tarfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from ddpm.data.registry import DATASETS, DataSet
-from ddpm.files import UserError, sha256, write_json, write_npy, write_npz
+from ddpm.download import download, downloaded
+from ddpm.files import DamagedFile, UserError, sha256, write_json, write_npy, write_npz
+
+Splits = dict[str, tuple[np.ndarray, np.ndarray]]
+"""{"train" | "test": (images [N, H, W, C] uint8, labels [N] int64)}"""
 
 
-def read_digits(data: DataSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The 8x8 scans of scikit-learn, split once and for all by the permutation of a frozen generator.
-
-    Returns:
-        {"train" | "test": (images [N, 8, 8, 1] uint8 in 0..255, labels [N] int64)}.
-    """
+def read_digits(data: DataSet, folder: Path | None) -> Splits:
+    """The 8x8 scans of scikit-learn, split once and for all by the permutation of a frozen generator."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -26,21 +30,79 @@ def read_digits(data: DataSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {"train": (images[train], labels[train]), "test": (images[test], labels[test])}
 
 
-READERS = {"digits": read_digits}
+class ArraysOnly(pickle.Unpickler):
+    """Opens pickles of plain values and NumPy arrays, and refuses whatever would run other code."""
+
+    def find_class(self, module: str, name: str):
+        match module.replace("numpy.core", "numpy._core"), name:
+            case "numpy._core.multiarray", "_reconstruct":
+                return np._core.multiarray._reconstruct
+            case "numpy", "ndarray" | "dtype":
+                return getattr(np, name)
+        raise pickle.UnpicklingError(f"asks for {module}.{name}, which is no array")
 
 
-def prepare(name: str, folder: Path) -> None:
-    """Write train.npy, test.npy ([N, H, W, C] uint8), labels.npz and card.json of data set `name` to `folder`."""
+def read_cifar10(data: DataSet, folder: Path) -> Splits:
+    """The batches of the archive for Python: rows of 1,024 red, green and blue values each, 10,000 to a batch."""
+    archive = folder / data.files[0].name
+    batches = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
+    splits = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for split, names in batches.items():
+                files = [tar.extractfile(f"cifar-10-batches-py/{name}").read() for name in names]
+                parts = [ArraysOnly(io.BytesIO(file), encoding="bytes").load() for file in files]
+                rows = np.concatenate([part[b"data"] for part in parts])
+                images = rows.reshape(-1, data.channels, data.image_size, data.image_size).transpose(0, 2, 3, 1)
+                splits[split] = images, np.concatenate([part[b"labels"] for part in parts])
+    except (tarfile.TarError, zlib.error, EOFError, OSError, KeyError, pickle.UnpicklingError, ValueError) as error:
+        raise DamagedFile(archive, f"not the archive of {data.title} ({error})") from error
+    return splits
+
+
+READERS = {"digits": read_digits, "cifar10": read_cifar10}
+
+
+def known(name: str) -> DataSet:
+    """The data set of that name.
+
+    Raises:
+        UserError: there is none.
+    """
     if name not in DATASETS:
         raise UserError(f"data set {name!r} is unknown. Known: {', '.join(DATASETS)}.")
-    data = DATASETS[name]
-    splits = READERS[name](data)
+    return DATASETS[name]
+
+
+def download_data(name: str, folder: Path, log=print) -> None:
+    """Fetch the files of data set `name` into `folder`; card.json there says what they are."""
+    data = known(name)
+    download(data.files, folder, {"data": name, "source": data.source, "licence": data.licence}, log)
+
+
+def prepare(name: str, source: Path | None, folder: Path) -> None:
+    """Write train.npy, test.npy ([N, H, W, C] uint8), labels.npz and card.json of data set `name` to `folder`.
+
+    Args:
+        source: where `download_data` put its files; None for data that ship with a dependency.
+
+    Raises:
+        UserError: the files are missing, damaged or not what the registry says; nothing is written then.
+    """
+    data = known(name)
+    if data.files:
+        if source is None:
+            raise UserError(f"{data.title} must be downloaded first; say by --source where it is.")
+        downloaded(source / "card.json")
+    splits = READERS[name](data, source)
+    for split, (images, labels) in splits.items():
+        expected = (getattr(data, split), data.image_size, data.image_size, data.channels)
+        if images.shape != expected or images.dtype != np.uint8 or len(labels) != len(images):
+            raise UserError(f"{data.source}: {split} images are {images.shape}, where {expected} was expected.")
     checksums = {}
     for split, (images, _) in splits.items():
-        expected = (getattr(data, split), data.image_size, data.image_size, data.channels)
-        if images.shape != expected or images.dtype != np.uint8:
-            raise UserError(f"{data.source}: {split} images are {images.shape}, where {expected} was expected.")
         write_npy(folder / f"{split}.npy", images)
         checksums[split] = sha256(folder / f"{split}.npy")
-    write_npz(folder / "labels.npz", **{split: labels for split, (_, labels) in splits.items()})
-    write_json(folder / "card.json", {**asdict(data), "sha256": checksums})
+    write_npz(folder / "labels.npz", **{split: np.asarray(labels, np.int64) for split, (_, labels) in splits.items()})
+    card = {key: value for key, value in asdict(data).items() if key != "files"}
+    write_json(folder / "card.json", {**card, "sha256": checksums})

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ddpm.download import RemoteFile
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -21,6 +23,8 @@ class DataSet:
     crop: str
     resize: str
     notes: str
+    files: tuple[RemoteFile, ...] = ()
+    """What to download; nothing where the data ship with a dependency."""
 
 
 DATASETS = {
@@ -41,6 +45,40 @@ DATASETS = {
             crop="none",
             resize="none",
             notes="Grey levels 0..16 are scaled to 0..255 and rounded: 17 of the 256 levels occur.",
+        ),
+        DataSet(
+            name="cifar10",
+            title="CIFAR-10",
+            source="https://www.cs.toronto.edu/~kriz/cifar.html",
+            licence="none stated by its authors",
+            citation="A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+            image_size=32,
+            channels=3,
+            train=50_000,
+            test=10_000,
+            classes=(
+                "airplane",
+                "automobile",
+                "bird",
+                "cat",
+                "deer",
+                "dog",
+                "frog",
+                "horse",
+                "ship",
+                "truck",
+            ),
+            flip=True,
+            crop="none",
+            resize="none",
+            notes="In the order of the archive: data_batch_1 to 5, and test_batch.",
+            files=(
+                RemoteFile(
+                    name="cifar-10-python.tar.gz",
+                    urls=("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+                    md5="c58f30108f718f92721af3b95e74349a",
+                ),
+            ),
         ),
     ]
 }

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm.config import DiffusionConfig, NetworkConfig
+from ddpm.download import RemoteFile
 from ddpm.files import DamagedFile, UserError, sha256, write_json
 from ddpm.training.diffusers_folder import read_folder
 from ddpm.training.naming import Weights, to_ours
-from ddpm.training.released import Checkpoint, WeightsFile, downloaded
+from ddpm.training.released import Checkpoint, downloaded_checkpoint
 from ddpm.training.state import read_header, save_weights
 from ddpm.unet import UNet
 
@@ -105,7 +106,7 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
         raise UserError(f"{path}: no such file or folder. Download the weights first.")
     if path.name == "card.json" or (path / "card.json").is_file():
         card = path if path.name == "card.json" else path / "card.json"
-        checkpoint, _ = downloaded(card)
+        checkpoint = downloaded_checkpoint(card)
         path = card.parent
         if (path / "config.json").is_file():
             return from_folder(path, checkpoint)
@@ -129,7 +130,7 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
     return Source(path, path.stem)
 
 
-def weights_file(checkpoint: Checkpoint) -> WeightsFile:
+def weights_file(checkpoint: Checkpoint) -> RemoteFile:
     """The file of `checkpoint` that is no configuration."""
     return next(file for file in checkpoint.files if not file.name.endswith(".json"))
 

@@ -5,19 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ddpm.download import fetch
-from ddpm.files import DamagedFile, UserError, read_json, sha256, write_json
-
-
-class WeightsFile(BaseModel):
-    """One file of a checkpoint."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=r"^\w[\w.-]*$", description="What it is called in the folder of the checkpoint.")
-    urls: tuple[str, ...] = Field(min_length=1, description="Addresses, tried in this order.")
-    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="Checksum, where one is published.")
-    size: int | None = Field(None, ge=1, description="Bytes, where known; of weights the shapes are always checked.")
+from ddpm.download import RemoteFile, download, downloaded
+from ddpm.files import DamagedFile, UserError
 
 
 class Checkpoint(BaseModel):
@@ -26,7 +15,7 @@ class Checkpoint(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="Names its folder under resources/weights.")
-    files: tuple[WeightsFile, ...] = Field(min_length=1, description="What to download.")
+    files: tuple[RemoteFile, ...] = Field(min_length=1, description="What to download.")
     averaged: bool = Field(description="Whether these are running means of the weights (EMA), as scored in the paper.")
     step: int | None = Field(None, ge=0, description="Training steps, where known.")
     data: str | None = Field(None, description="The data set that it was trained on.")
@@ -54,7 +43,7 @@ def official(
     url = f"https://heibox.uni-heidelberg.de/f/{address}/?dl=1"
     return Checkpoint(
         name=name,
-        files=(WeightsFile(name=f"model-{step}.ckpt", urls=(url,), md5=md5),),
+        files=(RemoteFile(name=f"model-{step}.ckpt", urls=(url,), md5=md5),),
         averaged=averaged,
         step=step,
         data=data,
@@ -70,7 +59,7 @@ def hugging_face(name: str, repository: str, data: str, note: str) -> Checkpoint
     names = ("config.json", "scheduler_config.json", "diffusion_pytorch_model.bin")
     return Checkpoint(
         name=name,
-        files=tuple(WeightsFile(name=file, urls=(f"{base}/{file}",)) for file in names),
+        files=tuple(RemoteFile(name=file, urls=(f"{base}/{file}",)) for file in names),
         averaged=True,
         data=data,
         variance="fixedsmall",
@@ -121,15 +110,12 @@ def published(name: str) -> Checkpoint:
 
 
 def download_weights(checkpoint: Checkpoint, folder: Path, log=print) -> None:
-    """Fetch the files of `checkpoint` into `folder`, and write what they are to card.json beside them, last.
+    """Fetch the files of `checkpoint` into `folder`; card.json there says what they are.
 
     Raises:
         UserError: no address gives a right copy of some file.
     """
-    for file in checkpoint.files:
-        fetch(file.name, file.urls, folder, file.md5, file.size, log)
-    checksums = {file.name: sha256(folder / file.name) for file in checkpoint.files}
-    write_json(folder / "card.json", {"checkpoint": checkpoint.model_dump(mode="json"), "sha256": checksums})
+    download(checkpoint.files, folder, {"checkpoint": checkpoint.model_dump(mode="json")}, log)
 
 
 def default_for(data: str) -> Checkpoint | None:
@@ -137,19 +123,13 @@ def default_for(data: str) -> Checkpoint | None:
     return next((each for each in PUBLISHED.values() if each.data == data and each.averaged), None)
 
 
-def downloaded(card: Path) -> tuple[Checkpoint, dict[str, str]]:
-    """The checkpoint that `download_weights` left beside `card`, and the sha256 of its files, which are verified.
+def downloaded_checkpoint(card: Path) -> Checkpoint:
+    """The checkpoint that `download_weights` left beside `card`, whose files are verified.
 
     Raises:
         DamagedFile: a file is missing or is not what was downloaded.
     """
-    document = read_json(card)
     try:
-        checkpoint, checksums = Checkpoint(**document["checkpoint"]), document["sha256"]
+        return Checkpoint(**downloaded(card)["checkpoint"])
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFile(card, f"not the card of downloaded weights ({error})") from error
-    for name, expected in checksums.items():
-        path = card.parent / name
-        if not path.exists() or sha256(path) != expected:
-            raise DamagedFile(path, f"is missing or no longer what {card} says", "Delete it and download it again.")
-    return checkpoint, checksums

@@ -1,0 +1,144 @@
+"""CIFAR-10 from its archive for Python: fetched, opened without running code, and in the archive's order."""
+
+import dataclasses
+import hashlib
+import io
+import pickle
+import struct
+import tarfile
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from servers import serving
+
+from ddpm import download
+from ddpm.data.prepare import DATASETS, download_data, prepare
+from ddpm.data.registry import DATASETS as REGISTRY
+from ddpm.data.store import Images
+from ddpm.download import RemoteFile
+from ddpm.files import DamagedFile, UserError, read_npz
+
+NAMES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+
+
+def batch(i: int, count: int = 4) -> dict:
+    """A batch as the archive holds it: byte strings for keys, rows of red, green and blue planes."""
+    random = np.random.Generator(np.random.PCG64(i))
+    return {
+        b"batch_label": b"training batch %d" % i,
+        b"labels": random.integers(0, 10, count).tolist(),
+        b"data": random.integers(0, 256, (count, 3072), dtype=np.uint8),
+        b"filenames": [b"a.png"] * count,
+    }
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes byte strings as Python 2 wrote its strings: the archive's batches are from 2009."""
+
+    def save_string(self, value: bytes) -> None:
+        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
+        self.memoize(value)
+
+    dispatch: ClassVar = {**pickle._Pickler.dispatch, bytes: save_string}
+
+
+def pickled(value: dict) -> bytes:
+    buffer = io.BytesIO()
+    Python2Pickler(buffer, protocol=2).dump(value)
+    return buffer.getvalue().replace(b"cnumpy._core.", b"cnumpy.core.")  # NumPy's name for it then
+
+
+def archive(replaced: dict[str, bytes] | None = None) -> bytes:
+    """cifar-10-python.tar.gz with four images to a batch; `replaced` holds other contents for some batches."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for i, name in enumerate(NAMES):
+            content = (replaced or {}).get(name) or pickled(batch(i))
+            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    """Puts an archive on a server, and a CIFAR-10 of 20 + 4 images with its address into the registry."""
+    monkeypatch.setattr(download, "ROUNDS", 1)
+    with serving() as server:
+
+        def publish(content: bytes, how: str = "good") -> None:
+            url = server.add("cifar-10-python.tar.gz", content, how)
+            file = RemoteFile(name="cifar-10-python.tar.gz", urls=(url,), md5=hashlib.md5(content).hexdigest())
+            monkeypatch.setitem(
+                DATASETS, "cifar10", dataclasses.replace(REGISTRY["cifar10"], train=20, test=4, files=(file,))
+            )
+
+        yield publish
+
+
+def test_images_are_those_of_the_archive(publish, tmp_path):
+    publish(archive())
+    download_data("cifar10", tmp_path / "down", log=lambda message: None)
+    prepare("cifar10", tmp_path / "down", tmp_path / "cifar10")
+    train, test = (Images(tmp_path / f"cifar10/{split}.npy") for split in ("train", "test"))
+    labels = read_npz(tmp_path / "cifar10/labels.npz", "train", "test")
+    for i in range(6):
+        images, names = (train, labels["train"]) if i < 5 else (test, labels["test"])
+        rows = slice(4 * i, 4 * i + 4) if i < 5 else slice(4)
+        expected = batch(i)
+        # Written out: pixel (y, x) of colour c stands at c * 1024 + y * 32 + x of a row.
+        for j, image in enumerate(images[rows]):
+            for c, y, x in ((0, 0, 0), (0, 0, 31), (1, 5, 7), (2, 31, 30)):
+                assert image[y, x, c] == expected[b"data"][j, c * 1024 + y * 32 + x]
+        assert names[rows].tolist() == expected[b"labels"]
+    assert train.card["title"] == "CIFAR-10"
+
+
+class Hostile:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("hostile", "which is no array"),
+        ("no archive", "not the archive of CIFAR-10"),
+        ("cut", "not the archive of CIFAR-10"),
+        ("batch missing", "not the archive of CIFAR-10"),
+        ("too few images", "train images are .19, 32, 32, 3., where .20, 32, 32, 3. was expected"),
+    ],
+)
+def test_a_wrong_archive_is_named_and_nothing_is_written(damage, words, publish, tmp_path):
+    content = {
+        "hostile": archive({"data_batch_2": pickle.dumps({b"data": Hostile(tmp_path / "code ran")})}),
+        "no archive": b"not an archive",
+        "cut": archive()[:5000],
+        "batch missing": archive({"data_batch_2": pickle.dumps({b"labels": []})}),
+        "too few images": archive({"data_batch_2": pickled(batch(1, 3))}),
+    }[damage]
+    publish(content)
+    download_data("cifar10", tmp_path / "down", log=lambda message: None)
+    with pytest.raises(UserError, match=words):
+        prepare("cifar10", tmp_path / "down", tmp_path / "cifar10")
+    assert not (tmp_path / "cifar10").exists()
+    assert not (tmp_path / "code ran").exists()
+
+
+def test_what_was_downloaded_is_checked_again(publish, tmp_path):
+    publish(archive())
+    download_data("cifar10", tmp_path / "down", log=lambda message: None)
+    with open(tmp_path / "down/cifar-10-python.tar.gz", "ab") as file:
+        file.write(b"more")
+    with pytest.raises(DamagedFile, match="no longer what"):
+        prepare("cifar10", tmp_path / "down", tmp_path / "cifar10")
+
+
+def test_it_must_be_downloaded_first(tmp_path):
+    with pytest.raises(UserError, match="CIFAR-10 must be downloaded first"):
+        prepare("cifar10", None, tmp_path)
