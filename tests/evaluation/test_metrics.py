@@ -87,6 +87,8 @@ def test_features_are_per_image(network, digits):
     features, probabilities = network(images)
     alone, _ = network(images[7:8])
     np.testing.assert_allclose(features[7:8], alone, rtol=1e-5, atol=1e-6)
+    in_batches, _ = network(images, batch_size=7)  # which does not divide 20
+    np.testing.assert_allclose(in_batches, features, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-6)
 
 
