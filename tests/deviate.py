@@ -58,7 +58,7 @@ def failure(names: list[str], file: str | None = None, source: str = "") -> str 
         )
     if done.returncode not in (0, 1):  # no test ran, or pytest itself failed
         raise RuntimeError(done.stdout + done.stderr)
-    failed = re.search(r"^(?:FAILED|ERROR) .*?(\w+\.py(?:::[^ ]+)?)", done.stdout, re.M)
+    failed = re.search(r"^(?:FAILED|ERROR) .*?(\w+\.py(?:::\S+)?)", done.stdout, re.M)
     return failed[1] if done.returncode else None
 
 
