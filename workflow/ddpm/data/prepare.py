@@ -55,7 +55,10 @@ def read_cifar10(data: DataSet, folder: Path) -> Splits:
                 rows = np.concatenate([part[b"data"] for part in parts])
                 images = rows.reshape(-1, data.channels, data.image_size, data.image_size).transpose(0, 2, 3, 1)
                 splits[split] = images, np.concatenate([part[b"labels"] for part in parts])
-    except (tarfile.TarError, zlib.error, EOFError, OSError, KeyError, pickle.UnpicklingError, ValueError) as error:
+    except (
+        tarfile.TarError, zlib.error, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError, TypeError,
+        AttributeError,
+    ) as error:  # fmt: skip
         raise DamagedFile(archive, f"not the archive of {data.title} ({error})") from error
     return splits
 

@@ -136,7 +136,7 @@ def weights_file(checkpoint: Checkpoint) -> RemoteFile:
 
 
 def from_folder(folder: Path, checkpoint: Checkpoint | None) -> Source:
-    """The weights of a diffusers folder; what its own configuration says goes before what `checkpoint` says."""
+    """The weights of a diffusers folder; where `checkpoint` says what network they are, its own words must agree."""
     network, diffusion, weights = read_folder(folder)
     if checkpoint is None:
         return Source(weights, folder.name, network, diffusion)
