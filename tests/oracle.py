@@ -231,7 +231,7 @@ def rows(*values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-ROOT = rows([0.15, 0.0, 0.0, 0.0], [0.10, 0.10, 0.0, 0.0], [0.0, -0.05, 0.12, 0.0], [0.05, 0.0, 0.02, 0.03])
+ROOT = rows([0.15, 0.0, 0.0, 0.0], [0.10, 0.10, 0.0, 0.0], [0.0, -0.05, 0.12, 0.0], [0.05, 0.0, 0.02, 0.02])
 GAUSSIAN = Gaussian(mean=rows([0.1, -0.2, 0.2, 0.0])[0], covariance=ROOT @ ROOT.T)
 MIXTURE = Mixture(  # of every pixel (column), the two humps
     weights=rows([0.5, 0.3, 0.8, 0.6], [0.5, 0.7, 0.2, 0.4]),

@@ -121,12 +121,13 @@ def test_samples_have_the_distribution_of_the_exact_chain(parameterization, vari
     assert_moments(chain(GAUSSIAN, parameterization, variance, 4000), *GAUSSIAN.chain(variance))
 
 
-@pytest.mark.parametrize(("variance", "least", "most"), [("fixedlarge", 0.99, 1.02), ("fixedsmall", 0.75, 0.97)])
+@pytest.mark.parametrize(("variance", "least", "most"), [("fixedlarge", 0.93, 1.02), ("fixedsmall", 0.65, 0.97)])
 def test_a_thousand_steps_suffice_for_the_data(variance, least, most):
     """What the exact chain makes is the data's distribution but for the discretisation of time.
 
-    With beta_t the variance along every axis is within 2 %. With the posterior's variance, which is right for data
-    without spread, it is too small by 4, 5, 10 and, on the axis of standard deviation 0.03, 24 %.
+    With beta_t the variance along three axes is within 2 %; with the posterior's variance, which is right for data
+    without spread, it is 4 to 10 % too small. On the fourth axis, of standard deviation 0.019 or 2.4 grey levels, it
+    is 7 and 35 % too small: there the noise of the last steps is not small.
     """
     mean, covariance = GAUSSIAN.chain(variance)
     torch.testing.assert_close(mean, GAUSSIAN.mean, rtol=0, atol=1e-6)
@@ -161,7 +162,7 @@ def test_samples_of_the_mixture_fill_its_humps(variance, discretisation):
 
 @pytest.mark.parametrize(("parameterization", "variance"), [("eps", "fixedlarge"), ("x0", "fixedsmall")])
 def test_fid_of_the_samplers_images_is_its_known_bias(parameterization, variance):
-    """uint8 images of the real sampler, in 20 groups of 200: the bias is most of the distance, and is resolved.
+    """uint8 images of the real sampler, in 40 groups of 100: the bias is most of the distance, and is resolved.
 
     The standard error of the mean distance is that of the groups.
     """
@@ -175,8 +176,8 @@ def test_fid_of_the_samplers_images_is_its_known_bias(parameterization, variance
 
     exact = mean.numpy(), covariance.numpy()
     reference = GAUSSIAN.mean.numpy(), GAUSSIAN.covariance.numpy()
-    distances = [frechet_distance(*statistics(group.numpy()), *reference) for group in pixels.split(200)]
-    bias = frechet_bias(exact[1], reference[1], 200)
+    distances = [frechet_distance(*statistics(group.numpy()), *reference) for group in pixels.split(100)]
+    bias = frechet_bias(exact[1], reference[1], 100)
     standard_error = np.std(distances, ddof=1) / math.sqrt(len(distances))
     assert bias > 5 * standard_error
     assert_within(np.mean(distances), frechet_distance(*exact, *reference) + bias, standard_error)
