@@ -13,8 +13,9 @@ from ddpm.data.store import Images
 
 
 def pytest_collection_modifyitems(items):
-    """`-m fidelity` runs the tests that docs/fidelity.md names."""
-    named = set(re.findall(r"`(test_\w+)`", (PROJECT / "docs/fidelity.md").read_text()))
+    """`-m fidelity` runs the tests that the two pages on the method name."""
+    pages = "".join((PROJECT / f"docs/{page}.md").read_text() for page in ("fidelity", "oracle"))
+    named = set(re.findall(r"`(test_\w+)`", pages))
     for item in items:
         if item.originalname in named:
             item.add_marker(pytest.mark.fidelity)

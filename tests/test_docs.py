@@ -21,6 +21,13 @@ def test_the_page_on_fidelity_lists_all_forty_and_names_only_tests_that_exist():
     assert named <= DEFINED
 
 
+def test_the_page_on_the_oracle_names_its_tests():
+    named = set(re.findall(r"`(test_\w+)`", (PROJECT / "docs/oracle.md").read_text()))
+    defined = set(re.findall(r"^def (test_\w+)", (PROJECT / "tests/test_oracle.py").read_text(), re.M))
+    assert len(named) > 8
+    assert named <= defined
+
+
 @pytest.mark.parametrize("deviation", deviate.DEVIATIONS, ids=lambda d: f"{d['row']} {d['port']}")
 def test_every_deviation_is_an_edit_of_todays_source(deviation):
     compile(deviate.deviated(deviation), deviation["file"], "exec")
@@ -31,7 +38,7 @@ def test_every_row_with_a_test_has_a_deviation():
     assert held == {deviation["row"] for deviation in deviate.DEVIATIONS}
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/fidelity.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/fidelity.md", "docs/oracle.md"])
 def test_files_that_a_page_names_exist(page):
     text = (PROJECT / page).read_text()
     for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
