@@ -1,6 +1,5 @@
 """Synthetic results of the earlier stages: real digits, noised by hand, in the files of the contract."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from ddpm.files import write_json, write_npz, write_text
+from ddpm.shards import pack_header
 
 T, KEPT = 50, 10
 METHODS = {
@@ -21,6 +21,7 @@ METHODS = {
 }
 DEVIATIONS = ["300 sample images instead of 50,000", "digits classifier instead of Inception"]
 REASON = "the loss is not finite"
+UNSTABLE = {"status": "unstable", "step": 17, "reason": REASON}
 
 
 def real_images(count: int, size: int = 8, channels: int = 1) -> np.ndarray:
@@ -76,6 +77,12 @@ def as_published(method: str, score: float, spread: float, fid: float) -> dict:
     )
 
 
+def record(sampler: str, status: dict | None) -> dict[str, np.ndarray]:
+    """What every shard of samples says of itself."""
+    status = status or {"status": "sampled", "step": None, "reason": None}
+    return {"status": pack_header(status), "header": pack_header({"sampler": sampler})}
+
+
 @dataclass
 class Results:
     """A results/{scale} folder in the making, and where its parts lie."""
@@ -104,13 +111,13 @@ class Results:
                 images=own,
                 previews=np.stack(previews, 1) if kept else np.zeros((len(own), 0, *own.shape[1:]), np.uint8),
                 preview_times=np.arange(kept, dtype=np.int64) * (T // kept if kept else 0),
-                status=np.array(json.dumps(status or {"status": "sampled", "step": None, "reason": None})),
+                **record("ancestral, all T steps", status),
             )
             paths.append(path)
         return paths
 
     def no_samples(self) -> list[Path]:
-        return self.shards(1, 0, status={"status": "unstable", "step": 17, "reason": REASON})
+        return self.shards(1, 0, status=UNSTABLE)
 
     def rate_distortion(self, total: int = T, experiment: str = "digits-eps-simple", empty: bool = False) -> Path:
         lines = ["t,reverse_time,rate,distortion,distortion_mean"]

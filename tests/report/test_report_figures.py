@@ -153,7 +153,7 @@ def test_no_previews_is_said_in_words(results, tmp_path, drawn):
 
 def test_a_damaged_status_is_named(results):
     (shard,) = results.shards(1)
-    arrays = read_npz(shard, "images", "previews", "preview_times")
+    arrays = read_npz(shard, "images", "previews", "preview_times", "header")
     write_npz(shard, **arrays, status=np.array("sampled"))
     with pytest.raises(DamagedFile, match=r"0-of-1.npz.*status"):
         read_samples([shard], 10)

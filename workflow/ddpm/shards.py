@@ -1,8 +1,13 @@
 """Numbered parts of one result: `{i}-of-{n}`, i from 1, each holding a consecutive range of items."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+
+from ddpm.files import DamagedFile, UserError, read_npz
+
+ANCESTRAL = "ancestral"  # the first word of `sampler` in the header of a shard of samples
 
 
 def bounds(items: int, shard: int, shards: int) -> tuple[int, int]:
@@ -17,3 +22,21 @@ def pack_header(header: dict) -> np.ndarray:
 
 def unpack_header(array: np.ndarray) -> dict:
     return json.loads(str(array))
+
+
+def read_shard(path: Path, *keys: str, sampler: str = ANCESTRAL) -> tuple[dict[str, np.ndarray], dict]:
+    """The arrays `keys` of a shard of samples, and its header with its status.
+
+    Raises:
+        UserError: another sampler drew them. Few-step images never stand in the place of the paper's.
+        DamagedFile: an array is missing, or the file is not whole.
+    """
+    packed = read_npz(path, "status", "header")
+    try:
+        status, header = (unpack_header(packed[name]) for name in ("status", "header"))
+    except json.JSONDecodeError as error:
+        raise DamagedFile(path, f"its status or header is not JSON ({error})") from error
+    drawn_by = header["sampler"].partition(",")[0]
+    if drawn_by != sampler:
+        raise UserError(f"{path}: these images are of the {drawn_by} sampler, where the {sampler} sampler's belong.")
+    return read_npz(path, *keys), {**header, "status": status}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddpm.files import read_npz, write_npz
-from ddpm.shards import pack_header, unpack_header
+from ddpm.shards import pack_header, read_shard, unpack_header
 
 if TYPE_CHECKING:  # reading features, and scoring them, needs no torch
     from ddpm.evaluation.classifier import FeatureNetwork
@@ -14,16 +14,12 @@ if TYPE_CHECKING:  # reading features, and scoring them, needs no torch
 
 def write_features(network: "FeatureNetwork", samples: Path, path: Path) -> None:
     """Write `features` [n, D], `probabilities` [n, K], and the same of the previews [previews, n, D or K]."""
-    shard = read_npz(samples, "images", "previews", "preview_times", "start", "status", "header")
+    shard, drawn = read_shard(samples, "images", "previews", "preview_times", "start")
     features, probabilities = network(shard["images"])
     count, slots = shard["previews"].shape[:2]
     previews = shard["previews"].swapaxes(0, 1).reshape(slots * count, *shard["previews"].shape[2:])
     preview_features, preview_probabilities = network(previews)
-    header = {
-        **unpack_header(shard["header"]),
-        "status": unpack_header(shard["status"]),
-        "network": {"name": network.name, "sha256": network.sha256},
-    }
+    header = {**drawn, "network": {"name": network.name, "sha256": network.sha256}}
     write_npz(
         path,
         features=features,

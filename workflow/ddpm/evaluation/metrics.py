@@ -13,7 +13,7 @@ from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.rate_distortion import likelihood_summary, rate_distortion, read_bounds
 from ddpm.files import read_json, read_npz, sha256, write_csv, write_json, write_npz
 from ddpm.provenance import provenance
-from ddpm.shards import unpack_header
+from ddpm.shards import read_shard, unpack_header
 
 # What the paper's CIFAR-10 numbers come from (Section 4, Appendix B); anything else is named as a deviation.
 PAPER = {
@@ -150,7 +150,7 @@ def write_neighbours(
     from sklearn.neighbors import NearestNeighbors
 
     rows, k = config.neighbour_rows, config.neighbours
-    images = read_npz(samples, "images")["images"][:rows]
+    images = read_shard(samples, "images")[0]["images"][:rows]
     sample_features = read_npz(features, "features")["features"][:rows]
     training = Images(train)[:]
     real = read_npz(reference, "train_features")["train_features"]

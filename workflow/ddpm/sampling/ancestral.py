@@ -1,6 +1,5 @@
 """Algorithm 2: ancestral sampling, and the chains that the figures show."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from ddpm.config import SamplingConfig
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.store import Images
 from ddpm.files import write_npz
-from ddpm.shards import bounds, pack_header
+from ddpm.sampling.batches import out_of_range, write_shard
+from ddpm.shards import ANCESTRAL
 from ddpm.training.state import Trained
 
 
@@ -37,14 +37,6 @@ def reverse_chain(
 def preview_times(timesteps: int, previews: int) -> list[int]:
     """The 0-based times whose x0-hat is kept: 0, T/n, 2 T/n, ... (the authors' 20 slots, one per 50 steps)."""
     return [n * timesteps // previews for n in range(previews)]
-
-
-def out_of_range(x: Tensor, limit: float) -> str | None:
-    """Says how `x` has left [-limit, limit], or None."""
-    largest = x.abs().amax().item()
-    if largest <= limit:
-        return None
-    return f"|x_t| reached {largest:.4g} (limit {limit:g}; the data are in [-1, 1])"
 
 
 @torch.inference_mode()
@@ -73,41 +65,19 @@ def sample_shard(
     The draws of image i depend on the seed and i alone. The network's arithmetic may round otherwise in the last
     bit for another batch size, which 8 bits per pixel do not show.
     """
-    start, stop = bounds(config.images, shard, config.shards)
-    status = trained.outcome if trained.outcome["status"] == "unstable" else None
-    parts, began = [], time.monotonic()
-    for first in range(start, stop, config.batch_size):
-        if status is not None:
-            break
-        last = min(first + config.batch_size, stop)
-        images, previews, status = sample_batch(trained, first, last, config, device)
-        parts.append((images, previews))
-        log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
     channels, height, width = trained.image_shape
-    if status is not None:
-        log(f"unstable: {status['reason']}")
-        images = np.zeros((0, height, width, channels), dtype=np.uint8)
-        previews = np.zeros((0, config.previews, height, width, channels), dtype=np.uint8)
-    else:
-        images, previews = (np.concatenate(kind) for kind in zip(*parts, strict=True))
-    header = {
-        "weights_sha256": trained.sha256,
-        "weights": trained.header["weights"],
-        "training": trained.header["config"],
-        "trained": trained.outcome,
-        "sampler": "ancestral, all T steps, x0-hat clipped to [-1, 1]",
-        "quantisation": "rounded to the nearest of 256 levels",
-        "sampling": config.model_dump(mode="json"),
-        "device": str(device),
-    }
-    write_npz(
+    image = (height, width, channels)
+    write_shard(
         path,
-        images=images,
-        previews=previews,
+        trained,
+        config,
+        shard,
+        draw=lambda first, last: sample_batch(trained, first, last, config, device),
+        shapes={"images": image, "previews": (config.previews, *image)},
+        sampler=f"{ANCESTRAL}, all T steps, x0-hat clipped to [-1, 1]",
+        device=device,
+        log=log,
         preview_times=np.array(preview_times(trained.diffusion.num_timesteps, config.previews), dtype=np.int64),
-        start=np.array(start),
-        status=pack_header(status or {"status": "sampled", "step": None, "reason": None}),
-        header=pack_header(header),
     )
 
 

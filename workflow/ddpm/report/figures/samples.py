@@ -1,14 +1,13 @@
 """Reading sample shards for the figures, and saying in words why there are none."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ddpm.files import DamagedFile, read_json, read_npz
+from ddpm.files import read_json
 from ddpm.report.figures import style
-from ddpm.shards import unpack_header
+from ddpm.shards import read_shard
 
 
 def read_samples(shards: list[Path], wanted: int, previews: bool = False) -> tuple[dict[str, np.ndarray], dict]:
@@ -20,11 +19,8 @@ def read_samples(shards: list[Path], wanted: int, previews: bool = False) -> tup
     keys = ("images", "previews", "preview_times") if previews else ("images",)
     parts, status, count = [], {"status": "sampled"}, 0
     for shard in shards:
-        part = read_npz(shard, *keys, "status")
-        try:
-            status = unpack_header(part.pop("status"))
-        except json.JSONDecodeError as error:
-            raise DamagedFile(shard, f"its status is not JSON ({error})") from error
+        part, header = read_shard(shard, *keys)
+        status = header["status"]
         parts.append(part)
         count += len(part["images"])
         if count >= wanted or status["status"] == "unstable":

@@ -1,0 +1,76 @@
+"""What the samplers share: batch after batch into one file, and how a run that leaves its range ends."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm.config import SamplingConfig
+from ddpm.files import write_npz
+from ddpm.shards import bounds, pack_header
+from ddpm.training.state import Trained
+
+
+def out_of_range(x: Tensor, limit: float) -> str | None:
+    """Says how `x` has left [-limit, limit], or None."""
+    largest = x.abs().amax().item()
+    if largest <= limit:
+        return None
+    return f"|x_t| reached {largest:.4g} (limit {limit:g}; the data are in [-1, 1])"
+
+
+def write_shard(
+    path: Path,
+    trained: Trained,
+    config: SamplingConfig,
+    shard: int,
+    draw: Callable[[int, int], tuple],
+    shapes: dict[str, tuple[int, ...]],
+    sampler: str,
+    device: torch.device,
+    log=print,
+    **settings: np.ndarray,
+) -> None:
+    """Write shard number `shard` (from 1) of `config.shards`: what was drawn, and how it went.
+
+    Args:
+        draw: from the numbers of the first image and of the one past the last, uint8 arrays [n, *shape] in the
+            order of `shapes`, and then None or how it failed.
+        shapes: name and shape per image of each of these arrays. All are empty for an unstable run.
+        sampler: its name, a comma, and what else is to be known of it; `shards.read_shard` tells by the name.
+        settings: arrays that no image changes.
+    """
+    start, stop = bounds(config.images, shard, config.shards)
+    status = trained.outcome if trained.outcome["status"] == "unstable" else None
+    parts, began = [[np.zeros((0, *shape), np.uint8) for shape in shapes.values()]], time.monotonic()
+    for first in range(start, stop, config.batch_size):
+        if status is not None:
+            break
+        last = min(first + config.batch_size, stop)
+        *drawn, status = draw(first, last)
+        parts.append(drawn)
+        log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
+    if status is not None:
+        log(f"unstable: {status['reason']}")
+        del parts[1:]
+    header = {
+        "weights_sha256": trained.sha256,
+        "weights": trained.header["weights"],
+        "training": trained.header["config"],
+        "trained": trained.outcome,
+        "sampler": sampler,
+        "quantisation": "rounded to the nearest of 256 levels",
+        "sampling": config.model_dump(mode="json"),
+        "device": str(device),
+    }
+    write_npz(
+        path,
+        **{name: np.concatenate(kind) for name, kind in zip(shapes, zip(*parts, strict=True), strict=True)},
+        **settings,
+        start=np.array(start),
+        status=pack_header(status or {"status": "sampled", "step": None, "reason": None}),
+        header=pack_header(header),
+    )
