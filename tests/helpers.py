@@ -1,10 +1,21 @@
 """Small configurations that several stages' tests share."""
 
+import os
+import subprocess
+import sys
+
 import torch
 
 from ddpm.config import Experiment, resolve_experiment
 
 CPU = torch.device("cpu")
+
+
+def run_ddpm(*arguments) -> subprocess.CompletedProcess:
+    """`python -m ddpm ...`, on one thread."""
+    command = [sys.executable, "-m", "ddpm", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def tiny_experiment(method: str = "eps-simple-fixedlarge", **sections: dict) -> Experiment:

@@ -1,19 +1,15 @@
 """python -m ddpm: every job of the workflow by hand, with help that needs no torch."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from helpers import run_ddpm
 
 RULES = Path(__file__).parents[1] / "workflow/rules"
 
 
-def ddpm(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "ddpm", *arguments], capture_output=True, text=True, check=False)
-
-
 def test_help_lists_every_command_that_a_rule_calls():
-    done = ddpm("--help")
+    done = run_ddpm("--help")
     called = {name for path in RULES.glob("*.smk") for name in re.findall(r"python -m ddpm ([\w-]+)", path.read_text())}
     assert len(called) > 10
     for name in called:
@@ -26,7 +22,7 @@ def test_unknown_names_are_refused_with_the_known_ones(tmp_path):
         (["figure", "figure99", "x", "--out", str(tmp_path / "f.png")], ["figure99", "figure13"]),
         (["table", "table9", "--out", str(tmp_path / "t.csv")], ["table9", "table4"]),
     ):
-        done = ddpm(*arguments)
+        done = run_ddpm(*arguments)
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         for word in words:

@@ -7,16 +7,24 @@ import numpy as np
 import pytest
 from helpers import CPU, tiny_experiment
 
-from ddpm.config import ClassifierConfig, EvaluationConfig, SamplingConfig
+from ddpm.config import ClassifierConfig, EvaluationConfig, FewStepsConfig, SamplingConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.classifier import load_classifier, train_classifier, write_reference
 from ddpm.evaluation.features import read_features, write_features
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.likelihood import likelihood_shard
-from ddpm.evaluation.metrics import write_metrics, write_neighbours, write_progressive, write_rate_distortion
-from ddpm.files import DamagedFile, read_json, read_npz, sha256
+from ddpm.evaluation.metrics import (
+    write_few_steps,
+    write_metrics,
+    write_neighbours,
+    write_progressive,
+    write_rate_distortion,
+)
+from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256
+from ddpm.report.inputs import read_rows
 from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.ddim import few_steps_shard
 
 QUIET = {"log": lambda message: None}
 CONFIG = EvaluationConfig(splits=4, neighbour_rows=3, neighbours=2)
@@ -205,3 +213,52 @@ def test_one_unstable_shard_makes_the_run_unstable(trained, network, reference, 
     arrays, card = reference / "features.npz", digits / "card.json"
     write_metrics(CONFIG, "demo", paths, [], arrays, card, tmp_path / "metrics.json")
     assert read_json(tmp_path / "metrics.json")["status"] == "unstable"
+
+
+@pytest.fixture(scope="module")
+def few_steps(trained, tmp_path_factory):
+    """Three shards of few-step samples, of unequal sizes: eta 0 and 1, in 2 and 5 steps."""
+    folder = tmp_path_factory.mktemp("few_steps")
+    config = FewStepsConfig(images=40, shards=3, batch_size=16, steps=(2, 5), spacing="quadratic")
+    for i in (1, 2, 3):
+        few_steps_shard(trained, config, i, folder / f"{i}-of-3.npz", CPU, **QUIET)
+    return [folder / f"{i}-of-3.npz" for i in (1, 2, 3)]
+
+
+def test_few_step_scores_are_those_of_each_setting(few_steps, network, reference, digits, tmp_path):
+    write_few_steps(CONFIG, network, few_steps[::-1], reference / "features.npz", tmp_path / "few_steps.csv")
+    rows = read_rows(tmp_path / "few_steps.csv")
+    assert [(row["eta"], row["steps"]) for row in rows] == [("0.0", "2"), ("0.0", "5"), ("1.0", "2"), ("1.0", "5")]
+    images = np.concatenate([read_npz(path, "images")["images"] for path in few_steps])
+    for slot, row in enumerate(rows):
+        features, probabilities = network(images[:, slot])
+        assert (row["spacing"], row["evaluations"], row["images"]) == ("quadratic", row["steps"], "40")
+        score = float(row["inception_score"]), float(row["inception_score_std"])
+        assert score == pytest.approx(inception_score(probabilities, 4), rel=1e-6)
+        for split in ("train", "test"):
+            real, _ = network(np.load(digits / f"{split}.npy"))
+            expected = frechet_distance(*statistics(features), *statistics(real))
+            assert float(row[f"fid_{split}"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_unstable_few_steps_give_no_scores(trained, few_steps, network, reference, tmp_path):
+    config = FewStepsConfig(images=40, shards=3, steps=(2, 5), limit=0.1)
+    few_steps_shard(trained, config, 3, tmp_path / "3-of-3.npz", CPU, **QUIET)
+    shards = [*few_steps[:2], tmp_path / "3-of-3.npz"]
+    write_few_steps(CONFIG, network, shards, reference / "features.npz", tmp_path / "few_steps.csv")
+    assert read_rows(tmp_path / "few_steps.csv", "eta", "fid_train") == []
+
+
+def test_few_step_samples_are_never_scored_as_the_papers(run, few_steps, network, reference, digits, tmp_path):
+    _, samples, features = run
+    arrays, out = reference / "features.npz", tmp_path / "out"
+    belongs = "DDIM sampler, where the ancestral sampler's belong"
+    with pytest.raises(UserError, match=belongs):
+        write_features(network, few_steps[0], out)
+    with pytest.raises(UserError, match=belongs):
+        write_neighbours(CONFIG, few_steps[0], features[0], digits / "train.npy", arrays, out)
+    with pytest.raises(UserError, match=r"1-of-3\.npz: holds .*'features'"):
+        write_metrics(CONFIG, "demo", few_steps, [], arrays, digits / "card.json", out)
+    with pytest.raises(UserError, match="ancestral sampler, where the DDIM sampler's belong"):
+        write_few_steps(CONFIG, network, samples, arrays, out)
+    assert not out.exists()

@@ -3,14 +3,11 @@
 import dataclasses
 import itertools
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, tiny_experiment
+from helpers import CPU, run_ddpm, tiny_experiment
 
 from ddpm import rng
 from ddpm.config import SamplingConfig
@@ -156,12 +153,6 @@ def test_trajectory_runs_from_noise_to_image(trained, digits, tmp_path):
     assert np.array_equal(arrays["p"][:, -1], to_uint8(x))
 
 
-def run(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "ddpm", "sample", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-
 def test_bad_input_is_named_by_the_command(tmp_path):
     config = tmp_path / "sampling.json"
     config.write_text(json.dumps(tiny_experiment().stage_config("sampling")))
@@ -169,10 +160,10 @@ def test_bad_input_is_named_by_the_command(tmp_path):
     weights.write_bytes(b"<html>not weights</html>")
     out = tmp_path / "out.npz"
     common = ["--config", config, "--weights", weights, "--out", out, "--device", "cpu"]
-    done = run(*common, "--shard", 3)
+    done = run_ddpm("sample", *common, "--shard", 3)
     assert done.returncode == 1
     assert "allowed: 1..2" in done.stderr
-    done = run(*common, "--shard", 1)
+    done = run_ddpm("sample", *common, "--shard", 1)
     assert done.returncode == 1
     assert f"ERROR: {weights}: not a whole file" in done.stderr
     assert "Traceback" not in done.stderr

@@ -23,6 +23,8 @@ Reference = Annotated[
     Path, typer.Option(help="Features of the real images: results/SCALE/reference/DATA/features.npz.")
 ]
 Weights = Annotated[Path, typer.Option(help="model.safetensors of a training.")]
+Shard = Annotated[int, typer.Option(min=1, help="Which part, from 1.")]
+Network = Annotated[Path, typer.Option(help="Weights of the classifier.")]
 
 
 def choose_device(name: str):
@@ -46,6 +48,16 @@ def find_checkpoint(name: str):
     if name.endswith(".json"):
         return Checkpoint(**read_stage_config(Path(name), "checkpoint")["checkpoint"])
     return published(name)
+
+
+def section_of_shard(config: Path, section: str, shard: int):
+    """The section of a stage's document that a sampler needs, which must ask for as many shards."""
+    from ddpm.config import read_section
+
+    settings = read_section(config, section)
+    if shard > settings.shards:
+        raise UserError(f"--shard {shard}: {config} asks for {settings.shards} shards; allowed: 1..{settings.shards}.")
+    return settings
 
 
 @app.command()
@@ -140,20 +152,28 @@ def export_weights(
 def sample(
     config: Config,
     weights: Weights,
-    shard: Annotated[int, typer.Option(min=1, help="Which part, from 1.")],
+    shard: Shard,
     out: Out,
     device: Device = "auto",
 ) -> None:
     """Draw one shard of images from a trained network."""
-    from ddpm.config import read_section
     from ddpm.sampling.ancestral import sample_shard
     from ddpm.training.state import load_weights
 
     on = choose_device(device)
-    settings = read_section(config, "sampling")
-    if shard > settings.shards:
-        raise UserError(f"--shard {shard}: {config} asks for {settings.shards} shards; allowed: 1..{settings.shards}.")
+    settings = section_of_shard(config, "sampling", shard)
     sample_shard(load_weights(weights, on), settings, shard, out, on, log)
+
+
+@app.command("few-steps")
+def few_steps(config: Config, weights: Weights, shard: Shard, out: Out, device: Device = "auto") -> None:
+    """Draw one shard of images in few steps with DDIM: an addition, in no table or figure of the paper."""
+    from ddpm.sampling.ddim import few_steps_shard
+    from ddpm.training.state import load_weights
+
+    on = choose_device(device)
+    settings = section_of_shard(config, "few_steps", shard)
+    few_steps_shard(load_weights(weights, on), settings, shard, out, on, log)
 
 
 @app.command()
@@ -190,7 +210,7 @@ def classifier(
 
 @app.command()
 def reference(
-    network: Annotated[Path, typer.Option(help="Weights of the classifier.")],
+    network: Network,
     data: Annotated[Path, typer.Option(help="Folder of the prepared data set.")],
     out: Out,
     summary: Annotated[Path, typer.Option(help="reference.json: how real images score.")],
@@ -205,7 +225,7 @@ def reference(
 
 @app.command()
 def features(
-    network: Annotated[Path, typer.Option(help="Weights of the classifier.")],
+    network: Network,
     samples: Annotated[Path, typer.Option(help="A shard of samples.")],
     out: Out,
     device: Device = "auto",
@@ -222,7 +242,7 @@ def likelihood(
     config: Config,
     weights: Weights,
     data: Annotated[Path, typer.Option(help="test.npy or train.npy of the prepared data set.")],
-    shard: Annotated[int, typer.Option(min=1, help="Which part, from 1.")],
+    shard: Shard,
     out: Out,
     device: Device = "auto",
 ) -> None:
@@ -278,6 +298,24 @@ def progressive(
     from ddpm.evaluation.metrics import write_progressive
 
     write_progressive(read_section(config, "evaluation"), features, reference, out)
+
+
+@app.command("few-steps-scores")
+def few_steps_scores(
+    config: Config,
+    network: Network,
+    samples: Annotated[list[Path], typer.Argument(help="Shards of `few-steps`.")],
+    reference: Reference,
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Score few-step samples, a row for each eta and number of steps."""
+    from ddpm.config import read_section
+    from ddpm.evaluation.classifier import load_classifier
+    from ddpm.evaluation.metrics import write_few_steps
+
+    scoring = load_classifier(network, choose_device(device))
+    write_few_steps(read_section(config, "evaluation"), scoring, samples, reference, out)
 
 
 @app.command()

@@ -74,6 +74,15 @@ class WeightsSource(StrEnum):
     """Published ones, downloaded, checked and converted: `checkpoint` says which."""
 
 
+class Spacing(StrEnum):
+    """Which of the T times few-step sampling visits (Song et al. 2021, Appendix D.2)."""
+
+    UNIFORM = "uniform"
+    """0, T // S, 2 (T // S), ...: equally spaced."""
+    QUADRATIC = "quadratic"
+    """Squares of S equally spaced numbers up to sqrt(0.8 T): denser near the image (the authors', for CIFAR-10)."""
+
+
 class NetworkConfig(Strict):
     """The U-Net's sizes. `image_size` and `channels` come from the data set, `out_channels` from the variance."""
 
@@ -159,6 +168,13 @@ class TrainingConfig(Strict):
         return self
 
 
+def shards_fit(config):
+    """A validator: every shard has an image."""
+    if config.shards > config.images:
+        raise ValueError(f"shards: {config.shards} is more than images: {config.images}; allowed: 1..{config.images}")
+    return config
+
+
 class SamplingConfig(Strict):
     """Ancestral sampling, all T steps."""
 
@@ -169,10 +185,33 @@ class SamplingConfig(Strict):
     limit: Rate = Field(100.0, description="An |x_t| above this (the data are in [-1, 1]) is `unstable`.")
     seed: Seed = Field(0, description="Names every random number of the samples.")
 
+    check_shards = model_validator(mode="after")(shards_fit)
+
+
+class FewStepsConfig(Strict):
+    """Few-step sampling with DDIM (Song et al. 2021): an addition, in no table or figure of the paper."""
+
+    steps: tuple[Annotated[int, Field(ge=2, strict=True)], ...] = Field(
+        (10, 20, 50, 100), min_length=1, description="Numbers S of steps to try; at most T."
+    )
+    eta: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.0, 1.0), min_length=1, description="Noise to try: 0 adds none, 1 as much as ancestral steps of fixedsmall."
+    )
+    spacing: Spacing = Field(Spacing.UNIFORM, description="uniform or quadratic: which times are visited.")
+    images: Count = Field(50_000, description="Images to draw for every pair of steps and eta.")
+    shards: Count = Field(1, description="Files, and jobs, that they are spread over.")
+    batch_size: Count = Field(500, description="Images per call of the network. Does not change the images.")
+    limit: Rate = Field(100.0, description="An |x_t| above this (the data are in [-1, 1]) is `unstable`.")
+    seed: Seed = Field(0, description="Names every random number; image i starts where that of sampling.seed does.")
+
+    check_shards = model_validator(mode="after")(shards_fit)
+
     @model_validator(mode="after")
-    def shards_fit(self):
-        if self.shards > self.images:
-            raise ValueError(f"shards: {self.shards} is more than images: {self.images}; allowed: 1..{self.images}")
+    def settings_differ(self):
+        for key in ("steps", "eta"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: {list(values)} names a value twice")
         return self
 
 
@@ -216,6 +255,7 @@ class Experiment(Strict):
     training: TrainingConfig | None = Field(description="None where the weights are released.")
     checkpoint: Checkpoint | None = Field(None, description="A published one by its name, or files with addresses.")
     sampling: SamplingConfig
+    few_steps: FewStepsConfig | None = None
     likelihood: LikelihoodConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
 
@@ -224,14 +264,19 @@ class Experiment(Strict):
         prefix = f"{self.data}-{self.diffusion.parameterization}-{self.diffusion.objective}"
         if self.name != prefix and not self.name.startswith(prefix + "-"):
             raise ValueError(f"an experiment of this data set and method is called {prefix} or {prefix}-...")
-        if self.sampling.images < 2 * self.evaluation.splits:
-            raise ValueError(
-                f"sampling.images: {self.sampling.images} is too few for evaluation.splits: "
-                f"{self.evaluation.splits}; a part needs two images"
-            )
+        for section in ("sampling", "few_steps"):
+            drawn = getattr(self, section)
+            if drawn and drawn.images < 2 * self.evaluation.splits:
+                raise ValueError(
+                    f"{section}.images: {drawn.images} is too few for evaluation.splits: "
+                    f"{self.evaluation.splits}; a part needs two images"
+                )
         previews, timesteps = self.sampling.previews, self.diffusion.timesteps
         if previews and timesteps % previews:
             raise ValueError(f"sampling.previews: {previews} does not divide diffusion.timesteps: {timesteps}")
+        most = max(self.few_steps.steps) if self.few_steps else 0
+        if most > timesteps:
+            raise ValueError(f"few_steps.steps: {most} is more than diffusion.timesteps; allowed: 2..{timesteps}")
         for split in ("test", "train"):
             available = getattr(DATASETS[self.data], split)
             asked = getattr(self.likelihood, split, "all")
@@ -253,6 +298,7 @@ class Experiment(Strict):
         keys = {
             "training": ("name", "data", "network", "diffusion", origin),
             "sampling": ("name", "sampling"),
+            "few_steps": ("name", "few_steps"),
             "likelihood": ("name", "likelihood"),
             "evaluation": ("name", "evaluation"),
         }[stage]
@@ -298,6 +344,8 @@ FIGURES = {
     name: ("cifar10", ("eps-simple",))
     for name in ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15")
 }
+# The section of its experiments without which a table or figure has nothing to show.
+NEEDS = {"table4": "likelihood", "figure5": "likelihood"}
 
 
 class Config(Strict):
@@ -372,18 +420,24 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
         if data not in DATASETS:
             raise ConfigError(f"{source}: stand_ins.{part}: {data!r} is no data set. Allowed: {', '.join(DATASETS)}.")
 
-    def possible(things: dict) -> list[str]:
-        """Those whose experiments are all here."""
-        every = Config(scale=scale, scale_config=config, tables=(), figures=())
-        return [name for name in things if set(every.experiments_of(name)) <= set(names)]
+    every = Config(scale=scale, scale_config=config, tables=(), figures=())
+
+    def lacking(name: str) -> str:
+        """What table or figure `name` is made from and this run leaves out, in words; empty if nothing."""
+        for experiment in every.experiments_of(name):
+            if experiment not in names:
+                return "experiments that this run leaves out"
+            if name in NEEDS and getattr(config.experiments[experiment], NEEDS[name]) is None:
+                return f"experiments.{experiment}.{NEEDS[name]}, which {source} leaves out"
+        return ""
 
     chosen_things = {}
     for kind, things in (("tables", TABLES), ("figures", FIGURES)):
         asked = document.get(kind, "all")
-        here = possible(things)
+        here = [name for name in things if not lacking(name)]
         chosen_things[kind] = here if asked == "all" else chosen(kind, asked, list(things))
         if absent := [name for name in chosen_things[kind] if name not in here]:
-            raise ConfigError(f"config.yaml: {kind}: {absent[0]} needs experiments that this run leaves out.")
+            raise ConfigError(f"config.yaml: {kind}: {absent[0]} needs {lacking(absent[0])}.")
     return Config(scale=scale, scale_config=config, **chosen_things)
 
 
@@ -483,6 +537,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "diffusion": DiffusionConfig,
     "training": TrainingConfig,
     "sampling": SamplingConfig,
+    "few_steps": FewStepsConfig,
     "likelihood": LikelihoodConfig,
     "evaluation": EvaluationConfig,
     "checkpoint": Checkpoint,

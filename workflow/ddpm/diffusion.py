@@ -56,6 +56,11 @@ def discretized_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tens
     return probability.clamp(min=1e-12).log()
 
 
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """One value per image, [B], as [B, 1, 1, 1] in the dtype of the images `like`."""
+    return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+
+
 class GaussianDiffusion:
     """q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I), and the reverse process that a model defines.
 
@@ -118,7 +123,7 @@ class GaussianDiffusion:
     @staticmethod
     def _at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """table[t], [B, 1, 1, 1] in the dtype of `like`."""
-        return table[t].to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+        return per_image(table[t], like)
 
     # --- the forward process ---
 
@@ -150,6 +155,11 @@ class GaussianDiffusion:
         """x0 = x_t / sqrt(abar_t) - sqrt(1 / abar_t - 1) eps, eq. 4 solved for x0 (eq. 15)."""
         scale = self._at((1 / self.alphas_cumprod).sqrt(), t, x_t)
         return scale * x_t - self._at((1 / self.alphas_cumprod - 1).sqrt(), t, x_t) * eps
+
+    def predict_eps_from_x0(self, x_t: Tensor, t: Tensor, x0: Tensor) -> Tensor:
+        """eps = (x_t - sqrt(abar_t) x0) / sqrt(1 - abar_t), eq. 4 solved for eps."""
+        noise_part = x_t - self._at(self.alphas_cumprod.sqrt(), t, x_t) * x0
+        return noise_part / self._at((1 - self.alphas_cumprod).sqrt(), t, x_t)
 
     def predict_x0_from_mu(self, x_t: Tensor, t: Tensor, mu: Tensor) -> Tensor:
         """Eq. 7 solved for x0."""
@@ -189,8 +199,7 @@ class GaussianDiffusion:
     def p_sample(self, model: Model, x_t: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """One step of Algorithm 2: x_{t-1} ~ p(x_{t-1} | x_t), without noise at t = 0; and x0-hat."""
         mean, _, log_variance, x0 = self.p_mean_variance(model, x_t, t)
-        noisy = (t != 0).to(x_t.dtype).reshape(-1, *[1] * (x_t.ndim - 1))
-        return mean + noisy * torch.exp(0.5 * log_variance) * noise, x0
+        return mean + per_image(t != 0, x_t) * torch.exp(0.5 * log_variance) * noise, x0
 
     # --- objectives ---
 

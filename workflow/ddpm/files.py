@@ -83,9 +83,9 @@ def write_json(path: Path | str, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_csv(path: Path | str, names: Iterable[str], rows: Iterable[Iterable[float]]) -> None:
-    """Rows of plain Python numbers under `names`, in full precision."""
-    write_text(path, "\n".join([",".join(names), *(",".join(map(repr, row)) for row in rows)]) + "\n")
+def write_csv(path: Path | str, names: Iterable[str], rows: Iterable[Iterable[float | str]]) -> None:
+    """Rows of numbers, in full precision, and of words without commas, under `names`."""
+    write_text(path, "\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)]) + "\n")
 
 
 def write_npy(path: Path | str, array: np.ndarray) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ddpm.files import DamagedFile, UserError, read_npz
 
-ANCESTRAL = "ancestral"  # the first word of `sampler` in the header of a shard of samples
+ANCESTRAL, DDIM = "ancestral", "DDIM"  # the first word of `sampler` in the header of a shard of samples
 
 
 def bounds(items: int, shard: int, shards: int) -> tuple[int, int]:

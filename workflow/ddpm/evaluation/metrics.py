@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.rate_distortion import likelihood_summary, rate_distortion, read_bounds
 from ddpm.files import read_json, read_npz, sha256, write_csv, write_json, write_npz
 from ddpm.provenance import provenance
-from ddpm.shards import read_shard, unpack_header
+from ddpm.shards import DDIM, read_shard, unpack_header
+
+if TYPE_CHECKING:  # scoring what has features already needs no torch
+    from ddpm.evaluation.classifier import FeatureNetwork
 
 # What the paper's CIFAR-10 numbers come from (Section 4, Appendix B); anything else is named as a deviation.
 PAPER = {
@@ -25,6 +29,9 @@ PAPER = {
 }
 PAPER_NETWORK = {"ch": 128, "ch_mult": [1, 2, 2, 2], "num_res_blocks": 2, "dropout": 0.1}
 PAPER_TRAINING = {"learning_rate": 2e-4, "warmup": 5000, "ema_decay": 0.9999}
+
+SPLITS = ("train", "test")
+SCORES = ("inception_score", "inception_score_std", *(f"fid_{split}" for split in SPLITS))
 
 
 def deviations(header: dict, images: int, splits: int, card: dict, likelihood: dict) -> list[str]:
@@ -58,6 +65,18 @@ def deviations(header: dict, images: int, splits: int, card: dict, likelihood: d
     return found
 
 
+def real_statistics(reference: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean and covariance of the features of the real training and test images."""
+    return {split: statistics(reference[f"{split}_features"]) for split in SPLITS}
+
+
+def scores(features: np.ndarray, probabilities: np.ndarray, config: EvaluationConfig, real: dict) -> tuple[float, ...]:
+    """The SCORES of one set of images, against the statistics `real` of `real_statistics`."""
+    ours = statistics(features)
+    distances = [frechet_distance(*ours, *real[split]) for split in SPLITS]
+    return *inception_score(probabilities, config.splits), *distances
+
+
 def write_metrics(
     config: EvaluationConfig,
     scale: str,
@@ -81,10 +100,9 @@ def write_metrics(
     images = len(arrays["features"])
     score = fid = None
     if not unstable:
-        mean, std = inception_score(arrays["probabilities"], config.splits)
+        mean, std, *distances = scores(*arrays.values(), config, real_statistics(real))
         score = {"mean": mean, "std": std, "splits": config.splits}
-        ours = statistics(arrays["features"])
-        fid = {split: frechet_distance(*ours, *statistics(real[f"{split}_features"])) for split in ("train", "test")}
+        fid = dict(zip(SPLITS, distances, strict=True))
     bound = read_bounds(bounds)
     nll = {split: likelihood_summary(of_split) for split, of_split in bound.items()}
     document = {
@@ -130,17 +148,37 @@ def write_progressive(config: EvaluationConfig, features: list[Path], reference:
     """Inception Score and FID of x0-hat over the reverse process (Figure 10). Empty for unstable samples."""
     arrays, header = read_features(features, "preview_features", "preview_probabilities")
     times = read_npz(features[0], "preview_times")["preview_times"]
-    real = read_npz(reference, "train_features", "test_features")
+    real = real_statistics(read_npz(reference, "train_features", "test_features"))
     timesteps = header["training"]["diffusion"]["timesteps"]
-    against = {split: statistics(real[f"{split}_features"]) for split in ("train", "test")}
-    names = ("t", "reverse_steps", "inception_score", "inception_score_std", "fid_train", "fid_test")
     rows = []
     if header["status"]["status"] != "unstable":
         for t, features_t, probabilities in zip(times.tolist(), *arrays.values(), strict=True):
-            ours = statistics(features_t)
-            distances = [frechet_distance(*ours, *against[split]) for split in ("train", "test")]
-            rows.append((t + 1, timesteps - t - 1, *inception_score(probabilities, config.splits), *distances))
-    write_csv(path, names, rows)
+            rows.append((t + 1, timesteps - t - 1, *scores(features_t, probabilities, config, real)))
+    write_csv(path, ("t", "reverse_steps", *SCORES), rows)
+
+
+def write_few_steps(
+    config: EvaluationConfig, network: "FeatureNetwork", samples: list[Path], reference: Path, path: Path
+) -> None:
+    """Inception Score and FID of few-step samples, a row per setting. Empty where a shard is unstable.
+
+    Their features are never saved: no file of them could be scored in the place of the paper's.
+
+    Args:
+        samples: shards of `few_steps_shard`, all of one run. reference: real features, from `write_reference`.
+    """
+    settings = ("eta", "steps", "evaluations")
+    shards = [read_shard(shard, "images", *settings, "start", sampler=DDIM) for shard in samples]
+    shards.sort(key=lambda shard: int(shard[0]["start"]))
+    arrays, header = shards[0]
+    real = real_statistics(read_npz(reference, "train_features", "test_features"))
+    rows = []
+    if all(header["status"]["status"] != "unstable" for _, header in shards):
+        for slot, setting in enumerate(zip(*(arrays[key].tolist() for key in settings), strict=True)):
+            images = np.concatenate([arrays["images"][:, slot] for arrays, _ in shards])
+            spacing = header["sampling"]["spacing"]
+            rows.append((*setting, spacing, len(images), *scores(*network(images), config, real)))
+    write_csv(path, (*settings, "spacing", "images", *SCORES), rows)
 
 
 def write_neighbours(

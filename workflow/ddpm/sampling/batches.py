@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.config import SamplingConfig
+from ddpm.config import FewStepsConfig, SamplingConfig
 from ddpm.files import write_npz
 from ddpm.shards import bounds, pack_header
 from ddpm.training.state import Trained
@@ -25,7 +25,7 @@ def out_of_range(x: Tensor, limit: float) -> str | None:
 def write_shard(
     path: Path,
     trained: Trained,
-    config: SamplingConfig,
+    config: SamplingConfig | FewStepsConfig,
     shard: int,
     draw: Callable[[int, int], tuple],
     shapes: dict[str, tuple[int, ...]],
