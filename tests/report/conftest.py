@@ -55,7 +55,7 @@ def metrics(method: str = "eps-simple", **changes) -> dict:
         },
         "features": {"network": "digits classifier", "sha256": "0" * 64},
         "deviations": list(DEVIATIONS),
-        "made_from": {"images": 300, "device": "a test machine",
+        "made_from": {"images": 300, "device": "a test machine", "process": {"timesteps": T},
                       "versions": {"torch": "2.15.0", "numpy": "2.4.6"}},
     } | changes  # fmt: skip
 
@@ -118,6 +118,28 @@ class Results:
 
     def no_samples(self) -> list[Path]:
         return self.shards(1, 0, status=UNSTABLE)
+
+    def few_steps(self, count: int = 100, part: int = 1) -> list[Path]:
+        """few_steps.csv and a shard of few-step samples: eta 0 and 1, in 2, 5 and 10 steps. None are unstable ones."""
+        settings = [(eta, steps) for eta in (0.0, 1.0) for steps in (2, 5, 10)]
+        lines = ["eta,steps,evaluations,spacing,images,inception_score,inception_score_std,fid_train,fid_test"]
+        for eta, steps in settings if count else []:
+            lines.append(f"{eta},{steps},{steps},uniform,{count},{7 - 3 / steps},0.3,{50 + 200 / steps},60")
+        folder = self.root / "digits-eps-simple"
+        write_text(folder / "few_steps.csv", "\n".join(lines) + "\n")
+        own = real_images(count, self.size, self.channels)
+        images = [noised(own, (1 + eta) / steps) for eta, steps in settings]
+        eta, steps = map(np.array, zip(*settings, strict=True))
+        path = folder / "few_steps" / f"{part}-of-2.npz"
+        write_npz(
+            path,
+            images=np.stack(images, 1),
+            eta=eta,
+            steps=steps,
+            evaluations=steps,
+            **record("DDIM, few steps", None if count else UNSTABLE),
+        )
+        return [folder / "few_steps.csv", path]
 
     def rate_distortion(self, total: int = T, experiment: str = "digits-eps-simple", empty: bool = False) -> Path:
         lines = ["t,reverse_time,rate,distortion,distortion_mean"]

@@ -1,6 +1,7 @@
 """Figures: layout to the pixel, the same bytes twice, and words where there is nothing to draw."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ddpm.files import DamagedFile, UserError, read_npz, write_npz
-from ddpm.report.figures import NAMES, diffusion, draw, figure5, figure13, style
+from ddpm.report.figures import NAMES, diffusion, draw, fewsteps, figure5, figure13, style
 from ddpm.report.figures.samples import read_samples
 
 STAMP = "digits, scale demo"
@@ -26,6 +27,9 @@ def sources_of(name, results, make, empty=False):
         if empty:
             path.write_text(path.read_text().splitlines()[0] + "\n")
         return [path, run]
+    if name == "fewsteps":
+        table, shard = results.few_steps(0 if empty else 100)
+        return [table, run, shard]
     if name == "figure15":
         return [results.neighbours(0 if empty else 5), run]
     return [results.trajectory(0 if empty else 8), run]
@@ -185,6 +189,65 @@ def test_figure10_names_the_classifier(results, make, tmp_path, drawn):
     assert score.get_ylabel() == "Inception Score (digits classifier)"
     assert fid.get_ylabel() == "FID (digits classifier)"
     assert len(fid.lines) == 2
+
+
+def test_fewsteps_is_fid_left_and_score_right_with_ancestral_sampling_dashed(results, make, tmp_path, drawn):
+    draw("fewsteps", sources_of("fewsteps", results, make), [tmp_path / "x.png"], STAMP)
+    fid, score = drawn[0].axes[:2]
+    assert fid.get_ylabel().startswith("FID") and score.get_ylabel().startswith("Inception Score")
+    assert all("digits classifier" in axes.get_ylabel() and axes.get_xscale() == "log" for axes in (fid, score))
+    for axes, first, dashed in ((fid, 150.0, 12.345), (score, 5.5, 7.21)):
+        *curves, ancestral = axes.lines
+        assert [curve.get_xdata().tolist() for curve in curves] == [[2, 5, 10], [2, 5, 10]]
+        assert curves[0].get_ydata()[0] == first
+        assert set(ancestral.get_ydata()) == {dashed} and ancestral.get_linestyle() == "--"
+    labels = [text.get_text() for text in fid.get_legend().get_texts()]
+    assert labels == ["DDIM, η = 0", "DDIM, η = 1", "ancestral, all 50 steps"]
+    words = texts_of(drawn[0])
+    assert "An addition: few steps with DDIM (Song et al. 2021), in no table or figure of the paper" in words
+    assert "100 images per point, 300 for ancestral sampling" in words
+
+
+def test_fewsteps_shows_eta_zero_from_the_same_noise_in_each_column(results, make, tmp_path, drawn):
+    *_, shard = sources = sources_of("fewsteps", results, make)
+    draw("fewsteps", sources, [tmp_path / "x.png"], STAMP)
+    images = read_npz(shard, "images")["images"]
+    shown = drawn[0].axes[2].images[0].get_array()
+    columns = (shown.shape[1] + 2) // (7 * 8 + 2)
+    assert 18 <= columns <= 22
+    np.testing.assert_array_equal(shown, style.image_grid(images[:columns, :3].swapaxes(0, 1), 7, 2)[..., 0])
+    picture = np.asarray(Image.open(tmp_path / "x.png").convert("L"))
+    left, bottom = round(fewsteps.LEFT * style.DPI), round(fewsteps.BELOW * style.DPI)
+    height, width = shown.shape
+    drawn_at = picture[-bottom - height : -bottom, left : left + width]
+    np.testing.assert_allclose(drawn_at.astype(int), shown, atol=1)  # unresampled; the grey map rounds
+
+
+def test_fewsteps_of_which_a_later_shard_is_unstable_says_so(results, make, tmp_path, drawn):
+    table, run, shard = sources_of("fewsteps", results, make)
+    draw("fewsteps", [table, run, shard, results.few_steps(0, part=2)[1]], [tmp_path / "x.png"], STAMP)
+    assert make.reason in texts_of(drawn[0])
+
+
+def test_fewsteps_needs_no_ancestral_numbers(results, make, tmp_path, drawn):
+    table, run, shard = sources_of("fewsteps", results, make)
+    run.write_text(json.dumps(make.unstable("eps-simple")))
+    draw("fewsteps", [table, run, shard], [tmp_path / "x.png"], STAMP)
+    assert [len(axes.lines) for axes in drawn[0].axes[:2]] == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["figure6", "figure13", "figure14"])
+def test_few_step_samples_are_in_no_figure_of_the_paper(name, results, tmp_path):
+    _, shard = results.few_steps()
+    with pytest.raises(UserError, match=r"few_steps/1-of-2\.npz: .*DDIM sampler, where the ancestral sampler's belong"):
+        draw(name, [shard], [tmp_path / "x.png"], STAMP)
+
+
+@pytest.mark.parametrize("name", ["figure5", "figure10"])
+def test_few_step_scores_are_in_no_curve_of_the_paper(name, results, make, tmp_path):
+    table, _ = results.few_steps()
+    with pytest.raises(UserError, match=r"few_steps\.csv: has the columns"):
+        draw(name, [table, results.add(make.metrics())], [tmp_path / "x.png"], STAMP)
 
 
 def test_figure15_sets_the_sample_apart(results, make, tmp_path, drawn):

@@ -109,7 +109,7 @@ def test_the_page_needs_nothing_outside_itself(write):
     text = write()
     links = Links()
     links.feed(text)
-    assert links.images == 8 and not links.open
+    assert links.images == 9 and not links.open
     assert links.sources and all(source.startswith("data:image/") for source in links.sources)
     assert links.anchors and links.anchors <= links.ids
     assert not links.tags & {"script", "link", "iframe"}
@@ -146,6 +146,16 @@ def test_captions_are_rendered_with_data_and_scale(write):
     text = write()
     assert "snakemake.params" not in text and "{{" not in text
     assert "<strong>In the paper:</strong>" in text and "digits at scale demo" in text
+
+
+def test_what_goes_beyond_the_paper_stands_apart_behind_its_figures(write):
+    text = write()
+    paper, beyond = text.split('<section id="beyond">')
+    beyond = beyond.split("</section>")[0]
+    assert "<h2>Beyond the paper</h2>" in beyond and "Few-step sampling with DDIM" in beyond
+    assert beyond.count("<img") == 1 and "This is an addition" in beyond
+    assert "DDIM" not in paper and paper.index('id="tables"') < paper.index('id="figures"')
+    assert "beyond" not in write(figures=[])
 
 
 def test_a_page_of_nothing_is_still_a_page(write):

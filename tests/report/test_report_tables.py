@@ -202,6 +202,17 @@ def test_an_unknown_table_and_a_damaged_file_are_named(table, results):
 # Table 4
 
 
+def test_few_step_scores_are_in_no_table(table, results, make):
+    scores, shard = results.few_steps()
+    run = results.add(make.metrics())
+    for name in ("table1", "table2", "table4"):
+        for wrong in (scores, shard):
+            with pytest.raises(UserError, match=rf"{wrong.name}: "):
+                table(name, [run, wrong])
+    with pytest.raises(UserError, match=r"few_steps\.csv: has the columns"):
+        table("table4", [run], [scores])
+
+
 def test_table4_matches_the_same_fraction_of_t(table, results, make):
     rows, _ = table("table4", [results.add(make.metrics())], [results.rate_distortion(50)])
     assert [row["Time matched here"] for row in rows] == [f"{n} of 50" for n in range(50, 0, -5)]

@@ -10,12 +10,14 @@ from docutils.utils import SystemMessage
 
 from ddpm.files import UserError, read_json, write_text
 from ddpm.report import rendering
+from ddpm.report.figures import BEYOND
 from ddpm.report.inputs import is_untrained, main_run, network_name, read_metrics, read_rows
 from ddpm.report.ordering import ordering
 
 STAGES = ("data", "training", "sampling", "evaluation", "report")
 MIME = {".png": "image/png", ".gif": "image/gif"}
 IDEA = "diffusion"  # the figure that opens the page, still and moving
+TITLES = {IDEA: "The diffusion process", "fewsteps": "Few-step sampling with DDIM"}  # of those with no number
 
 
 def write_page(
@@ -51,7 +53,8 @@ def write_page(
             description=description,
             moving=[p for p in pictures if p["name"] == IDEA and p["moving"]],
             still=[p for p in pictures if p["name"] == IDEA and not p["moving"]],
-            figures=[p for p in pictures if p["name"] != IDEA],
+            figures=[p for p in pictures if p["name"] not in (IDEA, *BEYOND)],
+            beyond=[p for p in pictures if p["name"] in BEYOND],
             experiments=[describe(run, by_experiment.get(run["experiment"], {})) for run in runs],
             configs=by_experiment,
             cards=[flat(read_json(path)) for path in cards],
@@ -166,10 +169,9 @@ def picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
         data = base64.b64encode(path.read_bytes()).decode()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    title = "The diffusion process" if path.stem == IDEA else f"Figure {path.stem.removeprefix('figure')}"
     return {
         "name": path.stem,
-        "title": title,
+        "title": TITLES.get(path.stem) or f"Figure {path.stem.removeprefix('figure')}",
         "moving": path.suffix == ".gif",
         "uri": f"data:{MIME[path.suffix]};base64,{data}",
         "caption": caption(captions / f"{path.stem}.rst", scale, data_of(path, names)),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ddpm.files import UserError
 
-NAMES = ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15")
+NAMES = ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15", "fewsteps")
+BEYOND = ("fewsteps",)  # additions, which the paper has no counterpart of
 
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:

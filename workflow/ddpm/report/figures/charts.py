@@ -26,3 +26,11 @@ def use_theme() -> None:
             "axes.spines.right": False,
         },
     )
+
+
+def line(axes, x, y, colour, marker: str = "o", **options) -> None:
+    """A curve through marked points, in the order in which they are given."""
+    seaborn.lineplot(
+        x=x, y=y, ax=axes, color=colour, sort=False, estimator=None, marker=marker, markersize=4,
+        markeredgewidth=0, **options,
+    )  # fmt: skip

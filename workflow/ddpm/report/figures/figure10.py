@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -31,21 +30,14 @@ def panels(curve: dict, network: str) -> Figure:
     figure.get_layout_engine().set(rect=(0, 0.06, 1, 0.94), wspace=0.06)
     score_axes, fid_axes = figure.subplots(1, 2)
     steps, score, spread = (curve[column] for column in COLUMNS[:3])
-    line(score_axes, steps, score, style.BLUE)
+    charts.line(score_axes, steps, score, style.BLUE)
     score_axes.fill_between(steps, score - spread, score + spread, color=style.BLUE, alpha=0.2, linewidth=0)
     score_axes.set(ylabel=f"Inception Score ({network})", ylim=(1, None))  # 1 is the least it can be
-    line(fid_axes, steps, curve["fid_train"], style.ORANGE, "o", label="against the training set")
-    line(fid_axes, steps, curve["fid_test"], style.GREEN, "s", label="against the test set")
+    charts.line(fid_axes, steps, curve["fid_train"], style.ORANGE, "o", label="against the training set")
+    charts.line(fid_axes, steps, curve["fid_test"], style.GREEN, "s", label="against the test set")
     fid_axes.set(ylabel=f"FID ({network})", ylim=(0, None))
     fid_axes.legend(frameon=False, loc="upper right")
     for axes in (score_axes, fid_axes):
         axes.set(xlabel="Reverse process steps (T − t)", xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
-
-
-def line(axes, x, y, colour, marker: str = "o", **options) -> None:
-    seaborn.lineplot(
-        x=x, y=y, ax=axes, color=colour, sort=False, estimator=None, marker=marker, markersize=4,
-        markeredgewidth=0, **options,
-    )  # fmt: skip

@@ -56,13 +56,18 @@ def canvas(width: int, height: int, left: float = 0.1, right: float = 0.1, top: 
     Margins are in inches. Pixel coordinates reach into the margins, so labels are placed in them too.
     """
     figure = Figure(figsize=(width / DPI + left + right, height / DPI + top + bottom), dpi=DPI)
+    return figure, pixel_axes(figure, width, height, left, bottom)
+
+
+def pixel_axes(figure: Figure, width: int, height: int, left: float, bottom: float) -> Axes:
+    """Axes of exactly width x height pixels at DPI, `left` and `bottom` inches from the figure's corner."""
     full_width, full_height = figure.get_size_inches()
     axes = figure.add_axes(
         (left / full_width, bottom / full_height, width / DPI / full_width, height / DPI / full_height)
     )
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    return figure, axes
+    return axes
 
 
 def place(axes: Axes, grid: np.ndarray, left: float = 0, top: float = 0) -> None:

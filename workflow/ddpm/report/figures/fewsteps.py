@@ -1,0 +1,96 @@
+"""Few-step sampling with DDIM against ancestral sampling: an addition, in no table or figure of the paper."""
+
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from ddpm.files import read_json
+from ddpm.report.figures import charts, style
+from ddpm.report.figures.samples import why_none
+from ddpm.report.inputs import network_name, read_curve
+from ddpm.shards import DDIM, read_shard
+
+TITLE = "An addition: few steps with DDIM (Song et al. 2021), in no table or figure of the paper"
+COLUMNS = ("eta", "evaluations", "images", "fid_train", "inception_score", "inception_score_std")
+MARKERS = "os^D"
+COLUMN_COUNT = 20  # about how many x_T are shown
+# In inches: the width, the words above, the panels of scores, and the margins of the pictures.
+WIDTH, WORDS, PANELS = 7, 0.5, 2.6
+LEFT, RIGHT, ABOVE, BELOW = 0.62, 0.08, 0.44, 0.22
+
+
+def draw(sources: list[Path], outputs: list[Path], stamp: str) -> None:
+    """sources: few_steps.csv, the metrics.json of ancestral sampling, and the shards of few-step samples."""
+    table, metrics = (next(path for path in sources if path.suffix == suffix) for suffix in (".csv", ".json"))
+    shards = [path for path in sources if path.suffix == ".npz"]
+    statuses = [read_shard(path, sampler=DDIM)[1]["status"] for path in shards]
+    if failed := next((status for status in statuses if status["status"] == "unstable"), None):
+        figure = why_none(failed)
+    else:
+        arrays, _ = read_shard(shards[0], "images", "eta", "evaluations", sampler=DDIM)
+        figure = scores_and_pictures(read_curve(table, *COLUMNS), read_json(metrics), arrays)
+    style.save(figure, outputs, stamp)
+
+
+def scores_and_pictures(curve: dict[str, np.ndarray], ancestral: dict, arrays: dict[str, np.ndarray]) -> Figure:
+    """The scores over the evaluations of the network, and beneath them the images of the smallest eta."""
+    charts.use_theme()
+    eta = arrays["eta"].min()
+    slots = np.flatnonzero(arrays["eta"] == eta)
+    grid = same_noise(arrays["images"][:, slots])
+    beneath = ABOVE + grid.shape[0] / style.DPI + BELOW
+    height = WORDS + PANELS + beneath
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
+    figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
+    figure.text(0.1 / WIDTH, 1 - 0.18 / height, TITLE, fontsize=9, va="center")
+    counts = f"{curve['images'][0]:,.0f} images per point, {ancestral['made_from']['images']:,} for ancestral sampling"
+    figure.text(0.1 / WIDTH, 1 - 0.37 / height, f"Scores of {counts}", fontsize=7, va="center", color=style.FAINT)
+    panels(*figure.subplots(1, 2), curve, ancestral)
+    label_rows(style.pixel_axes(figure, *grid.shape[1::-1], LEFT, BELOW), grid, arrays["evaluations"][slots], eta)
+    return figure
+
+
+def panels(fid_axes: Axes, score_axes: Axes, curve: dict[str, np.ndarray], ancestral: dict) -> None:
+    """FID and Inception Score, a curve per eta, and where ancestral sampling stands if it was measured."""
+    network = network_name(ancestral)
+    etas = np.unique(curve["eta"])
+    colours = seaborn.color_palette("colorblind", len(etas))
+    for eta, colour, marker in zip(etas, colours, cycle(MARKERS), strict=False):
+        steps, fid, score, spread = (curve[column][curve["eta"] == eta] for column in ("evaluations", *COLUMNS[-3:]))
+        charts.line(fid_axes, steps, fid, colour, marker, label=f"DDIM, η = {eta:g}")
+        charts.line(score_axes, steps, score, colour, marker)
+        score_axes.fill_between(steps, score - spread, score + spread, color=colour, alpha=0.15, linewidth=0)
+    if ancestral["status"] == "measured":
+        label = f"ancestral, all {ancestral['made_from']['process']['timesteps']:,} steps"
+        dashed = {"color": style.INK, "linestyle": "--", "linewidth": 1}
+        fid_axes.axhline(ancestral["fid"]["train"], label=label, **dashed)
+        score_axes.axhline(ancestral["inception_score"]["mean"], **dashed)
+    fid_axes.set(ylabel=f"FID, training set\n({network})", ylim=(0, None))
+    score_axes.set(ylabel=f"Inception Score\n({network})")
+    fid_axes.legend(frameon=False, loc="upper right")
+    counts = np.unique(curve["evaluations"])
+    for axes in (fid_axes, score_axes):
+        axes.set(xlabel="Evaluations of the network per image", xscale="log")
+        axes.set_xticks(counts, [f"{count:g}" for count in counts])
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def same_noise(images: np.ndarray) -> np.ndarray:
+    """images [n, settings, H, W, C] as a grid of one row per setting and as many columns, one per x_T, as fit."""
+    width, size = int((WIDTH - LEFT - RIGHT) * style.DPI), images.shape[3]
+    zoom = style.zoom_for(COLUMN_COUNT * (size + 1), width)
+    gap = max(2, size * zoom // 24)
+    return style.image_grid(images[: (width + gap) // (size * zoom + gap)].swapaxes(0, 1), zoom, gap)
+
+
+def label_rows(axes: Axes, grid: np.ndarray, evaluations: np.ndarray, eta: float) -> None:
+    style.place(axes, grid)
+    style.label(axes, 0, -30, f"From the same noise $x_T$ in each column, η = {eta:g}", 8, ha="left")
+    for row, count in enumerate(evaluations):
+        middle = (row + 0.5) * grid.shape[0] / len(evaluations)
+        style.label(axes, -14, middle, f"{count} steps", 7, ha="right", color=style.FAINT)
