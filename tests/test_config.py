@@ -53,6 +53,15 @@ WRONG = {
     "shards": (f"{EXPERIMENT}.sampling.shards", 9999, ["sampling", "shards: 9999", "allowed: 1.."]),
     "splits": (f"{EXPERIMENT}.sampling.images", 15, ["images: 15", "splits: 10"]),
     "previews": (f"{EXPERIMENT}.sampling.previews", 7, ["previews: 7", "timesteps: 1000"]),
+    "few steps": (f"{EXPERIMENT}.few_steps.steps", [10, 1001], ["few_steps.steps: 1001", "allowed: 2..1000"]),
+    "one step": (f"{EXPERIMENT}.few_steps.steps", [1, 10], ["few_steps.steps.0", "1", "greater than or equal to 2"]),
+    "no steps": (f"{EXPERIMENT}.few_steps.steps", [], ["few_steps.steps", "at least 1"]),
+    "steps twice": (f"{EXPERIMENT}.few_steps.steps", [10, 10], ["few_steps", "steps: [10, 10] names a value twice"]),
+    "eta": (f"{EXPERIMENT}.few_steps.eta", [0, 1.5], ["few_steps.eta.1", "1.5", "less than or equal to 1"]),
+    "spacing": (f"{EXPERIMENT}.few_steps.spacing", "quad", ["few_steps.spacing", "'quad'", "'quadratic'"]),
+    "few-step shards": (f"{EXPERIMENT}.few_steps.shards", 251, ["few_steps", "shards: 251", "allowed: 1..250"]),
+    "few-step splits": (f"{EXPERIMENT}.few_steps.images", 15, ["few_steps.images: 15", "splits: 10"]),
+    "few-step key": (f"{EXPERIMENT}.few_steps.step", [10], ["few_steps.step", "unknown key", "spacing"]),
     "likelihood images": (f"{EXPERIMENT}.likelihood.test", 361, ["likelihood.test", "361", "1..360"]),
     "likelihood words": (f"{EXPERIMENT}.likelihood.test", "some", ["likelihood.test", "'some'"]),
     "clip shards": (f"{EXPERIMENT}.training.clip_shards", 5, ["batch_size", "5 equal clip_shards"]),
@@ -119,6 +128,18 @@ def test_fewer_experiments_leave_what_they_suffice_for():
     assert "figure13" in config.figures
 
 
+@pytest.mark.parametrize(
+    ("section", "kind", "name"),
+    [("few_steps", "figures", "fewsteps"), ("likelihood", "figures", "figure5"), ("likelihood", "tables", "table4")],
+)
+def test_a_section_that_is_left_out_leaves_out_what_is_made_of_it(section, kind, name):
+    without = with_key(f"{EXPERIMENT}.{section}", None)
+    assert name in getattr(load(document()), kind)
+    assert name not in getattr(load(without), kind)
+    with pytest.raises(ConfigError, match=rf"{kind}: {name} needs {EXPERIMENT}\.{section}, which .*demo\.yaml"):
+        load(without | {kind: [name]})
+
+
 def test_an_experiment_can_be_added_in_config_yaml():
     new = {
         "data": "digits",
@@ -132,9 +153,14 @@ def test_stages_read_only_what_concerns_them():
     """A changed sampling key changes no other stage's document; one that cannot matter keeps the fingerprint."""
     before = load(document()).scale_config.experiments["digits-eps-simple"]
     after = load(with_key(f"{EXPERIMENT}.sampling.images", 400)).scale_config.experiments["digits-eps-simple"]
-    for stage in ("training", "likelihood", "evaluation"):
+    for stage in ("training", "few_steps", "likelihood", "evaluation"):
         assert before.stage_config(stage) == after.stage_config(stage)
     assert before.stage_config("sampling") != after.stage_config("sampling")
+    fewer = load(with_key(f"{EXPERIMENT}.few_steps.steps", [7])).scale_config.experiments["digits-eps-simple"]
+    for stage in ("training", "sampling", "likelihood", "evaluation"):
+        assert before.stage_config(stage) == fewer.stage_config(stage)
+    assert before.stage_config("few_steps") != fewer.stage_config("few_steps")
+    assert fewer.fingerprint() == before.fingerprint()
     saved = load(with_key(f"{EXPERIMENT}.training.save_every", 7)).scale_config.experiments["digits-eps-simple"]
     assert saved.fingerprint() == before.fingerprint()
     faster = load(with_key(f"{EXPERIMENT}.training.learning_rate", 0.5)).scale_config.experiments["digits-eps-simple"]

@@ -22,7 +22,11 @@ SHRUNKEN = {
         "sampling": {"images": 24, "batch_size": 16},
     },
     "experiments": {
-        "digits-eps-simple": {"likelihood": {"test": 12, "train": 8}, "sampling": {"shards": 2}},
+        "digits-eps-simple": {
+            "sampling": {"shards": 2},
+            "few_steps": {"steps": [2, 5, 10], "images": 24, "shards": 2, "batch_size": 16},
+            "likelihood": {"test": 12, "train": 8},
+        },
         "digits-eps-vlb-fixed": {"likelihood": {"test": 12, "train": 8, "shards": 2}},
         "digits-eps-simple-untrained": {"sampling": {"images": 24}},
         "digits-mu-vlb-learned": {"training": {"loss_limit": 1.0e-6}},  # ends as `unstable`

@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-FIGURES = ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15")
+FIGURES = ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15", "fewsteps")
 TABLES = ("table1", "table2", "table4")
 ROWS = ("mu-vlb-learned", "mu-vlb-fixed", "mu-simple", "eps-vlb-learned", "eps-vlb-fixed", "eps-simple")
 
@@ -56,7 +56,7 @@ def test_snakemakes_own_report_has_captions_and_labels(finished, tmp_path):
     page = (tmp_path / "report.html").read_text()
     for name in (*FIGURES, *TABLES):
         assert name in page
-    for word in ("Figures", "Tables", "In the paper:", "scale demo"):
+    for word in ("Figures", "Tables", "Beyond the paper", "In the paper:", "scale demo"):
         assert word in page
 
 
@@ -76,6 +76,13 @@ def test_one_thing_by_name_when_the_rest_is_there(target, expected, finished):
                 file.unlink()
     assert {rule for rule, _ in finished.jobs(target)} == expected
     finished.snakemake()
+
+
+def test_nothing_of_the_papers_is_made_from_few_steps(fresh):
+    """Every table and figure but the one that is an addition, planned from nothing."""
+    paper = [*TABLES, *(name for name in FIGURES if name != "fewsteps")]
+    assert "few_steps" not in fresh.snakemake("-n", *paper).stdout
+    assert "few_steps" in fresh.snakemake("-n", "fewsteps").stdout
 
 
 def test_one_thing_by_name_makes_just_what_it_needs(fresh):

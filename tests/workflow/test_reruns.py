@@ -47,7 +47,7 @@ def test_a_restyled_figure_redraws_that_figure_and_no_more(finished):
 def test_a_changed_theme_redraws_the_curves_and_no_picture(finished):
     module = finished.folder / "workflow/ddpm/report/figures/charts.py"
     module.write_text(module.read_text() + "\n# touched\n")
-    assert sorted(finished.jobs()) == [("figure10", ""), ("figure5", ""), ("page", "")]
+    assert sorted(finished.jobs()) == [("fewsteps", ""), ("figure10", ""), ("figure5", ""), ("page", "")]
 
 
 def test_more_samples_resample_and_never_retrain(finished):
@@ -60,6 +60,12 @@ def test_more_samples_resample_and_never_retrain(finished):
     assert {experiment for rule, experiment in jobs if rule in ("sample", "likelihood")} == {MAIN}
     assert not [job for job in jobs if job[0] == "likelihood"]
     assert weights == {path: path.stat().st_mtime_ns for path in weights}
+
+
+def test_other_few_steps_touch_nothing_of_the_papers(finished):
+    finished.configure(changed(f"experiments.{MAIN}.few_steps.steps", [2, 4]))
+    jobs = finished.jobs()
+    assert set(jobs) == {("few_steps", MAIN), ("few_steps_scores", MAIN), ("fewsteps", ""), ("page", "")}
 
 
 def test_a_new_experiment_trains_only_itself(finished):

@@ -342,10 +342,10 @@ TABLES = {
 }
 FIGURES = {
     name: ("cifar10", ("eps-simple",))
-    for name in ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15")
+    for name in ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15", "fewsteps")
 }
 # The section of its experiments without which a table or figure has nothing to show.
-NEEDS = {"table4": "likelihood", "figure5": "likelihood"}
+NEEDS = {"table4": "likelihood", "figure5": "likelihood", "fewsteps": "few_steps"}
 
 
 class Config(Strict):

@@ -9,6 +9,7 @@ sys.path.insert(0, f"{workflow.basedir}/workflow")
 
 try:
     from ddpm import config as settings
+    from ddpm.report.figures import BEYOND
 except ModuleNotFoundError as error:
     raise WorkflowError(
         f"The workflow's configuration needs {error.name} in the environment that Snakemake runs in: "
@@ -43,7 +44,7 @@ wildcard_constraints:
     experiment=one_of(EXPERIMENTS),
     data=one_of(DATA),
     checkpoint=one_of(CHECKPOINTS),
-    stage="training|sampling|likelihood|evaluation",
+    stage="training|sampling|few_steps|likelihood|evaluation",
     split="test|train",
     shard=r"\d+",
     shards=r"\d+",
@@ -81,6 +82,10 @@ def feature_shards(experiment):
     return shards_of(experiment, "features", EXPERIMENTS[experiment].sampling.shards)
 
 
+def few_steps_shards(experiment):
+    return shards_of(experiment, "few_steps", EXPERIMENTS[experiment].few_steps.shards)
+
+
 def bound_shards(experiment, split):
     likelihood = EXPERIMENTS[experiment].likelihood
     return shards_of(experiment, f"likelihood/{split}", likelihood.shards) if likelihood else []
@@ -96,8 +101,10 @@ def figure_sources(name):
         "figure5": "rate_distortion.csv",
         "figure10": "progressive.csv",
         "figure15": "neighbours.npz",
+        "fewsteps": "few_steps.csv",
     }[name]
-    return [f"{RESULTS}/{experiment}/{array}", f"{RESULTS}/{experiment}/metrics.json"]
+    pictures = few_steps_shards(experiment) if name == "fewsteps" else []
+    return [f"{RESULTS}/{experiment}/{array}", f"{RESULTS}/{experiment}/metrics.json", *pictures]
 
 
 def repeat(option, files):
@@ -112,5 +119,5 @@ def code(*modules):
 
 def figure_code(name):
     """The modules that draw a figure."""
-    shared = ["samples", "style", *(["charts"] if name in ("figure5", "figure10") else [])]
+    shared = ["samples", "style", *(["charts"] if name in ("figure5", "figure10", "fewsteps") else [])]
     return code("report/inputs", *(f"report/figures/{module}" for module in (name, *shared)))

@@ -147,6 +147,29 @@ rule progressive:
         " --out {output} > {log} 2>&1"
 
 
+rule few_steps_scores:
+    input:
+        config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
+        network=reference_of("classifier.safetensors"),
+        samples=lambda wildcards: few_steps_shards(wildcards.experiment),
+        reference=reference_of("features.npz"),
+    output:
+        f"{RESULTS}/{{experiment}}/few_steps.csv",
+    log:
+        f"{RESULTS}/logs/evaluation/{{experiment}}-few-steps.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{experiment}}-few-steps.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: COMPUTE.threads
+    resources:
+        gpu=COMPUTE.gpus,
+        device=COMPUTE.device,
+    shell:
+        "python -m ddpm few-steps-scores --config {input.config} --network {input.network} {input.samples}"
+        " --reference {input.reference} --out {output} --device {resources.device} > {log} 2>&1"
+
+
 rule neighbours:
     input:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",

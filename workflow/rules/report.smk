@@ -18,7 +18,7 @@ for name in CONFIG.figures:
             report(
                 DRAWN[name],
                 caption=f"{CAPTIONS}/{name}.rst",
-                category="Figures",
+                category="Beyond the paper" if name in BEYOND else "Figures",
                 labels={"figure": name, "scale": SCALE, "data": CONFIG.data_of(name)},
             ),
             f"{RESULTS}/figures/{name}.pdf",
@@ -98,6 +98,7 @@ rule page:
         captions=[f"{CAPTIONS}/{name}.rst" for name in (*CONFIG.tables, *CONFIG.figures)],
         code=[
             *code("report/page", "report/rendering", "report/ordering", "report/inputs", "report/tables"),
+            *code("report/figures/__init__"),
             f"{PACKAGE}/report/page.html",
         ],
     output:
