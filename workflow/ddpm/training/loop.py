@@ -55,10 +55,11 @@ def training_batch(
     batch = config.batch_size
     mine = group.part(batch)
     x0 = to_model_range(images[image_indices(step, batch, len(images), config.seed)[mine]]).to(device)
-    draws = rng.generator(config.seed, "t, flips and dropout", step)
+    draws = rng.generator(config.seed, "t and flips", step)
     t = torch.randint(timesteps, (batch,), generator=draws)[mine].to(device)
     flips = (torch.rand(batch, generator=draws) < 0.5)[mine].to(device)
-    keys = torch.randint(2**31, (batch,), generator=draws, dtype=torch.int32)[mine].to(device)
+    dropout = rng.generator(config.seed, "dropout", step)
+    keys = torch.randint(2**31, (batch,), generator=dropout, dtype=torch.int32)[mine].to(device)
     if config.flip:
         x0 = torch.where(flips[:, None, None, None], x0.flip(3), x0)
     noise = rng.normal(config.seed, "noise", step, start=mine.start, stop=mine.stop, shape=x0.shape[1:], device=device)
