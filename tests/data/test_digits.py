@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from ddpm.config import Quantisation
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.prepare import prepare
 from ddpm.data.store import Images
@@ -85,6 +86,8 @@ def test_quantisation_clips_and_rounds_to_nearest():
     assert to_uint8(x).flatten().tolist() == [0, 0, 128, 128, 255, 255]
     half_up = torch.tensor([2.49, 2.51]).reshape(1, 1, 1, 2) / 127.5 - 1
     assert to_uint8(half_up).flatten().tolist() == [2, 3]
+    assert to_uint8(half_up, Quantisation.TRUNCATE).flatten().tolist() == [2, 2]
+    assert to_uint8(x, Quantisation.TRUNCATE).flatten().tolist() == [0, 0, 127, 128, 255, 255]
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign"])

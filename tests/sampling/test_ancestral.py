@@ -111,6 +111,16 @@ def test_a_shard_says_what_it_was_made_from(trained, tmp_path):
     assert unpack_header(shard["status"])["status"] == "sampled"
 
 
+def test_truncated_images_are_at_most_a_level_below_and_say_so(trained, tmp_path):
+    (rounded,) = samples(trained, tmp_path)
+    (truncated,) = samples(trained, tmp_path, quantisation="truncate")
+    for key in ("images", "previews"):
+        below = rounded[key].astype(int) - truncated[key]
+        assert set(np.unique(below)) == {0, 1}
+    assert unpack_header(rounded["header"])["quantisation"] == "rounded to the nearest of 256 levels"
+    assert unpack_header(truncated["header"])["quantisation"] == "truncated to 256 levels"
+
+
 def test_samples_out_of_range_are_a_result(trained, tmp_path):
     for shard in samples(trained, tmp_path, shards=2, limit=0.5):
         status = unpack_header(shard["status"])

@@ -65,6 +65,15 @@ class Variance(StrEnum):
     """exp of the network's second half of channels, unbounded (Table 2, "learned diagonal Sigma")."""
 
 
+class Quantisation(StrEnum):
+    """How samples become 8-bit images."""
+
+    NEAREST = "nearest"
+    """Rounded to the nearest of the 256 levels."""
+    TRUNCATE = "truncate"
+    """Cut down to the level below, as the authors' code does where it writes images."""
+
+
 class WeightsSource(StrEnum):
     """Where the weights of an experiment come from."""
 
@@ -182,6 +191,7 @@ class SamplingConfig(Strict):
     shards: Count = Field(1, description="Files, and jobs, that they are spread over.")
     batch_size: Count = Field(500, description="Images per call of the network. Does not change the images.")
     previews: int = Field(0, ge=0, strict=True, description="Times at which x0-hat is kept for Figures 6, 10, 14.")
+    quantisation: Quantisation = Field(Quantisation.NEAREST, description="nearest or truncate: how 8 bits are made.")
     limit: Rate = Field(100.0, description="An |x_t| above this (the data are in [-1, 1]) is `unstable`.")
     seed: Seed = Field(0, description="Names every random number of the samples.")
 

@@ -4,13 +4,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.config import Quantisation
+
 
 def to_model_range(images: np.ndarray) -> Tensor:
     """uint8 [N, H, W, C] in 0..255 -> float32 [N, C, H, W] in [-1, 1], linearly (paper, Section 3.3)."""
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_uint8(x: Tensor) -> np.ndarray:
-    """float [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, C], clipped and rounded to nearest."""
-    levels = ((x.clamp(-1, 1) + 1) * 127.5).round()
+def to_uint8(x: Tensor, quantisation: Quantisation = Quantisation.NEAREST) -> np.ndarray:
+    """float [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, C], clipped and brought to one of the 256 levels."""
+    levels = (x.clamp(-1, 1) + 1) * 127.5
+    levels = levels.round() if quantisation is Quantisation.NEAREST else levels.floor()
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

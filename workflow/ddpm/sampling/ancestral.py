@@ -50,11 +50,11 @@ def sample_batch(
     previews = np.zeros((stop - start, config.previews, height, width, channels), dtype=np.uint8)
     for t, x, x0 in reverse_chain(trained, start, stop, config.seed, device):
         if t in slots:
-            previews[:, slots[t]] = to_uint8(x0)
+            previews[:, slots[t]] = to_uint8(x0, config.quantisation)
         # A look at the values waits for the GPU: only now and then.
         if t % 50 == 0 and (reason := out_of_range(x, config.limit)):
             return previews[:0], previews[:0], {"status": "unstable", "step": t + 1, "reason": reason}
-    return to_uint8(x), previews, None
+    return to_uint8(x, config.quantisation), previews, None
 
 
 def sample_shard(
@@ -77,6 +77,7 @@ def sample_shard(
         sampler=f"{ANCESTRAL}, all T steps, x0-hat clipped to [-1, 1]",
         device=device,
         log=log,
+        quantisation=config.quantisation,
         preview_times=np.array(preview_times(trained.diffusion.num_timesteps, config.previews), dtype=np.int64),
     )
 

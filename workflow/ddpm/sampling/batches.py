@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.config import FewStepsConfig, SamplingConfig
+from ddpm.config import FewStepsConfig, Quantisation, SamplingConfig
 from ddpm.files import write_npz
 from ddpm.shards import bounds, pack_header
 from ddpm.training.state import Trained
@@ -32,6 +32,7 @@ def write_shard(
     sampler: str,
     device: torch.device,
     log=print,
+    quantisation: Quantisation = Quantisation.NEAREST,
     **settings: np.ndarray,
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: what was drawn, and how it went.
@@ -62,7 +63,10 @@ def write_shard(
         "training": trained.header["config"],
         "trained": trained.outcome,
         "sampler": sampler,
-        "quantisation": "rounded to the nearest of 256 levels",
+        "quantisation": {
+            Quantisation.NEAREST: "rounded to the nearest of 256 levels",
+            Quantisation.TRUNCATE: "truncated to 256 levels",
+        }[quantisation],
         "sampling": config.model_dump(mode="json"),
         "device": str(device),
     }
