@@ -192,6 +192,7 @@ BAD = (
 )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
 @pytest.mark.parametrize("how", BAD)
 def test_a_bad_file_is_named_and_nothing_is_written(how, tmp_path):
     path = tmp_path / "model-790000.ckpt"
@@ -376,6 +377,22 @@ def test_an_experiment_may_have_released_weights():
     document = experiment.stage_config("training")
     assert set(document) == {"name", "data", "network", "diffusion", "checkpoint"}
     assert "checkpoint" not in tiny_experiment().stage_config("training")
+
+
+def test_a_data_sets_released_weights_are_the_averaged_ones_unless_named():
+    raw = {
+        "data": "cifar10",
+        "weights": "released",
+        "diffusion": {"parameterization": "eps", "objective": "simple"},
+        "network": {"ch": 16},  # as a scale's defaults would give; not used
+        "sampling": {},
+    }
+    default = resolve_experiment("cifar10-eps-simple", raw, "tests")
+    assert default.checkpoint.name == "cifar10-ema"
+    assert default.checkpoint.averaged
+    assert (default.network.ch, default.diffusion.variance) == (128, "fixedlarge")
+    named = resolve_experiment("cifar10-eps-simple-raw", {**raw, "checkpoint": "cifar10-raw"}, "tests")
+    assert not named.checkpoint.averaged
 
 
 @pytest.mark.parametrize(
