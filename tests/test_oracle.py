@@ -163,12 +163,13 @@ def test_samples_of_the_mixture_fill_its_humps(variance, discretisation):
 
 @pytest.mark.parametrize(("parameterization", "variance"), [("eps", "fixedlarge"), ("x0", "fixedsmall")])
 def test_fid_of_the_samplers_images_is_its_known_bias(parameterization, variance):
-    """uint8 images of the real sampler, in 40 groups of 100: the bias is most of the distance, and is resolved.
+    """uint8 images of the real sampler, in 60 groups of 100: the bias is most of the distance, and is resolved.
 
     The standard error of the mean distance is that of the groups.
     """
-    config = SamplingConfig(images=4000)
-    images, _, failure = sample_batch(trained_oracle(GAUSSIAN, parameterization, variance), 0, 4000, config, CPU)
+    count = 6000
+    trained, config = trained_oracle(GAUSSIAN, parameterization, variance), SamplingConfig(images=count)
+    images, _, failure = sample_batch(trained, 0, count, config, CPU)
     assert failure is None
     pixels = to_model_range(images).double().flatten(1)
     mean, covariance = GAUSSIAN.chain(variance)
