@@ -142,3 +142,9 @@ def test_what_was_downloaded_is_checked_again(publish, tmp_path):
 def test_it_must_be_downloaded_first(tmp_path):
     with pytest.raises(UserError, match="CIFAR-10 must be downloaded first"):
         prepare("cifar10", None, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["celebahq256", "lsun-bedroom256", "lsun-church256", "lsun-cat256"])
+def test_a_set_without_a_reader_says_so(name, tmp_path):
+    with pytest.raises(UserError, match=r"cannot read it yet.*weights: released"):
+        prepare(name, None, tmp_path)

@@ -379,20 +379,24 @@ def test_an_experiment_may_have_released_weights():
     assert "checkpoint" not in tiny_experiment().stage_config("training")
 
 
-def test_a_data_sets_released_weights_are_the_averaged_ones_unless_named():
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_data_sets_released_weights_are_the_averaged_ones_unless_named(name):
+    checkpoint, data = PUBLISHED[name], PUBLISHED[name].data
     raw = {
-        "data": "cifar10",
+        "data": data,
         "weights": "released",
         "diffusion": {"parameterization": "eps", "objective": "simple"},
         "network": {"ch": 16},  # as a scale's defaults would give; not used
         "sampling": {},
     }
-    default = resolve_experiment("cifar10-eps-simple", raw, "tests")
-    assert default.checkpoint.name == "cifar10-ema"
-    assert default.checkpoint.averaged
-    assert (default.network.ch, default.diffusion.variance) == (128, "fixedlarge")
-    named = resolve_experiment("cifar10-eps-simple-raw", {**raw, "checkpoint": "cifar10-raw"}, "tests")
-    assert not named.checkpoint.averaged
+    default = resolve_experiment(f"{data}-eps-simple", raw, "tests")
+    assert default.checkpoint.name == f"{data}-ema"
+    named = resolve_experiment(f"{data}-eps-simple-named", {**raw, "checkpoint": name}, "tests")
+    assert named.checkpoint == checkpoint
+    assert (named.network.ch, named.network.ch_mult) == (128, tuple(checkpoint.network["ch_mult"]))
+    assert named.diffusion.variance == checkpoint.variance
+    with pytest.raises(ConfigError, match="is for weights: released"):
+        resolve_experiment(f"{data}-eps-simple", {**raw, "weights": "train", "checkpoint": name}, "tests")
 
 
 @pytest.mark.parametrize(

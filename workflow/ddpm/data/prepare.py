@@ -93,6 +93,11 @@ def prepare(name: str, source: Path | None, folder: Path) -> None:
         UserError: the files are missing, damaged or not what the registry says; nothing is written then.
     """
     data = known(name)
+    if name not in READERS:
+        raise UserError(
+            f"{data.title}: this version cannot read it yet. Networks that others trained on it can be sampled from "
+            "(weights: released), but not scored."
+        )
     if data.files:
         if source is None:
             raise UserError(f"{data.title} must be downloaded first; say by --source where it is.")

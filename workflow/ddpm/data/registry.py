@@ -27,6 +27,22 @@ class DataSet:
     """What to download; nothing where the data ship with a dependency."""
 
 
+def photographs(name: str, title: str, source: str, citation: str, train: int, flip: bool, crop: str, resize: str):
+    """One of the paper's sets at 256x256. Known here for its published weights; it has no reader yet."""
+    return DataSet(
+        name=name, title=title, source=source, licence="none stated by its authors", citation=citation, image_size=256,
+        channels=3, train=train, test=0, classes=(), flip=flip, crop=crop, resize=resize, notes="",
+    )  # fmt: skip
+
+
+def lsun(part: str, train: int, flip: bool) -> DataSet:
+    """A category of LSUN, as StyleGAN2 prepares it."""
+    return photographs(
+        f"lsun-{part}256", f"LSUN {part}", "http://dl.yf.io/lsun", "F. Yu et al., arXiv 1506.03365, 2015", train, flip,
+        crop="centre, to the shorter side", resize="256x256, Lanczos",
+    )  # fmt: skip
+
+
 DATASETS = {
     data.name: data
     for data in [
@@ -80,5 +96,12 @@ DATASETS = {
                 ),
             ),
         ),
+        photographs(
+            "celebahq256", "CelebA-HQ", "celeb_a_hq/256 of TensorFlow Datasets, which is made by hand",
+            "T. Karras et al., arXiv 1710.10196, 2018", 30_000, True, crop="none", resize="none",
+        ),
+        lsun("bedroom", 3_033_042, flip=False),  # the paper's text; the authors' code turns flips off for cat instead
+        lsun("church", 126_227, flip=True),
+        lsun("cat", 1_657_266, flip=True),
     ]
-}
+}  # fmt: skip
