@@ -1,7 +1,7 @@
 """Does each deviation of a well-known port make a test fail? `./run python tests/deviate.py [ROW ...]`
 
 For every entry of deviations.yaml: the edit is made in a copy of the package, and the tests that docs/fidelity.md names
-for the row run on it. Two at a time; about six minutes.
+for the row run on it. Two at a time; about twelve minutes on two cores.
 """
 
 import os
