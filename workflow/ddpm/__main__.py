@@ -42,16 +42,14 @@ def choose_device(name: str):
 
 def find_checkpoint(name: str):
     """Published weights by name, or those of an experiment's training document."""
-    from ddpm.config import read_stage_config
-    from ddpm.training.released import Checkpoint, published
+    from ddpm.config import read_section
+    from ddpm.training.released import published
 
-    if name.endswith(".json"):
-        return Checkpoint(**read_stage_config(Path(name), "checkpoint")["checkpoint"])
-    return published(name)
+    return read_section(Path(name), "checkpoint") if name.endswith(".json") else published(name)
 
 
 def section_of_shard(config: Path, section: str, shard: int):
-    """The section of a stage's document that a sampler needs, which must ask for as many shards."""
+    """The section of a stage's document that the job of a shard needs, which must ask for as many shards."""
     from ddpm.config import read_section
 
     settings = read_section(config, section)
@@ -247,13 +245,12 @@ def likelihood(
     device: Device = "auto",
 ) -> None:
     """The variational bound of one shard of real images, all T terms."""
-    from ddpm.config import read_section
     from ddpm.data.store import Images
     from ddpm.evaluation.likelihood import likelihood_shard
     from ddpm.training.state import load_weights
 
     on, images, split = choose_device(device), Images(data), data.stem
-    settings = read_section(config, "likelihood")
+    settings = section_of_shard(config, "likelihood", shard)
     asked = getattr(settings, split)
     count = len(images) if asked == "all" else asked
     likelihood_shard(load_weights(weights, on), images, split, count, settings, shard, out, on, log)

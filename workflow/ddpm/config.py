@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ddpm.data.registry import DATASETS
 from ddpm.files import UserError, read_json
+from ddpm.strict import Strict
 from ddpm.training.released import PUBLISHED, Checkpoint, default_for
 
 SCALES = Path(__file__).parents[1] / "scales"
@@ -26,12 +27,6 @@ Rate = Annotated[float, Field(gt=0)]
 
 class ConfigError(UserError):
     """A key that cannot stand, with its path, its value and what is allowed."""
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors, and values do not change after the check."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Parameterization(StrEnum):
@@ -542,7 +537,7 @@ def allowed_keys(model: type[BaseModel], location: tuple) -> list[str]:
     return list(model.model_fields)
 
 
-SECTIONS: dict[str, type[BaseModel]] = {
+SECTIONS: dict[str, type[Strict]] = {
     "network": NetworkConfig,
     "diffusion": DiffusionConfig,
     "training": TrainingConfig,

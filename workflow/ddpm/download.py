@@ -4,18 +4,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ddpm.files import DamagedFile, UserError, read_json, sha256, write_json
+from ddpm.strict import Strict
 
 ROUNDS = 3  # how often all addresses are tried
 TIMEOUT = 30  # seconds without a byte
 
 
-class RemoteFile(BaseModel):
+class RemoteFile(Strict):
     """A file that others publish."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^\w[\w.-]*$", description="What it is called in the folder that it is downloaded to.")
     urls: tuple[str, ...] = Field(min_length=1, description="Addresses, tried in this order.")

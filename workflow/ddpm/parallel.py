@@ -43,13 +43,18 @@ class Group:
         return len(set(values)) == 1
 
 
+ALONE = Group()
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Group]:
     """The processes that torchrun has started for this job; NCCL between GPUs, gloo between CPUs."""
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
-        yield Group()
+        yield ALONE
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where NCCL puts what it gathers
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(distributed.get_rank(), size)

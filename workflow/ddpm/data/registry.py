@@ -27,7 +27,9 @@ class DataSet:
     """What to download; nothing where the data ship with a dependency."""
 
 
-def photographs(name: str, title: str, source: str, citation: str, train: int, flip: bool, crop: str, resize: str):
+def photographs(
+    name: str, title: str, source: str, citation: str, train: int, flip: bool, crop: str, resize: str
+) -> DataSet:
     """One of the paper's sets at 256x256. Known here for its published weights; it has no reader yet."""
     return DataSet(
         name=name, title=title, source=source, licence="none stated by its authors", citation=citation, image_size=256,

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm.config import DiffusionConfig, NetworkConfig
-from ddpm.download import RemoteFile
 from ddpm.files import DamagedFile, UserError, sha256, write_json
 from ddpm.training.diffusers_folder import read_folder
 from ddpm.training.naming import Weights, to_ours
@@ -110,11 +109,11 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
         path = card.parent
         if (path / "config.json").is_file():
             return from_folder(path, checkpoint)
-        path = path / weights_file(checkpoint).name
+        path = path / checkpoint.weights_file.name
     if path.is_dir():
         return from_folder(path, checkpoint)
     if checkpoint is not None:
-        if (md5 := weights_file(checkpoint).md5) and file_hash(path, "md5") != md5:
+        if (md5 := checkpoint.weights_file.md5) and file_hash(path, "md5") != md5:
             raise DamagedFile(path, f"is not {checkpoint.name}, whose MD5 is {md5}", "Download it again.")
         return describe(checkpoint, path)
     if header := read_header(path):
@@ -128,11 +127,6 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
             header["outcome"]["step"],
         )
     return Source(path, path.stem)
-
-
-def weights_file(checkpoint: Checkpoint) -> RemoteFile:
-    """The file of `checkpoint` that is no configuration."""
-    return next(file for file in checkpoint.files if not file.name.endswith(".json"))
 
 
 def from_folder(folder: Path, checkpoint: Checkpoint | None) -> Source:

@@ -14,12 +14,11 @@ from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import UserError, write_csv, write_json
-from ddpm.parallel import Group, check_batch
+from ddpm.parallel import ALONE, Group, check_batch
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
 from ddpm.training.state import State, load_state, save_state, save_weights
 from ddpm.unet import UNet
 
-ALONE = Group()
 COLUMNS = ("step", "loss", "gradient_norm", "learning_rate")
 
 

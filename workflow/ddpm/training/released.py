@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ddpm.download import RemoteFile, download, downloaded
 from ddpm.files import DamagedFile, UserError
+from ddpm.strict import Strict
 
 
-class Checkpoint(BaseModel):
-    """Weights that somebody has published, in one of the formats of `training/checkpoints.py`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Checkpoint(Strict):
+    """Weights that somebody has published, in one of the formats that `training/importing.py` opens."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="Names its folder under resources/weights.")
     files: tuple[RemoteFile, ...] = Field(min_length=1, description="What to download.")
@@ -25,10 +24,18 @@ class Checkpoint(BaseModel):
 
     @model_validator(mode="after")
     def holds_weights(self):
-        weights = [file.name for file in self.files if not file.name.endswith(".json")]
-        if len(weights) != 1:
-            raise ValueError(f"files: one file of weights is needed, and configurations (.json); there are {weights}")
+        if len(weights := self.not_configurations()) != 1:
+            names = [file.name for file in weights]
+            raise ValueError(f"files: one file of weights is needed, and configurations (.json); there are {names}")
         return self
+
+    def not_configurations(self) -> list[RemoteFile]:
+        return [file for file in self.files if not file.name.endswith(".json")]
+
+    @property
+    def weights_file(self) -> RemoteFile:
+        """The one file that is no configuration."""
+        return self.not_configurations()[0]
 
 
 SHARED = {"channels": 3, "out_channels": 3, "ch": 128, "num_res_blocks": 2, "attn_resolutions": (16,)}
