@@ -146,5 +146,13 @@ def test_it_must_be_downloaded_first(tmp_path):
 
 @pytest.mark.parametrize("name", ["celebahq256", "lsun-bedroom256", "lsun-church256", "lsun-cat256"])
 def test_a_set_without_a_reader_says_so(name, tmp_path):
-    with pytest.raises(UserError, match=r"cannot read it yet.*weights: released"):
-        prepare(name, None, tmp_path)
+    for refused in (lambda: prepare(name, None, tmp_path), lambda: download_data(name, tmp_path)):
+        with pytest.raises(UserError, match=r"cannot read it yet.*weights: released"):
+            refused()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_that_ships_with_a_dependency_has_nothing_to_download(tmp_path):
+    with pytest.raises(UserError, match=r"nothing to download; it comes from sklearn"):
+        download_data("digits", tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -395,6 +395,9 @@ def test_a_data_sets_released_weights_are_the_averaged_ones_unless_named(name):
     assert named.checkpoint == checkpoint
     assert (named.network.ch, named.network.ch_mult) == (128, tuple(checkpoint.network["ch_mult"]))
     assert named.diffusion.variance == checkpoint.variance
+    predicts_mu = {**raw, "diffusion": {**raw["diffusion"], "parameterization": "mu"}}
+    with pytest.raises(ConfigError, match=r"diffusion\.parameterization: 'mu': .* has eps for the weights"):
+        resolve_experiment(f"{data}-mu-simple", predicts_mu, "tests")
     with pytest.raises(ConfigError, match="is for weights: released"):
         resolve_experiment(f"{data}-eps-simple", {**raw, "weights": "train", "checkpoint": name}, "tests")
 

@@ -475,11 +475,13 @@ def resolve_experiment(name: str, raw: dict[str, Any], source: str) -> Experimen
     if raw.get("weights") == WeightsSource.RELEASED:
         checkpoint = resolve_checkpoint(raw.get("checkpoint"), name, data.name, where)
         network = dict(checkpoint.network) if checkpoint.network else network
-        if (variance := diffusion.setdefault("variance", checkpoint.variance)) != (checkpoint.variance or variance):
-            raise ConfigError(
-                f"{where}.diffusion.variance: {variance!r}: the authors' code has {checkpoint.variance} for the "
-                f"weights {checkpoint.name}."
-            )
+        theirs = {"parameterization": Parameterization.EPS, "variance": checkpoint.variance}
+        for key, value in theirs.items() if checkpoint.variance else ():
+            if (asked := diffusion.setdefault(key, value)) != value:
+                raise ConfigError(
+                    f"{where}.diffusion.{key}: {asked!r}: the authors' code has {value} for the weights "
+                    f"{checkpoint.name}."
+                )
     elif "checkpoint" in raw and raw.get("weights", WeightsSource.TRAIN) == WeightsSource.TRAIN:
         raise ConfigError(f"{where}.checkpoint: is for weights: released; this experiment has weights: train.")
     for key, value in (("image_size", data.image_size), ("channels", data.channels)):

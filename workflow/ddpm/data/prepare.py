@@ -67,19 +67,30 @@ READERS = {"digits": read_digits, "cifar10": read_cifar10}
 
 
 def known(name: str) -> DataSet:
-    """The data set of that name.
+    """The data set of that name, which can be read.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or no reader for it.
     """
     if name not in DATASETS:
         raise UserError(f"data set {name!r} is unknown. Known: {', '.join(DATASETS)}.")
+    if name not in READERS:
+        raise UserError(
+            f"{DATASETS[name].title}: this version cannot read it yet. Networks that others trained on it can be "
+            "sampled from (weights: released), but not scored."
+        )
     return DATASETS[name]
 
 
 def download_data(name: str, folder: Path, log=print) -> None:
-    """Fetch the files of data set `name` into `folder`; card.json there says what they are."""
+    """Fetch the files of data set `name` into `folder`; card.json there says what they are.
+
+    Raises:
+        UserError: it has none, cannot be read, or no address gives a right copy.
+    """
     data = known(name)
+    if not data.files:
+        raise UserError(f"{data.title}: there is nothing to download; it comes from {data.source}.")
     download(data.files, folder, {"data": name, "source": data.source, "licence": data.licence}, log)
 
 
@@ -93,11 +104,6 @@ def prepare(name: str, source: Path | None, folder: Path) -> None:
         UserError: the files are missing, damaged or not what the registry says; nothing is written then.
     """
     data = known(name)
-    if name not in READERS:
-        raise UserError(
-            f"{data.title}: this version cannot read it yet. Networks that others trained on it can be sampled from "
-            "(weights: released), but not scored."
-        )
     if data.files:
         if source is None:
             raise UserError(f"{data.title} must be downloaded first; say by --source where it is.")
