@@ -6,7 +6,8 @@ import sys
 
 import torch
 
-from ddpm.config import Experiment, resolve_experiment
+from ddpm.config import Experiment
+from ddpm.resolving import resolve_experiment
 
 CPU = torch.device("cpu")
 

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from ddpm.config import SCALES, ConfigError, load, read_stage_config, training_fingerprint
+from ddpm.config import ConfigError, read_stage_config, training_fingerprint
 from ddpm.files import UserError, write_json
+from ddpm.resolving import SCALES, load
 
 EXPERIMENT = "experiments.digits-eps-simple"
 

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from ddpm import download
 from ddpm.__main__ import app
-from ddpm.config import ConfigError, DiffusionConfig, NetworkConfig, resolve_experiment
+from ddpm.config import ConfigError, DiffusionConfig, NetworkConfig
 from ddpm.files import DamagedFile, UserError, write_json
+from ddpm.resolving import resolve_experiment
 from ddpm.training.diffusers_folder import export, scheduler_config, unet2d_config
 from ddpm.training.importing import import_weights
 from ddpm.training.naming import OLD_DIFFUSERS_NAMES, to_diffusers, to_ours

@@ -9,7 +9,7 @@ from official_weights import drawn
 from servers import serving
 from workspace import SHRUNKEN
 
-from ddpm.config import load
+from ddpm.resolving import load
 
 MAIN = "digits-eps-simple"
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ddpm.config import Selection
 from ddpm.files import UserError, read_json
 
 app = typer.Typer(
@@ -86,9 +87,10 @@ def train(
     config: Config,
     data: Annotated[Path, typer.Option(help="train.npy of the prepared data set.")],
     state: Annotated[Path, typer.Option(help="Folder of the resumable state; kept between runs.")],
-    out: Annotated[Path, typer.Option(help="model.safetensors: the averaged weights.")],
+    out: Annotated[Path, typer.Option(help="final.safetensors: the averaged weights after the last step.")],
     history: Annotated[Path, typer.Option(help="training.csv: the loss over time.")],
     outcome: Annotated[Path, typer.Option(help="training.json: trained, or unstable, with step and reason.")],
+    snapshots: Annotated[Path, typer.Option(help="Folder for the weights of every training.snapshot_every steps.")],
     scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
     device: Device = "auto",
 ) -> None:
@@ -101,7 +103,21 @@ def train(
     document = read_stage_config(config, "network", "diffusion", "training")
     on = choose_device(device)
     with process_group(on) as group:
-        train(document, Images(data), state, out, history, outcome, on, scale, log, group)
+        train(document, Images(data), state, out, history, outcome, snapshots, on, scale, log, group)
+
+
+@app.command()
+def select(
+    final: Annotated[Path, typer.Argument(help="final.safetensors of a training.")],
+    checkpoint: Annotated[Selection, typer.Option(help="Which weights to score.")],
+    out: Annotated[Path, typer.Option(help="model.safetensors to write.")],
+    snapshots: Annotated[Path | None, typer.Option(help="The training's folder of snapshots.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="snapshots.csv: the FID of each.")] = None,
+) -> None:
+    """Choose the weights that are scored: the last ones, or those of the lowest FID over the training."""
+    from ddpm.training.selection import select_weights
+
+    select_weights(final, checkpoint, out, snapshots, scores)
 
 
 @app.command("download-weights")
@@ -161,6 +177,35 @@ def sample(
     on = choose_device(device)
     settings = section_of_shard(config, "sampling", shard)
     sample_shard(load_weights(weights, on), settings, shard, out, on, log)
+
+
+@app.command()
+def snapshot(
+    config: Config,
+    final: Annotated[Path, typer.Option(help="final.safetensors of the training.")],
+    snapshots: Annotated[Path, typer.Option(help="The training's folder of snapshots.")],
+    step: Annotated[int, typer.Option(min=1, help="Which snapshot: the number of updates.")],
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Draw images from one snapshot of a training, averaged and not."""
+    from ddpm.config import read_section
+    from ddpm.sampling.snapshots import snapshot_shard, snapshot_weights
+
+    on = choose_device(device)
+    averaged, raw = snapshot_weights(final, snapshots, step, on)
+    snapshot_shard(averaged, raw, read_section(config, "snapshots"), out, on, log)
+
+
+@app.command("snapshot-previews")
+def snapshot_previews(
+    config: Config, samples: Annotated[list[Path], typer.Argument(help="Files of `snapshot`.")], out: Out
+) -> None:
+    """The first images of every snapshot, for the training curve."""
+    from ddpm.config import read_section
+    from ddpm.sampling.snapshots import write_previews
+
+    write_previews(samples, read_section(config, "snapshots").previews, out)
 
 
 @app.command("few-steps")

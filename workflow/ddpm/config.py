@@ -1,7 +1,7 @@
 """The typed configuration: the single source of keys, defaults, bounds and descriptions.
 
-`config.yaml` names a scale; the scale's file names experiments and budgets. `load` merges and checks both before
-any job runs. A stage is then handed one small JSON document, `Experiment.stage_config`, and nothing else.
+`resolving.load` makes it from config.yaml before any job runs. A stage is then handed one small JSON document,
+`Experiment.stage_config`, and nothing else.
 """
 
 import hashlib
@@ -10,15 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ddpm.data.registry import DATASETS
+from ddpm.data.registry import DataSet
 from ddpm.files import UserError, read_json
 from ddpm.strict import Strict
-from ddpm.training.released import PUBLISHED, Checkpoint, default_for
-
-SCALES = Path(__file__).parents[1] / "scales"
+from ddpm.training.released import Checkpoint
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
@@ -76,6 +73,24 @@ class WeightsSource(StrEnum):
     """Trained here."""
     RELEASED = "released"
     """Published ones, downloaded, checked and converted: `checkpoint` says which."""
+
+
+class Selection(StrEnum):
+    """Which weights of a training are scored."""
+
+    FINAL = "final"
+    """Those after the last step."""
+    LOWEST_FID = "lowest-fid"
+    """Those of the snapshot with the lowest FID over the course of training, as in the paper (Appendix B)."""
+
+
+class Features(StrEnum):
+    """Which network's features and classes the scores are computed from."""
+
+    INCEPTION = "inception"
+    """The Inception network of 2015-12-05, as in the paper."""
+    CLASSIFIER = "classifier"
+    """A small classifier that is trained on the data set's labels, where the data are not photographs."""
 
 
 class Spacing(StrEnum):
@@ -163,13 +178,29 @@ class TrainingConfig(Strict):
     )
     log_every: Count = Field(100, description="Steps per row of training.csv.")
     save_every: Count = Field(5000, description="Steps between two saved states. Does not change any result.")
+    snapshot_every: int = Field(
+        0, ge=0, strict=True, description="Steps between two snapshots of the weights, to choose from; 0: none."
+    )
+    micro_batch: Count | None = Field(
+        None,
+        description="Images that go through the network at once; gradients are added up. Where they do not fit into "
+        "the GPU's memory, fewer. Changes no result but for rounding. null: the whole batch.",
+    )
     seed: Seed = Field(0, description="Names every random number of the training.")
 
     @model_validator(mode="after")
-    def shards_fit(self):
+    def counts_fit(self):
         if self.batch_size % self.clip_shards:
             raise ValueError(f"batch_size {self.batch_size} has no {self.clip_shards} equal clip_shards")
+        if self.snapshot_every % self.log_every:
+            raise ValueError(f"snapshot_every: {self.snapshot_every} is no multiple of log_every: {self.log_every}")
         return self
+
+    @property
+    def snapshot_steps(self) -> list[int]:
+        """The numbers of updates after which a snapshot is taken; the last one is always among them."""
+        every = self.snapshot_every
+        return sorted({*range(every, self.steps + 1, every), self.steps}) if every and self.steps else []
 
 
 def shards_fit(config):
@@ -191,6 +222,16 @@ class SamplingConfig(Strict):
     seed: Seed = Field(0, description="Names every random number of the samples.")
 
     check_shards = model_validator(mode="after")(shards_fit)
+
+
+class SnapshotsConfig(Strict):
+    """Samples of each snapshot of a training, by the ancestral sampler: for their FID, and to look at."""
+
+    images: Count = Field(5_000, description="Images to draw from each snapshot.")
+    batch_size: Count = Field(500, description="Images per call of the network. Does not change the images.")
+    previews: Count = Field(8, description="Images that are also drawn from the weights without averaging.")
+    limit: Rate = Field(100.0, description="An |x_t| above this (the data are in [-1, 1]) is `unstable`.")
+    seed: Seed = Field(0, description="Names every random number; image i starts where that of sampling.seed does.")
 
 
 class FewStepsConfig(Strict):
@@ -218,6 +259,15 @@ class FewStepsConfig(Strict):
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: {list(values)} names a value twice")
         return self
+
+
+class LatentsConfig(Strict):
+    """Samples that share a latent, and interpolations between real images: Figures 7, 8 and 9."""
+
+    chains: Count = Field(4, description="Reverse chains that are split into several (Figure 7).")
+    pairs: Count = Field(4, description="Pairs of real images to interpolate between (Figure 8).")
+    batch_size: Count = Field(32, description="Images per call of the network. Does not change the images.")
+    seed: Seed = Field(0, description="Names every random number.")
 
 
 class LikelihoodConfig(Strict):
@@ -254,12 +304,18 @@ class Experiment(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")
     data: str
+    data_set: DataSet = Field(exclude=True, description="What is known of `data`.")
     network: NetworkConfig
     diffusion: DiffusionConfig
     weights: WeightsSource = WeightsSource.TRAIN
     training: TrainingConfig | None = Field(description="None where the weights are released.")
-    checkpoint: Checkpoint | None = Field(None, description="A published one by its name, or files with addresses.")
+    checkpoint: Selection | Checkpoint = Field(
+        Selection.FINAL,
+        description="Of a training: final or lowest-fid. Of released weights: a name, or files with addresses.",
+    )
     sampling: SamplingConfig
+    snapshots: SnapshotsConfig | None = None
+    latents: LatentsConfig | None = None
     few_steps: FewStepsConfig | None = None
     likelihood: LikelihoodConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -282,19 +338,23 @@ class Experiment(Strict):
         most = max(self.few_steps.steps) if self.few_steps else 0
         if most > timesteps:
             raise ValueError(f"few_steps.steps: {most} is more than diffusion.timesteps; allowed: 2..{timesteps}")
-        for split in ("test", "train"):
-            available = getattr(DATASETS[self.data], split)
-            asked = getattr(self.likelihood, split, "all")
-            if asked != "all" and not 1 <= asked <= available:
+        if self.snapshots and self.snapshots.images < 2 * self.evaluation.splits:
+            raise ValueError(f"snapshots.images: {self.snapshots.images} is too few for evaluation.splits")
+        taken = bool(self.training and self.training.snapshot_every)
+        if taken != bool(self.snapshots):
+            raise ValueError("training.snapshot_every and the section `snapshots` (images, ...) need each other")
+        if self.checkpoint is Selection.LOWEST_FID and not taken:
+            raise ValueError("checkpoint: lowest-fid needs snapshots: training.snapshot_every and section `snapshots`")
+        for split in ("test", "train") if self.likelihood else ():
+            available = getattr(self.data_set, split)
+            if available is None:  # known once the data are prepared
+                continue
+            images = available if (asked := getattr(self.likelihood, split)) == "all" else asked
+            if not 1 <= images <= available:
                 raise ValueError(f"likelihood.{split}: {asked} images; allowed: 1..{available}, or all")
-            if self.likelihood and self.likelihood_images(split) < self.likelihood.shards:
+            if images < self.likelihood.shards:
                 raise ValueError(f"likelihood.shards: {self.likelihood.shards} is more than likelihood.{split}")
         return self
-
-    def likelihood_images(self, split: str) -> int:
-        """How many images of `split` the bound is computed for; 0 where it is not asked for."""
-        asked = getattr(self.likelihood, split, 0)
-        return getattr(DATASETS[self.data], split) if asked == "all" else asked
 
     def stage_config(self, stage: str) -> dict[str, Any]:
         """All that `stage` may depend on, and nothing that only another stage depends on."""
@@ -303,6 +363,8 @@ class Experiment(Strict):
         keys = {
             "training": ("name", "data", "network", "diffusion", origin),
             "sampling": ("name", "sampling"),
+            "snapshots": ("name", "snapshots"),
+            "latents": ("name", "latents"),
             "few_steps": ("name", "few_steps"),
             "likelihood": ("name", "likelihood"),
             "evaluation": ("name", "evaluation"),
@@ -316,7 +378,7 @@ class Experiment(Strict):
 
 def training_fingerprint(config: dict[str, Any]) -> str:
     """Hash of a training configuration without the keys that cannot change the result."""
-    training = {key: value for key, value in config["training"].items() if key != "save_every"}
+    training = {key: value for key, value in config["training"].items() if key not in ("save_every", "micro_batch")}
     return hashlib.sha256(json.dumps({**config, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -334,181 +396,9 @@ class Scale(Strict):
     description: str
     stand_ins: dict[str, str] = Field(description="Which data set plays the part of which one of the paper.")
     compute: Compute = Compute()
+    features: Features = Field(Features.INCEPTION, description="inception or classifier: what scores are made from.")
     classifier: ClassifierConfig = ClassifierConfig()
     experiments: dict[str, Experiment]
-
-
-# What a table or figure is about: the paper's data set, and the experiments by the rest of their names.
-TABLE2 = ("mu-vlb-learned", "mu-vlb-fixed", "mu-simple", "eps-vlb-learned", "eps-vlb-fixed", "eps-simple")
-TABLES = {
-    "table1": ("cifar10", ("eps-vlb-fixed", "eps-simple")),
-    "table2": ("cifar10", TABLE2),
-    "table4": ("cifar10", ("eps-simple",)),
-}
-FIGURES = {
-    name: ("cifar10", ("eps-simple",))
-    for name in ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15", "fewsteps")
-}
-# The section of its experiments without which a table or figure has nothing to show.
-NEEDS = {"table4": "likelihood", "figure5": "likelihood", "fewsteps": "few_steps"}
-
-
-class Config(Strict):
-    """config.yaml and its scale, checked and resolved."""
-
-    scale: str
-    scale_config: Scale
-    tables: tuple[str, ...]
-    figures: tuple[str, ...]
-
-    def experiments_of(self, name: str) -> list[str]:
-        """The experiments that table or figure `name` is made from, in the order of its rows."""
-        data, endings = {**TABLES, **FIGURES}[name]
-        return [f"{self.scale_config.stand_ins.get(data, data)}-{ending}" for ending in endings]
-
-    def data_of(self, name: str) -> str:
-        """The data set that table or figure `name` shows at this scale."""
-        data, _ = {**TABLES, **FIGURES}[name]
-        return self.scale_config.stand_ins.get(data, data)
-
-
-KEYS = {
-    "scale": "the budget: a file of workflow/scales",
-    "experiments": "`all`, or a list of experiments of the scale",
-    "tables": "`all`, or a list of tables",
-    "figures": "`all`, or a list of figures",
-    "override": "keys of the scale's file to replace",
-}
-
-
-def merge(base: Any, changes: Any) -> Any:
-    """`base` with the keys of `changes` replaced, level by level."""
-    if isinstance(base, dict) and isinstance(changes, dict):
-        return {**base, **{key: merge(base.get(key), value) for key, value in changes.items()}}
-    return changes
-
-
-def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
-    """Check config.yaml (already parsed) and the scale that it names.
-
-    Raises:
-        ConfigError: for the first document with errors; every error with path, value and what is allowed.
-    """
-    for key in document:
-        if key not in KEYS:
-            raise ConfigError(f"config.yaml: {key}: unknown key. Allowed: {', '.join(KEYS)}.")
-    available = sorted(path.stem for path in scales.glob("*.yaml"))
-    scale = document.get("scale")
-    if scale not in available:
-        raise ConfigError(f"config.yaml: scale: {scale!r} is unknown. Allowed: {', '.join(available)}.")
-    source = f"workflow/scales/{scale}.yaml"
-    try:
-        raw = yaml.safe_load((scales / f"{scale}.yaml").read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from error
-    override = document.get("override") or {}
-    if not isinstance(override, dict):
-        raise ConfigError(f"config.yaml: override: {override!r}: must be a mapping of keys of {source}.")
-    if override:
-        source += " with config.yaml: override"
-    raw = merge(raw, override)
-
-    defaults = raw.pop("defaults", {})
-    if not isinstance(raw.get("experiments"), dict):
-        raise ConfigError(f"{source}: experiments: must be a mapping of names to experiments.")
-    names = chosen("experiments", document.get("experiments", "all"), list(raw["experiments"]))
-    raw["experiments"] = {
-        name: resolve_experiment(name, merge(defaults, raw["experiments"][name] or {}), source) for name in names
-    }
-    config = validated(Scale, raw, source)
-    for part, data in config.stand_ins.items():
-        if data not in DATASETS:
-            raise ConfigError(f"{source}: stand_ins.{part}: {data!r} is no data set. Allowed: {', '.join(DATASETS)}.")
-
-    every = Config(scale=scale, scale_config=config, tables=(), figures=())
-
-    def lacking(name: str) -> str:
-        """What table or figure `name` is made from and this run leaves out, in words; empty if nothing."""
-        for experiment in every.experiments_of(name):
-            if experiment not in names:
-                return "experiments that this run leaves out"
-            if name in NEEDS and getattr(config.experiments[experiment], NEEDS[name]) is None:
-                return f"experiments.{experiment}.{NEEDS[name]}, which {source} leaves out"
-        return ""
-
-    chosen_things = {}
-    for kind, things in (("tables", TABLES), ("figures", FIGURES)):
-        asked = document.get(kind, "all")
-        here = [name for name in things if not lacking(name)]
-        chosen_things[kind] = here if asked == "all" else chosen(kind, asked, list(things))
-        if absent := [name for name in chosen_things[kind] if name not in here]:
-            raise ConfigError(f"config.yaml: {kind}: {absent[0]} needs {lacking(absent[0])}.")
-    return Config(scale=scale, scale_config=config, **chosen_things)
-
-
-def chosen(key: str, asked: Any, allowed: list[str]) -> list[str]:
-    """The names that config.yaml asks for under `key`."""
-    if asked == "all":
-        return allowed
-    if not isinstance(asked, list) or not asked:
-        raise ConfigError(f"config.yaml: {key}: {asked!r}: must be `all` or a list of: {', '.join(allowed)}.")
-    for name in asked:
-        if name not in allowed:
-            raise ConfigError(f"config.yaml: {key}: {name!r} is unknown. Allowed: {', '.join(allowed)}.")
-    return asked
-
-
-def resolve_experiment(name: str, raw: dict[str, Any], source: str) -> Experiment:
-    """Fill in what the data set, the method and published weights imply, and check the whole."""
-    where = f"{source}: experiments.{name}"
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: {raw!r}: must be a mapping.")
-    data = DATASETS.get(raw.get("data"))
-    if data is None:
-        raise ConfigError(f"{where}.data: {raw.get('data')!r} is no data set. Allowed: {', '.join(DATASETS)}.")
-    sections = ("network", "diffusion", "training")
-    for section in sections:
-        if not isinstance(raw.get(section, {}), dict):
-            raise ConfigError(f"{where}.{section}: {raw[section]!r}: must be a mapping.")
-    network, diffusion, training = ({**raw.get(section, {})} for section in sections)
-    checkpoint = None
-    if raw.get("weights") == WeightsSource.RELEASED:
-        checkpoint = resolve_checkpoint(raw.get("checkpoint"), name, data.name, where)
-        network = dict(checkpoint.network) if checkpoint.network else network
-        theirs = {"parameterization": Parameterization.EPS, "variance": checkpoint.variance}
-        for key, value in theirs.items() if checkpoint.variance else ():
-            if (asked := diffusion.setdefault(key, value)) != value:
-                raise ConfigError(
-                    f"{where}.diffusion.{key}: {asked!r}: the authors' code has {value} for the weights "
-                    f"{checkpoint.name}."
-                )
-    elif "checkpoint" in raw and raw.get("weights", WeightsSource.TRAIN) == WeightsSource.TRAIN:
-        raise ConfigError(f"{where}.checkpoint: is for weights: released; this experiment has weights: train.")
-    for key, value in (("image_size", data.image_size), ("channels", data.channels)):
-        if network.setdefault(key, value) != value:
-            raise ConfigError(f"{where}.network.{key}: {network[key]!r}: the images of {data.name} have {value}.")
-    learned = diffusion.get("variance") == Variance.LEARNED
-    network["out_channels"] = data.channels * (2 if learned else 1)
-    training.setdefault("flip", data.flip)
-    filled = {**raw, "name": name, "network": network, "diffusion": diffusion, "training": training}
-    if checkpoint:
-        filled |= {"training": None, "checkpoint": checkpoint}
-    return validated(Experiment, filled, where)
-
-
-def resolve_checkpoint(raw: Any, name: str, data: str, where: str) -> Checkpoint:
-    """The checkpoint that an experiment asks for: a published one by name or by data set, or its own description."""
-    where = f"{where}.checkpoint"
-    if isinstance(raw, dict):
-        return validated(Checkpoint, {"name": name, **raw}, where)
-    fitting = [each.name for each in PUBLISHED.values() if each.data == data]
-    checkpoint = default_for(data) if raw is None else PUBLISHED.get(raw) if isinstance(raw, str) else None
-    if checkpoint is None or checkpoint.name not in fitting:
-        known = f"for {data} there are: {', '.join(fitting)}" if fitting else f"none are published for {data}"
-        raise ConfigError(
-            f"{where}: {raw!r}: {known}. Or describe your own: {{files: [{{name, urls}}], averaged: ...}}."
-        )
-    return checkpoint
 
 
 def validated(model: type[BaseModel], document: dict[str, Any], where: str) -> Any:
@@ -516,16 +406,21 @@ def validated(model: type[BaseModel], document: dict[str, Any], where: str) -> A
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        separator = "." if "experiments." in where else ": "
-        lines = []
-        for problem in error.errors():
-            path = ".".join(str(part) for part in problem["loc"])
-            value = "" if isinstance(problem["input"], dict | BaseModel) else f" {problem['input']!r}:"
-            what = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] == "extra_forbidden":
-                what = f"unknown key. Allowed: {', '.join(allowed_keys(model, problem['loc']))}"
-            lines.append(f"{where}{separator if path else ''}{path}:{value} {what}")
-        raise ConfigError("\n".join(lines)) from None
+        raise readable(error, model, where) from None
+
+
+def readable(error: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
+    """One line per wrong key: its path, its value and what is allowed."""
+    separator = "." if "experiments." in where or "sources." in where else ": "
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        value = "" if isinstance(problem["input"], dict | BaseModel) else f" {problem['input']!r}:"
+        what = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            what = f"unknown key. Allowed: {', '.join(allowed_keys(model, problem['loc']))}"
+        lines.append(f"{where}{separator if path else ''}{path}:{value} {what}")
+    return ConfigError("\n".join(lines))
 
 
 def allowed_keys(model: type[BaseModel], location: tuple) -> list[str]:
@@ -544,6 +439,8 @@ SECTIONS: dict[str, type[Strict]] = {
     "diffusion": DiffusionConfig,
     "training": TrainingConfig,
     "sampling": SamplingConfig,
+    "snapshots": SnapshotsConfig,
+    "latents": LatentsConfig,
     "few_steps": FewStepsConfig,
     "likelihood": LikelihoodConfig,
     "evaluation": EvaluationConfig,

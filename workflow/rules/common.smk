@@ -8,8 +8,9 @@ PACKAGE = f"{workflow.basedir}/workflow/ddpm"
 sys.path.insert(0, f"{workflow.basedir}/workflow")
 
 try:
-    from ddpm import config as settings
-    from ddpm.report.figures import BEYOND
+    from ddpm import plan, resolving
+    from ddpm.config import ConfigError, Selection
+    from ddpm.report.figures import BEYOND, MODULES
 except ModuleNotFoundError as error:
     raise WorkflowError(
         f"The workflow's configuration needs {error.name} in the environment that Snakemake runs in: "
@@ -17,8 +18,8 @@ except ModuleNotFoundError as error:
     )
 
 try:
-    CONFIG = settings.load(config)
-except settings.ConfigError as error:
+    CONFIG = resolving.load(config)
+except ConfigError as error:
     raise WorkflowError(str(error))
 
 SCALE = CONFIG.scale

@@ -7,9 +7,10 @@ from torch import Tensor
 from ddpm.config import Quantisation
 
 
-def to_model_range(images: np.ndarray) -> Tensor:
+def to_model_range(images: np.ndarray | Tensor) -> Tensor:
     """uint8 [N, H, W, C] in 0..255 -> float32 [N, C, H, W] in [-1, 1], linearly (paper, Section 3.3)."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_uint8(x: Tensor, quantisation: Quantisation = Quantisation.NEAREST) -> np.ndarray:

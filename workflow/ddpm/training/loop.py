@@ -1,6 +1,9 @@
 """Algorithm 1: the training loop."""
 
+import os
+import shutil
 import time
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -10,13 +13,14 @@ from torch import Tensor
 
 from ddpm import rng
 from ddpm.config import DiffusionConfig, NetworkConfig, TrainingConfig, training_fingerprint
+from ddpm.data.loading import feed
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.files import UserError, write_csv, write_json
+from ddpm.files import UserError, whole, write_csv, write_json
 from ddpm.parallel import ALONE, Group, check_batch
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
-from ddpm.training.state import State, load_state, save_state, save_weights
+from ddpm.training.state import EMA, RAW, State, load_state, save_state, save_weights, snapshot_file
 from ddpm.unet import UNet
 
 COLUMNS = ("step", "loss", "gradient_norm", "learning_rate")
@@ -44,16 +48,19 @@ def image_indices(step: int, batch_size: int, count: int, seed: int) -> np.ndarr
 
 
 def training_batch(
-    step: int, images: Images, config: TrainingConfig, timesteps: int, device: torch.device, group: Group = ALONE
+    step: int, pixels: Tensor, config: TrainingConfig, timesteps: int, group: Group = ALONE
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What Algorithm 1 draws in `step`, or this process's part of it.
+
+    Args:
+        pixels: the images of `image_indices`, or this process's part of them, uint8 [B, H, W, C].
 
     Returns:
         x0 [B, C, H, W] in [-1, 1], t [B] in 0 .. T-1, noise like x0, and keys [B] that name the dropout masks.
     """
-    batch = config.batch_size
+    batch, device = config.batch_size, pixels.device
     mine = group.part(batch)
-    x0 = to_model_range(images[image_indices(step, batch, len(images), config.seed)[mine]]).to(device)
+    x0 = to_model_range(pixels)
     draws = rng.generator(config.seed, "t and flips", step)
     t = torch.randint(timesteps, (batch,), generator=draws)[mine].to(device)
     flips = (torch.rand(batch, generator=draws) < 0.5)[mine].to(device)
@@ -78,6 +85,7 @@ class Trainer:
         self.group = group
         self.images = images
         self.device = device
+        self.micro_batch = self.config.micro_batch or self.config.batch_size
         self.diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"])).to(device)
         torch.manual_seed(rng.seed_of(self.config.seed, "initial weights"))
         self.model = UNet(NetworkConfig(**config["network"])).to(device).train()
@@ -88,23 +96,32 @@ class Trainer:
         self.history: list[tuple[float, ...]] = []  # rows of COLUMNS
         self.outcome: dict | None = None
 
-    def update(self) -> tuple[Tensor, Tensor]:
+    def batches(self) -> Iterator[Tensor]:
+        """The images of the steps from this one to the last, of this process; uint8 [B, H, W, C] on its device."""
+        config, mine = self.config, self.group.part(self.config.batch_size)
+        indices = (
+            image_indices(step, config.batch_size, len(self.images), config.seed)[mine]
+            for step in range(self.step, config.steps)
+        )
+        return feed(self.images, indices, self.device, workers=torch.get_num_threads())
+
+    def update(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """One step of Algorithm 1; returns this process's loss and the gradient's norm, 0-d tensors on the device.
 
         The gradient is clipped as a whole, or, as on the authors' TPU, in `clip_shards` parts of the batch.
+
+        Args:
+            pixels: the next of `batches`.
         """
         config, step, group = self.config, self.step, self.group
-        *draws, keys = training_batch(step, self.images, config, self.diffusion.num_timesteps, self.device, group)
+        *draws, keys = training_batch(step, pixels, config, self.diffusion.num_timesteps, group)
         shards = max(config.clip_shards // group.size, 1)  # of this process
         gradient = torch.zeros_like(self.parameters.gradient)
         loss, norm = torch.zeros(2, device=self.device)
         for *part, part_keys in zip(*(draw.chunk(shards) for draw in (*draws, keys)), strict=True):
-            self.parameters.gradient.zero_()
-            shard_loss = self.diffusion.training_losses(partial(self.model, keys=part_keys), *part).mean()
-            shard_loss.backward()
+            loss += self.differentiate(part, part_keys) / shards
             if config.clip_shards > 1:
                 norm += clip_by_global_norm_(self.parameters.gradient, config.grad_clip) / shards
-            loss += shard_loss.detach() / shards
             gradient.add_(self.parameters.gradient, alpha=1 / (shards * group.size))
         group.sum_(gradient)
         if config.clip_shards == 1:
@@ -115,12 +132,37 @@ class Trainer:
         self.step += 1
         return loss, norm
 
+    def differentiate(self, draws: Sequence[Tensor], keys: Tensor) -> Tensor:
+        """Leave the gradient of the mean loss over all of `draws` in `parameters.gradient`; returns that loss.
+
+        At most `micro_batch` images go through the network at once; where they do not fit into the GPU's memory,
+        half as many from here on.
+        """
+        while True:
+            self.parameters.gradient.zero_()
+            loss = torch.zeros((), device=self.device)
+            try:
+                for *part, part_keys in zip(*(draw.split(self.micro_batch) for draw in (*draws, keys)), strict=True):
+                    losses = self.diffusion.training_losses(partial(self.model, keys=part_keys), *part)
+                    share = losses.sum() / len(keys)
+                    share.backward()
+                    loss += share.detach()
+                return loss
+            except torch.OutOfMemoryError as error:
+                if self.micro_batch == 1:
+                    raise UserError(f"not even one image fits into the memory of {self.device} ({error}).") from error
+            # Out of the handler, which holds on to what has to be freed.
+            losses = share = None
+            torch.cuda.empty_cache()
+            self.micro_batch = -(-min(self.micro_batch, len(keys)) // 2)
+
     def run(self, after_row=lambda: None) -> None:
         """Train to the last step, or to where the loss leaves its range; `after_row` follows every logged row."""
         steps = self.config.steps
+        batches = self.batches()
         while self.step < steps and self.outcome is None:
             first = self.step
-            rows = [self.update() for _ in range(min(self.config.log_every, steps - first))]
+            rows = [self.update(next(batches)) for _ in range(min(self.config.log_every, steps - first))]
             losses, norms = (self.group.sum_(torch.stack(column).double()) for column in zip(*rows, strict=True))
             losses, norms = losses.cpu() / self.group.size, norms.cpu() / self.group.size
             rate = warmup_rate(self.step - 1, self.config.learning_rate, self.config.warmup)
@@ -177,19 +219,21 @@ def train(
     weights: Path,
     history: Path,
     outcome: Path,
+    snapshots: Path,
     device: torch.device,
     scale: str = "",
     log=print,
     group: Group = ALONE,
 ) -> None:
-    """Train, or go on training, and write the averaged weights, the loss curve and how it ended.
+    """Train, or go on training, and write the averaged weights, the loss curve, how it ended, and snapshots.
 
     Of several processes all train, and the first one writes; all of them read the state, which lies where all can.
 
     Args:
         config: the training document of an experiment.
         state_folder: where the resumable state is kept; nobody else's.
-        weights, history, outcome: model.safetensors, training.csv and training.json.
+        weights, history, outcome: final.safetensors, training.csv and training.json.
+        snapshots: folder for the weights of every `snapshot_every` steps; without such steps it stays empty.
 
     Raises:
         UserError: the state in `state_folder` belongs to another configuration or other data.
@@ -208,30 +252,45 @@ def train(
         log(f"resuming {config['name']} at step {trainer.step}")
 
     started, first_step, said, saved = time.monotonic(), trainer.step, time.monotonic(), trainer.step
+    header = {"config": config, "fingerprint": fingerprint, "data_sha256": images.sha256, "scale": scale}
+    wanted, kept = set(trainer.config.snapshot_steps), state_folder / "snapshots"
 
     def after_row() -> None:
         nonlocal said, saved
-        if trainer.outcome or trainer.step - saved >= trainer.config.save_every:
+        step = trainer.step
+        if step in wanted and (trainer.outcome or {}).get("status") != "unstable":
+            so_far = {**header, "outcome": {"status": "trained", "step": step, "reason": None}}
+            for kind, vector in ((EMA, trainer.average), (RAW, trainer.parameters.values)):
+                tensors = trainer.parameters.split(vector)
+                save_weights(snapshot_file(kept, step, kind), tensors, {**so_far, "weights": kind})
+        if trainer.outcome or step - saved >= trainer.config.save_every:
             save_state(state_folder, trainer.state(fingerprint, images.sha256))
-            saved = trainer.step
+            saved = step
         if time.monotonic() - said > 5:
             said = time.monotonic()
-            rate = (trainer.step - first_step) / (said - started)
-            left = (trainer.config.steps - trainer.step) / rate
+            rate = (step - first_step) / (said - started)
+            left = (trainer.config.steps - step) / rate
             loss = trainer.history[-1][1]
-            log(f"step {trainer.step}/{trainer.config.steps} loss {loss:.4f} {rate:.1f} steps/s {left:.0f} s left")
+            log(f"step {step}/{trainer.config.steps} loss {loss:.4f} {rate:.1f} steps/s {left:.0f} s left")
 
     trainer.run(after_row)
+    if trainer.micro_batch < trainer.config.batch_size // group.size:
+        log(f"trained in micro-batches of {trainer.micro_batch}")
     if trainer.outcome["status"] == "unstable":
         log(f"unstable at step {trainer.outcome['step']}: {trainer.outcome['reason']}")
-    header = {
-        "config": config,
-        "fingerprint": fingerprint,
-        "data_sha256": images.sha256,
-        "scale": scale,
-        "weights": "ema",
-        "outcome": trainer.outcome,
-    }
+    publish(kept, snapshots)
     write_history(history, trainer.history)
     write_json(outcome, trainer.outcome)
-    save_weights(weights, trainer.parameters.split(trainer.average), header)
+    final = {**header, "weights": EMA, "outcome": trainer.outcome}
+    save_weights(weights, trainer.parameters.split(trainer.average), final)
+
+
+def publish(kept: Path, snapshots: Path) -> None:
+    """Put the snapshots that the state keeps into the folder `snapshots`, as links where the disk allows."""
+    snapshots.mkdir(parents=True, exist_ok=True)
+    for file in sorted(kept.glob("*.safetensors")):
+        with whole(snapshots / file.name) as part:
+            try:
+                os.link(file, part)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(file, part)

@@ -15,6 +15,7 @@ from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import DamagedFile, UserError, whole
 from ddpm.unet import UNet
 
+EMA, RAW = "ema", "raw"  # the running mean of the weights, and the weights themselves
 KEPT_STATES = 2  # the newest, and the one before it in case the newest is damaged
 
 
@@ -103,6 +104,11 @@ def save_weights(path: Path, weights: dict[str, Tensor], header: dict) -> None:
     """Write averaged weights with all that is needed to use and to judge them."""
     with whole(path) as part:
         part.write_bytes(pack(weights, header))
+
+
+def snapshot_file(folder: Path, step: int, kind: str = EMA) -> Path:
+    """Where a training keeps the weights as they were after `step` updates."""
+    return folder / f"{step:09d}-{kind}.safetensors"
 
 
 @dataclass

@@ -1,0 +1,53 @@
+"""The tables and figures, and what each is made from."""
+
+# What each table and figure is made from: data sets of the paper, and experiments by the rest of their names.
+TABLE2 = ("mu-vlb-learned", "mu-vlb-fixed", "mu-simple", "eps-vlb-learned", "eps-vlb-fixed", "eps-simple")
+MAIN, LARGE = "eps-simple", "eps-simple-large"
+CIFAR10, FACES = ("cifar10", MAIN), ("celebahq256", MAIN)
+BEDROOM, CHURCH, CAT = (("lsun-bedroom256", MAIN), ("lsun-church256", MAIN), ("lsun-cat256", MAIN))
+BEDROOM_LARGE = ("lsun-bedroom256", LARGE)
+TABLES = {
+    "table1": [("cifar10", "eps-vlb-fixed"), CIFAR10],
+    "table2": [("cifar10", ending) for ending in TABLE2],
+    "table3": [BEDROOM, BEDROOM_LARGE, CHURCH, CAT],
+    "table4": [CIFAR10],
+}
+FIGURES = {
+    "diffusion": [CIFAR10],
+    "figure1": [FACES, CIFAR10],
+    "figure2": [],
+    "figure3": [CHURCH],
+    "figure4": [BEDROOM_LARGE],
+    "figure5": [CIFAR10],
+    "figure6": [CIFAR10],
+    "figure7": [FACES],
+    "figure8": [FACES],
+    "figure9": [FACES],
+    "figure10": [CIFAR10],
+    "figure11": [FACES],
+    "figure12": [FACES],
+    "figure13": [CIFAR10],
+    "figure14": [CIFAR10],
+    "figure15": [CIFAR10],
+    "figure16": [CHURCH],
+    "figure17": [BEDROOM_LARGE],
+    "figure18": [BEDROOM],
+    "figure19": [CAT],
+    "reproduced": [],
+    "training-curve": [CIFAR10],
+    "fewsteps": [CIFAR10],
+}
+# The key of its experiments without which a table or figure has nothing to show.
+NEEDS = {
+    "table4": "likelihood",
+    "figure5": "likelihood",
+    "figure6": "sampling.previews",
+    "figure7": "latents",
+    "figure8": "latents",
+    "figure9": "latents",
+    "figure10": "sampling.previews",
+    "figure12": "evaluation.neighbour_crop",
+    "figure14": "sampling.previews",
+    "training-curve": "training",
+    "fewsteps": "few_steps",
+}

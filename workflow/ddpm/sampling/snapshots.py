@@ -1,0 +1,82 @@
+"""Samples over the course of a training, from the averaged weights and from the weights themselves."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ddpm.config import SamplingConfig, SnapshotsConfig
+from ddpm.files import UserError, write_npz
+from ddpm.sampling.ancestral import sample_batch
+from ddpm.sampling.batches import write_shard
+from ddpm.shards import ANCESTRAL, read_shard
+from ddpm.training.state import EMA, RAW, Trained, load_weights, snapshot_file
+
+
+def snapshot_weights(final: Path, snapshots: Path, step: int, device: torch.device) -> tuple[Trained, Trained]:
+    """The averaged weights and the weights after `step` updates; twice the last ones of a training that ended before.
+
+    Raises:
+        UserError: the training went on beyond `step`, and left no snapshot of it.
+    """
+    files = [snapshot_file(snapshots, step, kind) for kind in (EMA, RAW)]
+    if all(file.exists() for file in files):
+        averaged, raw = (load_weights(file, device) for file in files)
+        return averaged, raw
+    trained = load_weights(final, device)
+    if trained.outcome["status"] != "unstable":
+        raise UserError(f"{files[0]}: no such snapshot. Train the experiment with training.snapshot_every first.")
+    return trained, trained
+
+
+def snapshot_shard(
+    averaged: Trained, raw: Trained, config: SnapshotsConfig, path: Path, device: torch.device, log=print
+) -> None:
+    """Write samples of one snapshot: `images` of the averaged weights, and `raw`, the first ones without averaging.
+
+    Both start from the same noise; `config.previews` of the latter are drawn.
+    """
+    channels, height, width = averaged.image_shape
+    image = (height, width, channels)
+    settings = config.model_dump(include={"images", "batch_size", "limit", "seed"})
+    sampling = SamplingConfig(**settings)
+
+    def draw(first: int, last: int) -> tuple[np.ndarray, np.ndarray, dict | None]:
+        images, _, failure = sample_batch(averaged, first, last, sampling, device)
+        shown = range(first, min(last, config.previews))
+        # Weights without averaging may fail where their average does not: then there is nothing to show.
+        plain = sample_batch(raw, shown.start, shown.stop, sampling, device)[0] if shown else images[:0]
+        return images, plain, failure
+
+    write_shard(
+        path,
+        averaged,
+        sampling,
+        1,
+        draw=draw,
+        shapes={"images": image, "raw": image},
+        sampler=f"{ANCESTRAL}, all T steps, x0-hat clipped to [-1, 1]",
+        device=device,
+        log=log,
+    )
+
+
+def write_previews(shards: list[Path], count: int, path: Path) -> None:
+    """The first `count` images of each snapshot, in the order of their steps.
+
+    The file holds steps [S], ema and raw uint8 [S, count, H, W, C]; snapshots that have fewer are left out.
+    """
+    steps, previews = [], {EMA: [], RAW: []}
+    for shard in shards:
+        arrays, header = read_shard(shard, "images", "raw")
+        if min(len(arrays["images"]), len(arrays["raw"])) >= count:
+            steps.append(header["trained"]["step"])
+            previews[EMA].append(arrays["images"][:count])
+            previews[RAW].append(arrays["raw"][:count])
+    order = np.argsort(steps)
+    shape = (0, count, *arrays["images"].shape[1:])
+    stacked = {
+        kind: np.stack([images[i] for i in order]) if images else np.zeros(shape, np.uint8)
+        for kind, images in previews.items()
+    }
+    write_npz(path, steps=np.array(steps, dtype=np.int64)[order], **stacked)
