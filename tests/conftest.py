@@ -49,5 +49,5 @@ def trained(digits, train_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     config = tiny_experiment().stage_config("training")
     weights = folder / "model.safetensors"
-    train(config, train_images, folder / "state", weights, folder / "t.csv", folder / "t.json", CPU)
+    train(config, train_images, folder / "state", weights, *(folder / name for name in ("csv", "json", "weights")), CPU)
     return load_weights(weights)

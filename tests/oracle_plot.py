@@ -56,10 +56,10 @@ def training() -> tuple[float, np.ndarray]:
     """The oracle's loss, and by STEPS what a small network's has above it with the standard error, [2, steps]."""
     held_out = HeldOut(GAUSSIAN, 100_000, seed=5)
     trainer = Trainer(small_training(STEPS[-1]), Drawn(GAUSSIAN, 50_000, seed=1), CPU)
-    best, rows = held_out.best_losses.mean().item(), []
+    best, rows, batches = held_out.best_losses.mean().item(), [], trainer.batches()
     for step in STEPS:
         while trainer.step < step:
-            trainer.update()
+            trainer.update(next(batches))
         rows.append(held_out.excess(held_out.predict(trainer)))
         print("step {}: {:.3f} +- {:.3f} % above the oracle".format(step, *(100 * x / best for x in rows[-1])))
     return best, np.array(rows).T

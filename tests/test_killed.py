@@ -53,25 +53,28 @@ def finish_despite_kills(job: Callable[[Path], None], folder: Path, earliest: fl
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of `folder` but the saved states."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    """Every file of `folder` but those of the state."""
+    paths = [*folder.iterdir(), *folder.glob("weights/*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
 
 
 def test_training_killed_at_random_and_resumed_gives_the_same_bytes(train_images, tmp_path):
-    training = {"steps": 240, "log_every": 4, "save_every": 4}
-    config = tiny_experiment(training=training, network={"dropout": 0.1}).stage_config("training")
+    training = {"steps": 240, "log_every": 4, "save_every": 4, "snapshot_every": 80}
+    experiment = tiny_experiment(training=training, network={"dropout": 0.1}, snapshots={"images": 20})
+    config = experiment.stage_config("training")
 
     def job(folder: Path) -> None:
         def log(message: str) -> None:
             with open(tmp_path / "log", "a") as file:
                 print(folder.name, message, file=file)
 
-        files = (folder / "model.safetensors", folder / "training.csv", folder / "training.json")
+        files = [folder / name for name in ("final.safetensors", "training.csv", "training.json", "weights")]
         train(config, train_images, folder / "state", *files, CPU, log=log)
 
     # Every run goes on from the last one's state, so ten of them must not get through.
     finish_despite_kills(job, tmp_path, 0.02, 0.1)
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+    assert len(contents(tmp_path / "killed")) == 3 + 6
     assert json.loads((tmp_path / "killed/training.json").read_text())["step"] == 240
     resumed = {line for line in (tmp_path / "log").read_text().splitlines() if "killed resuming" in line}
     assert len(resumed) >= KILLS // 2, "most kills must come after a saved step"

@@ -280,10 +280,10 @@ def test_a_small_network_approaches_the_oracles_loss_from_above():
     checkpoints = (0, 50, 200, 500, 1000)
     held_out = HeldOut(GAUSSIAN, 20_000, seed=5)
     trainer = Trainer(small_training(checkpoints[-1]), Drawn(GAUSSIAN, 50_000, seed=1), CPU)
-    excesses = []
+    excesses, batches = [], trainer.batches()
     for step in checkpoints:
         while trainer.step < step:
-            trainer.update()
+            trainer.update(next(batches))
         predicted = held_out.predict(trainer)
         excess, standard_error = held_out.excess(predicted)
         assert excess > 3 * standard_error

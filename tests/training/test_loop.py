@@ -1,6 +1,7 @@
 """The loop is Algorithm 1 with the authors' settings; it resumes exactly, and ends what cannot go on."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,14 +12,21 @@ from ddpm.config import TrainingConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.files import DamagedFile, UserError
 from ddpm.training.loop import Trainer, image_indices, train, training_batch
-from ddpm.training.state import load_state, load_weights, save_state, saved_states
+from ddpm.training.state import EMA, RAW, load_state, load_weights, save_state, saved_states, snapshot_file
 
 
 def run(config, images, folder, log=lambda message: None):
     """Train into `folder`; returns the bytes of the weights."""
     weights = folder / "model.safetensors"
-    train(config, images, folder / "state", weights, folder / "t.csv", folder / "t.json", CPU, log=log)
+    outputs = (weights, folder / "t.csv", folder / "t.json", folder / "snapshots")
+    train(config, images, folder / "state", *outputs, CPU, log=log)
     return weights.read_bytes()
+
+
+def drawn(step, images, config, timesteps):
+    """What Algorithm 1 draws in `step`."""
+    pixels = torch.from_numpy(images[image_indices(step, config.batch_size, len(images), config.seed)])
+    return training_batch(step, pixels, config, timesteps)
 
 
 def outcome(folder):
@@ -37,9 +45,9 @@ def test_training_is_the_published_formulas(clip_shards, train_images):
     average = {name: w.clone() for name, w in weights.items()}
     m = {name: torch.zeros_like(w) for name, w in weights.items()}
     v = {name: torch.zeros_like(w) for name, w in weights.items()}
-    clipped = 0
+    clipped, batches = 0, trainer.batches()
     for step in range(8):
-        x0, t, noise, keys = training_batch(step, train_images, trainer.config, diffusion.num_timesteps, CPU)
+        x0, t, noise, keys = drawn(step, train_images, trainer.config, diffusion.num_timesteps)
         total = {name: torch.zeros_like(w) for name, w in weights.items()}
         for shard in range(clip_shards):
             rows = slice(shard * 8 // clip_shards, (shard + 1) * 8 // clip_shards)
@@ -59,7 +67,7 @@ def test_training_is_the_published_formulas(clip_shards, train_images):
             weights[name] = weights[name] - rate * m[name] / (v[name].sqrt() + 1e-8)
             average[name] = weights[name] if step == 0 else 0.9 * average[name] + 0.1 * weights[name]
             p.data.copy_(weights[name])
-        trainer.update()
+        trainer.update(next(batches))
     assert clipped > 0, "the test must exercise the clipping"
     for vector, expected in ((trainer.parameters.values, weights), (trainer.average, average)):
         for name, got in trainer.parameters.split(vector).items():
@@ -68,10 +76,10 @@ def test_training_is_the_published_formulas(clip_shards, train_images):
 
 def test_the_first_update_changes_nothing(train_images):
     trainer = Trainer(tiny_experiment().stage_config("training"), train_images, CPU)
-    before = trainer.parameters.values.clone()
-    trainer.update()
+    before, batches = trainer.parameters.values.clone(), trainer.batches()
+    trainer.update(next(batches))
     assert torch.equal(trainer.parameters.values, before)
-    trainer.update()
+    trainer.update(next(batches))
     assert not torch.equal(trainer.parameters.values, before)
 
 
@@ -86,7 +94,7 @@ def test_image_order_is_one_permutation_after_another():
 
 def test_batches_are_named_by_step(train_images):
     config = TrainingConfig(steps=5, batch_size=24, flip=True)
-    first, again, next_step = (training_batch(step, train_images, config, 1000, CPU) for step in (3, 3, 4))
+    first, again, next_step = (drawn(step, train_images, config, 1000) for step in (3, 3, 4))
     for a, b, c in zip(first, again, next_step, strict=True):
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
@@ -95,7 +103,7 @@ def test_batches_are_named_by_step(train_images):
 def test_half_of_the_images_are_flipped_and_only_where_asked(train_images):
     def flipped(flip: bool) -> float:
         config = TrainingConfig(steps=1, batch_size=400, flip=flip)
-        x0, *_ = training_batch(0, train_images, config, 1000, CPU)
+        x0, *_ = drawn(0, train_images, config, 1000)
         plain = to_model_range(train_images[image_indices(0, 400, len(train_images), 0)])
         same, mirrored = ((x0 == other).flatten(1).all(1) for other in (plain, plain.flip(3)))
         assert (same | mirrored).all()
@@ -107,7 +115,7 @@ def test_half_of_the_images_are_flipped_and_only_where_asked(train_images):
 
 def test_times_are_uniform_over_all_steps(train_images):
     config = TrainingConfig(steps=1, batch_size=4000, flip=False)
-    _, t, noise, _ = training_batch(0, train_images, config, 20, CPU)
+    _, t, noise, _ = drawn(0, train_images, config, 20)
     assert set(t.tolist()) == set(range(20))
     assert t.bincount().min() > 120  # 200 expected, six standard deviations
     assert noise.std().item() == pytest.approx(1, abs=0.01)
@@ -116,7 +124,7 @@ def test_times_are_uniform_over_all_steps(train_images):
 def test_times_are_independent_between_images(train_images):
     """Of all pairs of images in 400 batches, one in T has equal times, and as many have any other sum."""
     config = TrainingConfig(steps=1, batch_size=8, flip=False)
-    t = torch.stack([training_batch(step, train_images, config, 20, CPU)[1] for step in range(400)])
+    t = torch.stack([drawn(step, train_images, config, 20)[1] for step in range(400)])
     for i in range(8):
         for j in range(i):
             for share in ((t[:, i] == t[:, j]).float().mean(), (t[:, i] + t[:, j] == 19).float().mean()):
@@ -126,7 +134,7 @@ def test_times_are_independent_between_images(train_images):
 def test_a_finished_run_is_a_no_op(train_images, tmp_path, monkeypatch):
     config = tiny_experiment().stage_config("training")
     first = run(config, train_images, tmp_path)
-    monkeypatch.setattr(Trainer, "update", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "update", lambda self, pixels: pytest.fail("trained again"))
     assert run(config, train_images, tmp_path) == first
     assert outcome(tmp_path) == {"status": "trained", "step": 12, "reason": None}
 
@@ -231,3 +239,99 @@ def test_training_lowers_the_loss(train_images):
     trainer.run()
     losses = [row[1] for row in trainer.history]
     assert np.mean(losses[-3:]) < 0.7 * losses[0]
+
+
+def out_of_memory_above(count: int, trainer: Trainer, monkeypatch) -> list[int]:
+    """Let the network fail like a full GPU for more than `count` images; returns the batches that it is given."""
+    forward, seen = trainer.model.forward, []
+
+    def limited(x, *rest, **options):
+        seen.append(len(x))
+        if len(x) > count:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(x, *rest, **options)
+
+    monkeypatch.setattr(trainer.model, "forward", limited)
+    return seen
+
+
+@pytest.mark.parametrize("clip_shards", [1, 2])
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+def test_micro_batches_add_up_to_the_batch(micro_batch, clip_shards, train_images):
+    """To rounding: 1e-6 of the largest weight after all steps, with dropout and clipping."""
+    training = {"clip_shards": clip_shards, "grad_clip": 0.05, "learning_rate": 1e-3}
+    trainers = []
+    for micro in (None, micro_batch):
+        experiment = tiny_experiment(training={**training, "micro_batch": micro}, network={"dropout": 0.2})
+        trainers.append(Trainer(experiment.stage_config("training"), train_images, CPU))
+        before = trainers[-1].parameters.values.clone()
+        trainers[-1].run()
+    whole, parts = (trainer.parameters.values for trainer in trainers)
+    assert (whole - before).abs().max() > 1e-3
+    assert (whole - parts).abs().max() < 1e-6 * whole.abs().max()
+    for one, other in zip(*(trainer.history for trainer in trainers), strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_a_full_gpu_halves_the_micro_batch_and_loses_no_step(train_images, monkeypatch):
+    config = tiny_experiment(network={"dropout": 0.2}).stage_config("training")
+    undisturbed, limited = (Trainer(config, train_images, CPU) for _ in range(2))
+    undisturbed.run()
+    seen = out_of_memory_above(3, limited, monkeypatch)
+    limited.run()
+    assert limited.micro_batch == 2
+    assert seen[:3] == [8, 4, 2]
+    assert set(seen[3:]) == {2}, "it does not try again what did not fit"
+    difference = (limited.parameters.values - undisturbed.parameters.values).abs().max()
+    assert difference < 1e-6 * undisturbed.parameters.values.abs().max()
+
+
+def test_a_gpu_that_holds_no_image_is_named(train_images, monkeypatch):
+    trainer = Trainer(tiny_experiment().stage_config("training"), train_images, CPU)
+    out_of_memory_above(0, trainer, monkeypatch)
+    with pytest.raises(UserError, match="not even one image fits into the memory of cpu"):
+        trainer.run()
+
+
+def test_micro_batches_leave_the_fingerprint(train_images):
+    assert tiny_experiment().fingerprint() == tiny_experiment(training={"micro_batch": 2}).fingerprint()
+
+
+SNAPSHOTS = {"training": {"snapshot_every": 6, "steps": 14, "log_every": 2}, "snapshots": {"images": 20}}
+
+
+def test_snapshots_are_the_weights_along_the_way(train_images, tmp_path):
+    """Both kinds, after every 6 steps and at the end, as trainings of so many steps have them."""
+    run(tiny_experiment(**SNAPSHOTS).stage_config("training"), train_images, tmp_path)
+    steps = {step: [snapshot_file(tmp_path / "snapshots", step, kind) for kind in (EMA, RAW)] for step in (6, 12, 14)}
+    assert set((tmp_path / "snapshots").iterdir()) == {file for files in steps.values() for file in files}
+    for step, files in steps.items():
+        trainer = Trainer(tiny_experiment(training={"steps": step}).stage_config("training"), train_images, CPU)
+        trainer.run()
+        for file, vector, kind in zip(files, (trainer.average, trainer.parameters.values), ("ema", "raw"), strict=True):
+            loaded = load_weights(file)
+            assert loaded.outcome == {"status": "trained", "step": step, "reason": None}
+            assert loaded.header["weights"] == kind
+            for name, tensor in trainer.parameters.split(vector).items():
+                assert torch.equal(loaded.model.state_dict()[name], tensor)
+
+
+def test_snapshots_outlive_a_kill(train_images, tmp_path):
+    """A training that goes on after its last state hands over the snapshots from before, too."""
+    config = tiny_experiment(**SNAPSHOTS).stage_config("training")
+    run(config, train_images, tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "snapshots").iterdir()}
+    assert len(before) == 6
+    newest = saved_states(tmp_path / "state")[-1]
+    newest.unlink()
+    shutil.rmtree(tmp_path / "snapshots")  # as Snakemake removes what a failed job was to make
+    snapshot_file(tmp_path / "state/snapshots", 14).unlink()
+    run(config, train_images, tmp_path)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "snapshots").iterdir()} == before
+
+
+def test_an_unstable_training_leaves_no_snapshot_of_its_end(train_images, tmp_path):
+    unstable = {**SNAPSHOTS, "training": {**SNAPSHOTS["training"], "loss_limit": 1e-6}}
+    run(tiny_experiment(**unstable).stage_config("training"), train_images, tmp_path)
+    assert outcome(tmp_path)["status"] == "unstable"
+    assert not list((tmp_path / "snapshots").iterdir())

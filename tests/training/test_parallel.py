@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import CPU, tiny_experiment
@@ -25,6 +26,7 @@ def torchrun(processes: int, config: dict, digits: Path, folder: Path) -> subpro
     command += ["-m", "ddpm", "train", "--device", "cpu", "--config", folder / "config.json"]
     command += ["--data", digits / "train.npy", "--state", folder / "state", "--out", folder / "model.safetensors"]
     command += ["--history", folder / "training.csv", "--outcome", folder / "training.json"]
+    command += ["--snapshots", folder / "snapshots"]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
 
 
@@ -73,9 +75,11 @@ def test_two_processes_resume_exactly(finished, digits, tmp_path):
 
 def test_a_batch_is_the_same_however_many_share_it(train_images):
     config = TrainingConfig(steps=5, batch_size=24, flip=True)
-    whole = training_batch(3, train_images, config, 1000, CPU)
+    pixels = torch.from_numpy(train_images[np.arange(24)])
+    whole = training_batch(3, pixels, config, 1000)
     for size in (2, 3, 4):
-        parts = [training_batch(3, train_images, config, 1000, CPU, Group(rank, size)) for rank in range(size)]
+        groups = [Group(rank, size) for rank in range(size)]
+        parts = [training_batch(3, pixels[group.part(24)], config, 1000, group) for group in groups]
         for draws, all_draws in zip(zip(*parts, strict=True), whole, strict=True):
             assert torch.equal(torch.cat(draws), all_draws)
 

@@ -88,6 +88,7 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
         raw = yaml.safe_load((scales / f"{scale}.yaml").read_text())
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
+    raw = {key: value for key, value in raw.items() if not key.startswith(".")}  # what YAML's anchors are kept in
     override = document.get("override") or {}
     if not isinstance(override, dict):
         raise ConfigError(f"config.yaml: override: {override!r}: must be a mapping of keys of {source}.")

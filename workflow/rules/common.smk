@@ -32,6 +32,9 @@ TRAINED = [name for name in EXPERIMENTS if name not in RELEASED]
 # Published weights by name, and an experiment that says where they are.
 CHECKPOINTS = {EXPERIMENTS[name].checkpoint.name: name for name in RELEASED}
 
+INCEPTION = "resources/inception/inception-2015-12-05.pt"
+CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # figures in the theme of charts
+
 # Jobs find the package here in any environment.
 shell.prefix(f"export PYTHONPATH='{workflow.basedir}/workflow'; ")
 
@@ -45,10 +48,12 @@ wildcard_constraints:
     experiment=one_of(EXPERIMENTS),
     data=one_of(DATA),
     checkpoint=one_of(CHECKPOINTS),
-    stage="training|sampling|few_steps|likelihood|evaluation",
+    stage="training|sampling|snapshots|latents|few_steps|likelihood|evaluation",
     split="test|train",
     shard=r"\d+",
     shards=r"\d+",
+    step=r"\d+",
+    kind="|-crop",
 
 
 def experiment_of(wildcards):
@@ -56,8 +61,19 @@ def experiment_of(wildcards):
 
 
 def downloads(data):
-    """The card of a data set's download; nothing for data that ship with a dependency."""
-    return [f"resources/downloads/{data}/card.json"] if settings.DATASETS[data].files else []
+    """The card of a data set's download; nothing for data that ship with a dependency, or are a folder of yours."""
+    return [f"resources/downloads/{data}/card.json"] if CONFIG.data_sets[data].files else []
+
+
+def network_of(data):
+    """What turns images of `data` into features and class probabilities at this scale."""
+    if CONFIG.scale_config.features == "inception":
+        return INCEPTION
+    return f"{RESULTS}/reference/{data}/classifier.safetensors"
+
+
+def network(wildcards):
+    return network_of(experiment_of(wildcards).data)
 
 
 def prepared(file):
@@ -92,20 +108,50 @@ def bound_shards(experiment, split):
     return shards_of(experiment, f"likelihood/{split}", likelihood.shards) if likelihood else []
 
 
+def snapshot_samples(experiment):
+    """The samples of each snapshot of a training."""
+    training = EXPERIMENTS[experiment].training
+    return [f"{RESULTS}/{experiment}/snapshots/{step}.npz" for step in (training.snapshot_steps if training else ())]
+
+
+def first_samples(experiment, count=256):
+    """As many shards as hold the first `count` samples."""
+    sampling = EXPERIMENTS[experiment].sampling
+    enough = min(-(-count * sampling.shards // sampling.images), sampling.shards)
+    return sample_shards(experiment)[:enough]
+
+
+# What figures are drawn from, by the experiment; those not listed show the first samples.
+DRAWN_FROM = {
+    "diffusion": ["trajectory.npz"],
+    "figure5": ["rate_distortion.csv", "metrics.json"],
+    "figure7": ["latents.npz"],
+    "figure8": ["interpolations.npz"],
+    "figure9": ["coarse-to-fine.npz"],
+    "figure10": ["progressive.csv", "metrics.json"],
+    "figure12": ["neighbours-crop.npz", "metrics.json"],
+    "figure15": ["neighbours.npz", "metrics.json"],
+    "fewsteps": ["few_steps.csv", "metrics.json"],
+    "training_curve": ["training.csv", "metrics.json"],
+}
+SCORED_SAMPLES = ("figure3", "figure4", "figure16", "figure17", "figure18", "figure19")  # captions with a FID
+
+
 def figure_sources(name):
     """The saved arrays that a figure is drawn from, and the metrics that say what they are."""
-    (experiment,) = CONFIG.experiments_of(name)
-    if name in ("figure6", "figure13", "figure14"):
-        return sample_shards(experiment)
-    array = {
-        "diffusion": "trajectory.npz",
-        "figure5": "rate_distortion.csv",
-        "figure10": "progressive.csv",
-        "figure15": "neighbours.npz",
-        "fewsteps": "few_steps.csv",
-    }[name]
-    pictures = few_steps_shards(experiment) if name == "fewsteps" else []
-    return [f"{RESULTS}/{experiment}/{array}", f"{RESULTS}/{experiment}/metrics.json", *pictures]
+    if name == "reproduced":
+        return [f"{RESULTS}/tables/{table}.csv" for table in CONFIG.tables]
+    experiments = CONFIG.experiments_of(name)
+    if name not in DRAWN_FROM:
+        scored = [f"{RESULTS}/{experiment}/metrics.json" for experiment in experiments if name in SCORED_SAMPLES]
+        return [shard for experiment in experiments for shard in first_samples(experiment)] + scored
+    (experiment,) = experiments
+    sources = [f"{RESULTS}/{experiment}/{file}" for file in DRAWN_FROM[name]]
+    if name == "fewsteps":
+        sources += few_steps_shards(experiment)
+    if name == "training_curve" and EXPERIMENTS[experiment].snapshots:
+        sources += [f"{RESULTS}/{experiment}/snapshots.{suffix}" for suffix in ("csv", "npz")]
+    return sources
 
 
 def repeat(option, files):
@@ -120,5 +166,6 @@ def code(*modules):
 
 def figure_code(name):
     """The modules that draw a figure."""
-    shared = ["samples", "style", *(["charts"] if name in ("figure5", "figure10", "fewsteps") else [])]
-    return code("report/inputs", *(f"report/figures/{module}" for module in (name, *shared)))
+    drawing = MODULES[name]
+    shared = ["__init__", "samples", "style", *(["charts"] if drawing in CURVES else [])]
+    return code("report/inputs", *(f"report/figures/{module}" for module in (drawing, *shared)))

@@ -29,7 +29,23 @@ rule classifier_config:
         "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
 
-rule download:
+rule source:
+    output:
+        "resources/sources/{data}.json",
+    log:
+        "resources/logs/source-{data}.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(indent=2),
+    shell:
+        "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
+
+
+rule download_data:
+    input:
+        "resources/sources/{data}.json",
     output:
         # The files lie beside it and are not outputs, which Snakemake would delete when a later one fails.
         "resources/downloads/{data}/card.json",
@@ -39,12 +55,37 @@ rule download:
     conda:
         "../../envs/torch.yaml"
     shell:
-        "python -m ddpm download {wildcards.data} --out resources/downloads/{wildcards.data} > {log} 2>&1"
+        "python -m ddpm download {input} --out resources/downloads/{wildcards.data} > {log} 2>&1"
+
+
+rule download_network:
+    output:
+        network=INCEPTION,
+        card="resources/inception/card.json",
+    log:
+        "resources/logs/inception.log",
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        out=subpath(output.card, parent=True),
+    shell:
+        "python -m ddpm download-network --out {params.out} > {log} 2>&1"
+
+
+rule download:
+    # All that needs the network, and nothing else: for a login node.
+    input:
+        [card for data in DATA for card in downloads(data)],
+        [f"resources/weights/{checkpoint}/card.json" for checkpoint in CHECKPOINTS],
+        [INCEPTION] if CONFIG.scale_config.features == "inception" else [],
+    localrule: True
 
 
 rule prepare:
     input:
-        lambda wildcards: downloads(wildcards.data),
+        source="resources/sources/{data}.json",
+        card=lambda wildcards: downloads(wildcards.data),
     output:
         train="resources/{data}/train.npy",
         test="resources/{data}/test.npy",
@@ -56,7 +97,8 @@ rule prepare:
         f"{RESULTS}/benchmarks/data/{{data}}.tsv"
     conda:
         "../../envs/torch.yaml"
+    threads: COMPUTE.threads
     params:
-        source=lambda wildcards, input: f" --source {Path(input[0]).parent}" if input else "",
+        files=lambda wildcards, input: f" --source {Path(input.card[0]).parent}" if input.card else "",
     shell:
-        "python -m ddpm prepare {wildcards.data}{params.source} --out resources/{wildcards.data} > {log} 2>&1"
+        "python -m ddpm prepare {input.source}{params.files} --out resources/{wildcards.data} > {log} 2>&1"

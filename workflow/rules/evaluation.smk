@@ -27,7 +27,7 @@ rule reference:
     input:
         images="resources/{data}/test.npy",
         labels="resources/{data}/labels.npz",
-        network=f"{RESULTS}/reference/{{data}}/classifier.safetensors",
+        network=lambda wildcards: network_of(wildcards.data),
     output:
         arrays=f"{RESULTS}/reference/{{data}}/features.npz",
         summary=f"{RESULTS}/reference/{{data}}/reference.json",
@@ -48,7 +48,7 @@ rule reference:
 
 rule features:
     input:
-        network=reference_of("classifier.safetensors"),
+        network=network,
         samples=f"{RESULTS}/{{experiment}}/samples/{{shard}}-of-{{shards}}.npz",
     output:
         f"{RESULTS}/{{experiment}}/features/{{shard}}-of-{{shards}}.npz",
@@ -150,7 +150,7 @@ rule progressive:
 rule few_steps_scores:
     input:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
-        network=reference_of("classifier.safetensors"),
+        network=network,
         samples=lambda wildcards: few_steps_shards(wildcards.experiment),
         reference=reference_of("features.npz"),
     output:
@@ -170,6 +170,29 @@ rule few_steps_scores:
         " --reference {input.reference} --out {output} --device {resources.device} > {log} 2>&1"
 
 
+rule snapshot_scores:
+    input:
+        config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
+        network=network,
+        samples=lambda wildcards: snapshot_samples(wildcards.experiment),
+        reference=reference_of("features.npz"),
+    output:
+        f"{RESULTS}/{{experiment}}/snapshots.csv",
+    log:
+        f"{RESULTS}/logs/evaluation/{{experiment}}-snapshots.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{experiment}}-snapshots.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: COMPUTE.threads
+    resources:
+        gpu=COMPUTE.gpus,
+        device=COMPUTE.device,
+    shell:
+        "python -m ddpm snapshot-scores --config {input.config} --network {input.network} {input.samples}"
+        " --reference {input.reference} --out {output} --device {resources.device} > {log} 2>&1"
+
+
 rule neighbours:
     input:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
@@ -177,14 +200,22 @@ rule neighbours:
         features=lambda wildcards: feature_shards(wildcards.experiment)[0],
         data=prepared("train.npy"),
         reference=reference_of("features.npz"),
+        network=network,
     output:
-        f"{RESULTS}/{{experiment}}/neighbours.npz",
+        f"{RESULTS}/{{experiment}}/neighbours{{kind}}.npz",
     log:
-        f"{RESULTS}/logs/evaluation/{{experiment}}-neighbours.log",
+        f"{RESULTS}/logs/evaluation/{{experiment}}-neighbours{{kind}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluation/{{experiment}}-neighbours.tsv"
+        f"{RESULTS}/benchmarks/evaluation/{{experiment}}-neighbours{{kind}}.tsv"
     conda:
         "../../envs/torch.yaml"
+    threads: COMPUTE.threads
+    resources:
+        gpu=COMPUTE.gpus,
+        device=COMPUTE.device,
+    params:
+        crop=lambda wildcards: "--crop" if wildcards.kind else "--no-crop",
     shell:
         "python -m ddpm neighbours --config {input.config} --samples {input.samples} --features {input.features}"
-        " --data {input.data} --reference {input.reference} --out {output} > {log} 2>&1"
+        " --data {input.data} --reference {input.reference} --network {input.network} {params.crop} --out {output}"
+        " --device {resources.device} > {log} 2>&1"

@@ -3,6 +3,11 @@
 
 CAPTIONS = f"{workflow.basedir}/workflow/report"
 DRAWN = {name: f"{RESULTS}/figures/{name}.png" for name in CONFIG.figures}
+# Which experiment each of Table 3's columns shows.
+COLUMNS = [
+    f"{column}:{experiment}"
+    for column, experiment in zip(("bedroom", "bedroom", "church", "cat"), CONFIG.experiments_of("table3"))
+]
 TABULATED = {name: f"{RESULTS}/tables/{name}.csv" for name in CONFIG.tables}
 
 
@@ -75,8 +80,10 @@ for name in CONFIG.tables:
             scale=SCALE,
             metrics=lambda wildcards, input: repeat("--metrics", input.metrics),
             curve=lambda wildcards, input: repeat("--curve", input.curve),
+            columns=repeat("--column", COLUMNS if name == "table3" else []),
         shell:
-            "python -m ddpm table {params.name} {params.metrics} {params.curve} --out {output.csv} > {log} 2>&1"
+            "python -m ddpm table {params.name} {params.metrics} {params.curve} {params.columns} --out {output.csv}"
+            " > {log} 2>&1"
 
 
 rule page:

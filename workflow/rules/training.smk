@@ -8,9 +8,10 @@ rule train:
         data=prepared("train.npy"),
         card=prepared("card.json"),
     output:
-        weights=f"{RESULTS}/{{experiment}}/model.safetensors",
+        weights=f"{RESULTS}/{{experiment}}/final.safetensors",
         history=f"{RESULTS}/{{experiment}}/training.csv",
         outcome=f"{RESULTS}/{{experiment}}/training.json",
+        snapshots=directory(f"{RESULTS}/{{experiment}}/weights"),
     log:
         f"{RESULTS}/logs/training/{{experiment}}.log",
     benchmark:
@@ -29,8 +30,33 @@ rule train:
         scale=SCALE,
     shell:
         "python -m ddpm train --config {input.config} --data {input.data} --state {params.state}"
-        " --out {output.weights} --history {output.history} --outcome {output.outcome}"
+        " --out {output.weights} --history {output.history} --outcome {output.outcome} --snapshots {output.snapshots}"
         " --scale {params.scale} --device {resources.device} > {log} 2>&1"
+
+
+rule select:
+    input:
+        final=f"{RESULTS}/{{experiment}}/final.safetensors",
+        snapshots=f"{RESULTS}/{{experiment}}/weights",
+        scores=lambda wildcards: (
+            f"{RESULTS}/{wildcards.experiment}/snapshots.csv"
+            if experiment_of(wildcards).checkpoint is Selection.LOWEST_FID
+            else []
+        ),
+    output:
+        f"{RESULTS}/{{experiment}}/model.safetensors",
+    log:
+        f"{RESULTS}/logs/training/{{experiment}}-select.log",
+    wildcard_constraints:
+        experiment=one_of(TRAINED),
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        checkpoint=lambda wildcards: experiment_of(wildcards).checkpoint,
+        scores=lambda wildcards, input: repeat("--scores", [input.scores] if input.scores else []),
+    shell:
+        "python -m ddpm select {input.final} --checkpoint {params.checkpoint} --snapshots {input.snapshots}"
+        " {params.scores} --out {output} > {log} 2>&1"
 
 
 rule download_weights:
