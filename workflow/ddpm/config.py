@@ -390,6 +390,13 @@ class Compute(Strict):
     gpus: int = Field(1, ge=0, strict=True, description="GPUs of a job.")
 
 
+class InceptionSource(Strict):
+    """Where the Inception network is taken from."""
+
+    root: Path | None = Field(None, description="Folder that holds inception-2015-12-05.pt already.")
+    urls: tuple[str, ...] = Field((), description="Addresses of it, for a mirror; none: where it is published.")
+
+
 class Scale(Strict):
     """A budget: which experiments, on which data, how long."""
 

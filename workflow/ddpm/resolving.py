@@ -15,6 +15,7 @@ from ddpm.config import (
     ConfigError,
     Experiment,
     Features,
+    InceptionSource,
     Parameterization,
     Scale,
     Selection,
@@ -36,6 +37,7 @@ class Config(Strict):
     scale: str
     scale_config: Scale
     data_sets: dict[str, DataSet]
+    inception: InceptionSource = InceptionSource()
     tables: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
 
@@ -96,7 +98,7 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
         source += " with config.yaml: override"
     raw = merge(raw, override)
 
-    data_sets = resolve_sources(document.get("sources") or {})
+    data_sets, inception = resolve_sources(document.get("sources") or {})
     defaults = raw.pop("defaults", {})
     if not isinstance(raw.get("experiments"), dict):
         raise ConfigError(f"{source}: experiments: must be a mapping of names to experiments.")
@@ -116,7 +118,7 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
                 "choose features: inception."
             )
 
-    config = Config(scale=scale, scale_config=scale_config, data_sets=data_sets)
+    config = Config(scale=scale, scale_config=scale_config, data_sets=data_sets, inception=inception)
     tables = choose_things(config, "tables", TABLES, document, source)
     figures = choose_things(config, "figures", FIGURES, document, source)
     if not tables and "reproduced" in figures:
@@ -126,20 +128,25 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
     return config.model_copy(update={"tables": tuple(tables), "figures": tuple(figures)})
 
 
-def resolve_sources(raw: Any) -> dict[str, DataSet]:
-    """All data sets by name: the registry's, with what `sources` of config.yaml says of them, and its own."""
+def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:
+    """All data sets by name, the registry's with what `sources` of config.yaml says of them, and its own; Inception."""
     if not isinstance(raw, dict):
         raise ConfigError(f"config.yaml: sources: {raw!r}: must be a mapping of data sets to what is known of them.")
     for name, changes in raw.items():
         if not isinstance(changes, dict):
             raise ConfigError(f"config.yaml: sources.{name}: {changes!r}: must be a mapping, as in {{root: FOLDER}}.")
+    inception = validated(InceptionSource, raw.get("inception", {}), "config.yaml: sources.inception")
     changed = {}
     for name, changes in raw.items():
-        try:
-            changed[name] = resolve(name, changes)
-        except ValidationError as error:
-            raise readable(error, DataSet, f"config.yaml: sources.{name}") from None
-    return DATASETS | changed
+        if name != "inception":
+            try:
+                changed[name] = resolve(name, changes)
+            except ValidationError as error:
+                raise readable(error, DataSet, f"config.yaml: sources.{name}") from None
+    for name, source in {"inception": inception, **changed}.items():
+        if source.root and not source.root.is_dir():
+            raise ConfigError(f"config.yaml: sources.{name}.root: {source.root}: no such folder.")
+    return DATASETS | changed, inception
 
 
 def choose_things(config: Config, kind: str, things: dict, document: dict, source: str) -> list[str]:

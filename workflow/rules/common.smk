@@ -32,7 +32,7 @@ TRAINED = [name for name in EXPERIMENTS if name not in RELEASED]
 # Published weights by name, and an experiment that says where they are.
 CHECKPOINTS = {EXPERIMENTS[name].checkpoint.name: name for name in RELEASED}
 
-INCEPTION = "resources/inception/inception-2015-12-05.pt"
+INCEPTION = f"{CONFIG.inception.root or 'resources/inception'}/inception-2015-12-05.pt"
 CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # figures in the theme of charts
 
 # Jobs find the package here in any environment.

@@ -60,17 +60,16 @@ rule download_data:
 
 rule download_network:
     output:
-        network=INCEPTION,
-        card="resources/inception/card.json",
+        "resources/inception/inception-2015-12-05.pt",
     log:
         "resources/logs/inception.log",
     localrule: True
     conda:
         "../../envs/torch.yaml"
     params:
-        out=subpath(output.card, parent=True),
+        urls=repeat("--url", CONFIG.inception.urls),
     shell:
-        "python -m ddpm download-network --out {params.out} > {log} 2>&1"
+        "python -m ddpm download-network {params.urls} --out resources/inception > {log} 2>&1"
 
 
 rule download:
