@@ -9,7 +9,7 @@ from helpers import CPU, tiny_experiment
 
 from ddpm.config import ClassifierConfig, EvaluationConfig, FewStepsConfig, SamplingConfig
 from ddpm.data.store import Images
-from ddpm.evaluation.classifier import load_classifier, train_classifier, write_reference
+from ddpm.evaluation.classifier import load_classifier, train_classifier
 from ddpm.evaluation.features import read_features, write_features
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.inception_score import inception_score
@@ -17,10 +17,11 @@ from ddpm.evaluation.likelihood import likelihood_shard
 from ddpm.evaluation.metrics import (
     write_few_steps,
     write_metrics,
-    write_neighbours,
     write_progressive,
     write_rate_distortion,
 )
+from ddpm.evaluation.neighbours import write_neighbours
+from ddpm.evaluation.reference import write_reference
 from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256
 from ddpm.report.inputs import read_rows
 from ddpm.sampling.ancestral import sample_shard

@@ -25,7 +25,7 @@ Reference = Annotated[
 ]
 Weights = Annotated[Path, typer.Option(help="model.safetensors of a training.")]
 Shard = Annotated[int, typer.Option(min=1, help="Which part, from 1.")]
-Network = Annotated[Path, typer.Option(help="Weights of the classifier.")]
+Network = Annotated[Path, typer.Option(help="Network of the scores: a classifier (.safetensors), or Inception (.pt).")]
 
 
 def choose_device(name: str):
@@ -251,6 +251,17 @@ def classifier(
     train_classifier(validated(ClassifierConfig, read_json(config), str(config)), data, out, choose_device(device), log)
 
 
+@app.command("download-network")
+def download_network(
+    out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
+) -> None:
+    """Download the Inception network of the paper's scores; nothing else of it needs the network."""
+    from ddpm.download import download
+    from ddpm.evaluation.inception import INCEPTION, NAME
+
+    download((INCEPTION,), out, {"network": NAME}, log)
+
+
 @app.command()
 def reference(
     network: Network,
@@ -261,9 +272,10 @@ def reference(
     device: Device = "auto",
 ) -> None:
     """Features of the real images, which samples are compared with."""
-    from ddpm.evaluation.classifier import load_classifier, write_reference
+    from ddpm.evaluation.networks import load_network
+    from ddpm.evaluation.reference import write_reference
 
-    write_reference(load_classifier(network, choose_device(device)), data, splits, out, summary)
+    write_reference(load_network(network, choose_device(device)), data, splits, out, summary)
 
 
 @app.command()
@@ -274,10 +286,10 @@ def features(
     device: Device = "auto",
 ) -> None:
     """Features and class probabilities of one shard of samples."""
-    from ddpm.evaluation.classifier import load_classifier
     from ddpm.evaluation.features import write_features
+    from ddpm.evaluation.networks import load_network
 
-    write_features(load_classifier(network, choose_device(device)), samples, out)
+    write_features(load_network(network, choose_device(device)), samples, out)
 
 
 @app.command()
@@ -353,11 +365,29 @@ def few_steps_scores(
 ) -> None:
     """Score few-step samples, a row for each eta and number of steps."""
     from ddpm.config import read_section
-    from ddpm.evaluation.classifier import load_classifier
     from ddpm.evaluation.metrics import write_few_steps
+    from ddpm.evaluation.networks import load_network
 
-    scoring = load_classifier(network, choose_device(device))
+    scoring = load_network(network, choose_device(device))
     write_few_steps(read_section(config, "evaluation"), scoring, samples, reference, out)
+
+
+@app.command("snapshot-scores")
+def snapshot_scores(
+    config: Config,
+    network: Network,
+    samples: Annotated[list[Path], typer.Argument(help="Shards of `sample`, one per snapshot of a training.")],
+    reference: Reference,
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Score samples of a training's snapshots, a row for each step."""
+    from ddpm.config import read_section
+    from ddpm.evaluation.metrics import write_snapshot_scores
+    from ddpm.evaluation.networks import load_network
+
+    scoring = load_network(network, choose_device(device))
+    write_snapshot_scores(read_section(config, "evaluation"), scoring, samples, reference, out)
 
 
 @app.command()
@@ -368,27 +398,38 @@ def neighbours(
     data: Annotated[Path, typer.Option(help="train.npy of the prepared data set.")],
     reference: Reference,
     out: Out,
+    network: Annotated[
+        Path | None, typer.Option(help="Network of the scores, where the reference has not what is compared.")
+    ] = None,
+    crop: Annotated[bool, typer.Option(help="Compare only the box evaluation.neighbour_crop: Figure 12.")] = False,
+    device: Device = "auto",
 ) -> None:
-    """Nearest training images of the first samples: Figure 15."""
+    """Nearest training images of the first samples: Figures 12 and 15."""
     from ddpm.config import read_section
-    from ddpm.evaluation.metrics import write_neighbours
+    from ddpm.evaluation.neighbours import write_neighbours
+    from ddpm.evaluation.networks import load_network
 
     settings = read_section(config, "evaluation")
-    write_neighbours(settings, samples, features, data, reference, out)
+    comparing = load_network(network, choose_device(device)) if network else None
+    write_neighbours(settings, samples, features, data, reference, out, comparing, crop)
 
 
 @app.command()
 def table(
-    name: Annotated[str, typer.Argument(help="table1, table2 or table4.")],
+    name: Annotated[str, typer.Argument(help="table1, table2, table3 or table4.")],
     out: Annotated[Path, typer.Option(help="The .csv; .md, .tex and .html are written beside it.")],
     metrics: Annotated[list[Path] | None, typer.Option(help="metrics.json of an experiment; repeat.")] = None,
     curve: Annotated[list[Path] | None, typer.Option(help="rate_distortion.csv, for table4.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="bedroom:EXPERIMENT, church:... or cat:..., for table3; repeat.")
+    ] = None,
 ) -> None:
     """Make a table of the paper with our numbers beside: CSV, Markdown, LaTeX and HTML."""
     from ddpm.report.tables import make_table
 
     outputs = [out.with_suffix(suffix) for suffix in (".csv", ".md", ".tex", ".html")]
-    make_table(name, metrics or [], curve or [], *outputs)
+    columns = {experiment: part for part, _, experiment in (one.partition(":") for one in column or [])}
+    make_table(name, metrics or [], curve or [], *outputs, columns)
 
 
 @app.command()

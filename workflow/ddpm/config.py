@@ -19,6 +19,7 @@ from ddpm.training.released import Checkpoint
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
+Offset = Annotated[int, Field(ge=0, strict=True)]
 Rate = Annotated[float, Field(gt=0)]
 
 
@@ -286,6 +287,10 @@ class EvaluationConfig(Strict):
     splits: Count = Field(10, description="Parts of the samples over which the Inception Score is averaged.")
     neighbour_rows: Count = Field(5, description="Samples whose nearest training images are shown (Figure 15).")
     neighbours: Count = Field(9, description="Nearest training images per sample.")
+    neighbour_crop: tuple[Offset, Offset, Count, Count] | None = Field(
+        None,
+        description="top, left, height, width of the box in which Figure 12 compares; None: no such figure.",
+    )
 
 
 class ClassifierConfig(Strict):

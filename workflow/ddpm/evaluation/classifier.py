@@ -1,7 +1,6 @@
 """A small classifier of the data set: its activations and class probabilities stand for Inception's at demo scale."""
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from ddpm import rng
 from ddpm.config import ClassifierConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
-from ddpm.files import DamagedFile, UserError, read_npz, whole, write_json, write_npz
-from ddpm.shards import pack_header
+from ddpm.evaluation.networks import FeatureNetwork
+from ddpm.files import DamagedFile, UserError, read_npz, whole
 from ddpm.training.state import pack, unpack
 
 
@@ -44,34 +43,26 @@ class Classifier(nn.Module):
         return features, self.head(features)
 
 
-@dataclass
-class FeatureNetwork:
-    """What turns images into features and class probabilities, and its name in every table."""
+class ClassifierNetwork(FeatureNetwork):
+    """The classifier as the network of the scores."""
 
-    model: Classifier
-    name: str
-    sha256: str
+    batch_size = 512
 
-    @torch.inference_mode()
-    def __call__(self, images: np.ndarray, batch_size: int = 512) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [N, H, W, C] -> features [N, D] and probabilities [N, K], float32."""
-        device = next(self.model.parameters()).device
-        outputs = [
-            self.model(to_model_range(images[i : i + batch_size]).to(device))
-            for i in range(0, max(len(images), 1), batch_size)  # no images make one empty batch
-        ]
-        features = torch.cat([features for features, _ in outputs])
-        probabilities = torch.cat([logits.softmax(1) for _, logits in outputs])
-        return features.cpu().numpy(), probabilities.cpu().numpy()
+    def __init__(self, model: Classifier, name: str, sha256: str):
+        self.model, self.name, self.sha256 = model, name, sha256
+
+    def batch(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+        features, logits = self.model(to_model_range(images).to(next(self.model.parameters()).device))
+        return features, logits.softmax(1)
 
 
 def train_classifier(config: ClassifierConfig, data: Path, path: Path, device: torch.device, log=print) -> None:
     """Train on the labelled training set in folder `data` and write the weights to `path`."""
     images = Images(data / "train.npy")
-    labels = torch.from_numpy(read_npz(data / "labels.npz", "train")["train"]).to(device)
     classes = len(images.card["classes"])
     if not classes:
         raise UserError(f"{data}: this data set has no labels to train a classifier on.")
+    labels = torch.from_numpy(read_npz(data / "labels.npz", "train")["train"]).to(device)
     x = to_model_range(images[:]).to(device)
     torch.manual_seed(rng.seed_of(config.seed, "classifier"))
     model = Classifier(images.card["channels"], classes, config).to(device)
@@ -96,8 +87,6 @@ def train_classifier(config: ClassifierConfig, data: Path, path: Path, device: t
 
 def load_classifier(path: Path, device: torch.device | str = "cpu") -> FeatureNetwork:
     """The feature network that `train_classifier` wrote."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file. Train the classifier first.")
     content = path.read_bytes()
     tensors, header = unpack(content, path)
     try:
@@ -105,31 +94,4 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> FeatureNe
         model.load_state_dict(tensors)
     except (KeyError, RuntimeError, ValueError) as error:
         raise DamagedFile(path, f"is not a classifier of this project ({error})") from error
-    return FeatureNetwork(model.to(device).eval(), header["name"], hashlib.sha256(content).hexdigest())
-
-
-def write_reference(network: FeatureNetwork, data: Path, splits: int, arrays: Path, summary: Path) -> None:
-    """Features and probabilities of the real training and test images, and how real images score.
-
-    The arrays are `{split}_features` and `{split}_probabilities` of all images of each split.
-    """
-    from ddpm.evaluation.inception_score import inception_score
-
-    labels = read_npz(data / "labels.npz", "test")["test"]
-    features, document = {}, {"network": network.name, "network_sha256": network.sha256}
-    scores = {}
-    for split in ("train", "test"):
-        images = Images(data / f"{split}.npy")
-        features[f"{split}_features"], probabilities = network(images[:])
-        features[f"{split}_probabilities"] = probabilities
-        mean, std = inception_score(probabilities, splits)
-        scores[split] = {"mean": mean, "std": std, "splits": splits}
-        document[split] = {"images": len(images), "sha256": images.sha256}
-        document["data"] = images.card["name"]
-        if split == "test":
-            document["accuracy"] = float((probabilities.argmax(1) == labels).mean())
-    write_npz(arrays, header=pack_header(document), **features)
-    write_json(
-        summary,
-        {**document, "features": {"network": network.name, "sha256": network.sha256}, "inception_score": scores},
-    )
+    return ClassifierNetwork(model.to(device).eval(), header["name"], hashlib.sha256(content).hexdigest())

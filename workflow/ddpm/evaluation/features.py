@@ -1,18 +1,15 @@
 """Features and class probabilities of one shard of samples, and of its previews."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ddpm.evaluation.networks import FeatureNetwork
 from ddpm.files import read_npz, write_npz
 from ddpm.shards import pack_header, read_shard, unpack_header
 
-if TYPE_CHECKING:  # reading features, and scoring them, needs no torch
-    from ddpm.evaluation.classifier import FeatureNetwork
 
-
-def write_features(network: "FeatureNetwork", samples: Path, path: Path) -> None:
+def write_features(network: FeatureNetwork, samples: Path, path: Path) -> None:
     """Write `features` [n, D], `probabilities` [n, K], and the same of the previews [previews, n, D or K]."""
     shard, drawn = read_shard(samples, "images", "previews", "preview_times", "start")
     features, probabilities = network(shard["images"])

@@ -75,6 +75,11 @@ def is_untrained(run: dict) -> bool:
     return run["experiment"].endswith("-untrained")
 
 
+def is_large(run: dict) -> bool:
+    """Whether this is the larger network of Table 3, which evaluation/protocol.py knows by its name too."""
+    return run["experiment"].endswith("-large")
+
+
 def find_run(runs: list[dict], parameterization: str, objective: str, variance: str) -> dict | None:
     """The trained run of one row of the paper; `variance` is fixed or learned.
 

@@ -17,6 +17,7 @@ from ddpm.report.ordering import ordering
 STAGES = ("data", "training", "sampling", "evaluation", "report")
 MIME = {".png": "image/png", ".gif": "image/gif"}
 IDEA = "diffusion"  # the figure that opens the page, still and moving
+SETS = {"train": "training", "test": "test"}
 TITLES = {IDEA: "The diffusion process", "fewsteps": "Few-step sampling with DDIM"}  # of those with no number
 
 
@@ -63,7 +64,7 @@ def write_page(
             yardsticks=yardsticks(runs, [read_json(path) for path in references]),
             tables=[table(Path(path), Path(captions), scale, names) for path in tables],
             stages=stages(benchmarks),
-            ordering=ordering(runs),
+            ordering=ordering([run for run in runs if run["data"] == shown["data"]]),
             deviations=deviations(runs),
         )
     )
@@ -123,7 +124,7 @@ def describe(run: dict, config: dict[str, dict]) -> dict:
 
 
 def yardsticks(runs: list[dict], references: list[dict]) -> list[dict]:
-    """Per data set: what the classifier says of real images, and how near to them the main run comes."""
+    """Per data set: what the network of the scores says of real images, and how near to them the main run comes."""
     found = []
     for reference in references:
         own = [run for run in runs if run["data"]["name"] == reference["data"] and run["status"] == "measured"]
@@ -140,16 +141,18 @@ def yardsticks(runs: list[dict], references: list[dict]) -> list[dict]:
 
 
 def sentences(reference: dict, runs: list[dict]) -> list[str]:
-    """The main run against the real test set and against an untrained network, in numbers."""
+    """The main run against the real images (of the test set, if there is one) and an untrained network, in numbers."""
     main, untrained = main_run(runs), next(filter(is_untrained, runs), None)
     if main is None:
         return [f"The main run (eps, L_simple) has no numbers on {reference['data']}: nothing to compare."]
-    said, real = [], ((reference.get("inception_score") or {}).get("test") or {}).get("mean")
+    said, scores = [], reference.get("inception_score") or {}
+    split = "test" if "test" in scores else "train"
+    real = (scores.get(split) or {}).get("mean")
     network, score, fid = network_name(main), main["inception_score"] or {}, main["fid"] or {}
     if real and score.get("mean") is not None:
         said.append(
             f"{main['experiment']}: Inception Score {score['mean']:.3g} ± {score['std']:.2g} ({network}), "
-            f"which is {100 * score['mean'] / real:.0f} % of the real test set's {real:.3g}."
+            f"which is {100 * score['mean'] / real:.0f} % of the real {SETS[split]} set's {real:.3g}."
         )
     other = ((untrained or {}).get("fid") or {}).get("train")
     if other and fid.get("train"):
@@ -246,5 +249,12 @@ def duration(value: float) -> str:
 
 
 def deviations(runs: list[dict]) -> list[str]:
-    """All that departs from the paper's protocol in any trained run, each once."""
-    return list(dict.fromkeys(item for run in runs if not is_untrained(run) for item in run["deviations"]))
+    """All that departs from the paper's protocol in any trained run, each once; by data set, if there are several."""
+    several = len({run["data"]["name"] for run in runs}) > 1
+    said = [
+        f"{run['data'].get('title') or run['data']['name']}: {item}" if several else item
+        for run in runs
+        if not is_untrained(run)
+        for item in run["deviations"]
+    ]
+    return list(dict.fromkeys(said))

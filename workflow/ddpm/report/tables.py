@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 4: the paper's numbers beside ours, as CSV first and everything else from that CSV."""
+"""Tables 1 to 4: the paper's numbers beside ours, as CSV first and everything else from that CSV."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from ddpm.report import rendering
 from ddpm.report.inputs import (
     PUBLISHED,
     find_run,
+    is_large,
     is_untrained,
     main_run,
     network_name,
@@ -52,24 +53,40 @@ CURVE = (
 )
 
 
-def make_table(
-    name: str, metrics: list[Path], curves: list[Path], csv: Path, markdown: Path, latex: Path, html: Path
-) -> None:
-    """Write the table `name` (table1, table2 or table4) as CSV, then render it from that file alone.
+# The columns of Table 3, and the paper's data sets by the title that a footnote gives them.
+CATEGORIES = {"bedroom": "lsun-bedroom256", "church": "lsun-church256", "cat": "lsun-cat256"}
+PUBLISHED_SETS = {"cifar10": "CIFAR10", **{data: f"LSUN {part}" for part, data in CATEGORIES.items()}}
 
-    metrics: metrics.json files of one data set at one scale; rows without one are marked 'not run'.
+
+def make_table(
+    name: str,
+    metrics: list[Path],
+    curves: list[Path],
+    csv: Path,
+    markdown: Path,
+    latex: Path,
+    html: Path,
+    columns: dict[str, str] | None = None,
+) -> None:
+    """Write the table `name` (table1 to table4) as CSV, then render it from that file alone.
+
+    metrics: metrics.json files of one scale; of one data set too, but for table3. What has none is marked 'not run'.
     curves: rate_distortion.csv files, told apart by the folder (the experiment) that they lie in; for table4.
+    columns: the column (bedroom, church or cat) that each experiment belongs to; for table3. An experiment whose name
+        ends in -large belongs to the row of the large model.
     """
     runs = [read_metrics(path) for path in metrics]
-    refuse_mixtures(runs)
+    refuse_mixtures(runs, one_data_set=name != "table3")
     if name == "table1":
         rows = rows_by_method(name, runs, {"Group": "group", "Model": "model"}, SCORES + CODELENGTHS)
     elif name == "table2":
         rows = rows_by_method(name, runs, {"Prediction": "prediction", "Objective": "loss"}, SCORES)
+    elif name == "table3":
+        rows = rows_by_category(name, by_category(runs, columns or {}), runs)
     elif name == "table4":
         rows = rows_by_time(name, runs, curves)
     else:
-        raise UserError(f"no table is called {name!r}. Tables: table1, table2, table4.")
+        raise UserError(f"no table is called {name!r}. Tables: table1, table2, table3, table4.")
     write_rows(csv, rows)
     rows = read_rows(csv, *rendering.REQUIRED)
     write_text(markdown, rendering.markdown(rows))
@@ -77,10 +94,10 @@ def make_table(
     write_text(html, rendering.html(rows))
 
 
-def refuse_mixtures(runs: list[dict]) -> None:
-    """A table is of one data set, one scale and one feature network; anything else would mislead."""
+def refuse_mixtures(runs: list[dict], one_data_set: bool = True) -> None:
+    """A table is of one scale and one feature network, and all but Table 3 of one data set; else it would mislead."""
     for what, values in {
-        "data sets": {run["data"]["name"] for run in runs},
+        "data sets": {run["data"]["name"] for run in runs if one_data_set},
         "scales": {run["scale"] for run in runs},
         "feature networks": {network_name(run) for run in runs if run["status"] == "measured"},
     }.items():
@@ -101,7 +118,7 @@ def rows_by_method(
             verdict, notes = "baseline", []
         else:
             verdict, notes = judge(quantities, paper, run, ours)
-        notes += notes_on_paper(paper) + notes_on_choice(runs, run)
+        notes += notes_on_paper(paper) + notes_on_choice(runs, run) + notes_on_checkpoint(run)
         rows.append(
             head(name, runs)
             | {label: paper[column] for label, column in labels.items()}
@@ -110,6 +127,64 @@ def rows_by_method(
             | {"Verdict": verdict, "Footnote": rendering.NOTE_SEPARATOR.join(notes)}
         )
     return rows
+
+
+def by_category(runs: list[dict], columns: dict[str, str]) -> dict[tuple[str, bool], dict]:
+    """The run of each column of Table 3, of the standard (False) and of the large model (True).
+
+    Raises:
+        UserError: a run has no column, or none of this name, or the place of another.
+    """
+    found: dict[tuple[str, bool], dict] = {}
+    for run in runs:
+        experiment = run["experiment"]
+        if (column := columns.get(experiment)) not in CATEGORIES:
+            raise UserError(
+                f"table3: say which column {experiment} belongs to, as in --column bedroom:{experiment}. "
+                f"Columns: {', '.join(CATEGORIES)}."
+            )
+        if (other := found.setdefault((column, is_large(run)), run)) is not run:
+            raise UserError(f"table3: {other['experiment']} and {experiment} have the same place in column {column}.")
+    return found
+
+
+def rows_by_category(name: str, found: dict[tuple[str, bool], dict], runs: list[dict]) -> list[dict[str, str]]:
+    """Table 3: one row per published row, and in it the FID of each category of LSUN."""
+    rows = []
+    for paper in read_rows(PUBLISHED / f"{name}.csv"):
+        here = {part: found.get((part, paper["size"] == "large")) for part in CATEGORIES if paper["size"]}
+        cells, verdicts, said = {}, {}, {}
+        for part, data in CATEGORIES.items():
+            quantity = Quantity(part.capitalize(), part)
+            run, title, star = here.get(part), quantity.title, "*" if part in paper["starred"].split() else ""
+            ours = {part: flatten(run)["fid_train"]} if run else {}
+            unstable = run is not None and run["status"] == "unstable"
+            cells[f"{title}, paper"] = f"{paper[part]}{star}" or DASH
+            cells[f"{title}, {network_of(runs)}"] = DASH if unstable else number(ours.get(part), quantity.decimals)
+            comparable = run is not None and not unstable and paper[part] and not deviations_of(run, data)
+            cells[f"{title}, difference"] = f"{ours[part] - float(paper[part]):+.2f}" if comparable else ""
+            if paper["size"] and (run or paper[part]):
+                verdicts[title], notes = judge((quantity,), paper, run, ours, data)
+                for note in notes + notes_on_checkpoint(run):
+                    said.setdefault(note, []).append(title)
+        notes = [f"{', '.join(titles)}: {note}" for note, titles in said.items()]
+        if paper["starred"]:
+            notes.append("* Reported by StyleGAN2's authors as baselines.")
+        rows.append(
+            head(name, runs)
+            | {"Model": paper["model"], "Experiment": ", ".join(run["experiment"] for run in here.values() if run)}
+            | cells
+            | {"Verdict": together(verdicts) or "baseline", "Footnote": rendering.NOTE_SEPARATOR.join(notes)}
+        )
+    return rows
+
+
+def together(verdicts: dict[str, str]) -> str:
+    """One verdict where all columns have the same; else each, with the columns that have it."""
+    columns = {verdict: [title for title, own in verdicts.items() if own == verdict] for verdict in verdicts.values()}
+    if len(columns) == 1:
+        return next(iter(columns))
+    return "; ".join(f"{', '.join(titles)}: {verdict}" for verdict, titles in columns.items())
 
 
 def rows_by_time(name: str, runs: list[dict], curves: list[Path]) -> list[dict[str, str]]:
@@ -132,6 +207,7 @@ def rows_by_time(name: str, runs: list[dict], curves: list[Path]) -> list[dict[s
             verdict, notes = judge(CURVE, paper, measured, ours)
         if ours and total != 1000:
             notes.append(f"Here T = {total}: rows are matched at the same fraction of T.")
+        notes += notes_on_checkpoint(run)
         rows.append(
             head(name, runs)
             | {"Reverse process time (T − t + 1)": paper["reverse_time"]}
@@ -162,11 +238,10 @@ def matching_time(paper_time: int, total: int) -> int | None:
 
 def head(name: str, runs: list[dict]) -> dict[str, str]:
     """What the caption is made of; blank where nothing was run."""
-    run = runs[0] if runs else None
     return {
         "Table": name,
-        "Scale": run["scale"] if run else "",
-        "Data": run["data"].get("title") or run["data"]["name"] if run else "",
+        "Scale": runs[0]["scale"] if runs else "",
+        "Data": ", ".join(dict.fromkeys(run["data"].get("title") or run["data"]["name"] for run in runs)),
     }
 
 
@@ -217,12 +292,15 @@ def cells(
 
 def measured_with(quantity: Quantity, runs: list[dict]) -> str:
     """What the title of our column says: no score without its feature network."""
-    if not runs:
-        return "this run"
-    if not quantity.by_network:
-        return runs[0]["data"]["name"]
+    if quantity.by_network:
+        return network_of(runs)
+    return runs[0]["data"]["name"] if runs else "this run"
+
+
+def network_of(runs: list[dict]) -> str:
+    """The feature network of what was measured."""
     measured = [run for run in runs if run["status"] == "measured"]
-    return network_name((measured or runs)[0])
+    return network_name((measured or runs)[0]) if runs else "this run"
 
 
 def number(value: float | None, decimals: int) -> str:
@@ -233,9 +311,9 @@ def number(value: float | None, decimals: int) -> str:
 
 
 def judge(
-    quantities: tuple[Quantity, ...], paper: dict[str, str], run: dict | None, ours: dict
+    quantities: tuple[Quantity, ...], paper: dict[str, str], run: dict | None, ours: dict, data: str = "cifar10"
 ) -> tuple[str, list[str]]:
-    """The verdict on one row, and the footnotes that it needs."""
+    """The verdict on one row, whose published numbers are of `data`, and the footnotes that it needs."""
     if run is None:
         return "not run", []
     blank_in_paper = is_blank(quantities, paper)
@@ -243,7 +321,7 @@ def judge(
         place = f" at step {run['step']:,}" if run.get("step") is not None else ""
         note = f"Unstable{place}: {str(run.get('reason') or 'no reason was recorded').rstrip('.')}."
         return ("unstable, as in the paper" if blank_in_paper else "unstable here only"), [note]
-    deviations = deviations_of(run)
+    deviations = deviations_of(run, data)
     notes = [f"Not the paper's protocol: {'; '.join(deviations)}."] if deviations else []
     if blank_in_paper:
         return "blank in the paper, stable here", notes
@@ -252,11 +330,11 @@ def judge(
     return closeness(quantities, paper, ours), notes
 
 
-def deviations_of(run: dict) -> list[str]:
-    """Where the run departs from the paper's protocol; another data set always does."""
+def deviations_of(run: dict, data: str = "cifar10") -> list[str]:
+    """Where the run departs from the paper's protocol for `data`; another data set always does."""
     deviations = list(run["deviations"])
-    if not deviations and run["data"]["name"] != "cifar10":
-        deviations = [f"data set {run['data']['name']} instead of CIFAR10"]
+    if not deviations and run["data"]["name"] != data:
+        deviations = [f"data set {run['data']['name']} instead of {PUBLISHED_SETS[data]}"]
     return deviations
 
 
@@ -287,6 +365,18 @@ def notes_on_paper(paper: dict[str, str]) -> list[str]:
         if paper.get("fid_test")
         else []
     )
+
+
+def notes_on_checkpoint(run: dict | None) -> list[str]:
+    """Which of a training's weights were scored, where that is recorded."""
+    weights = ((run or {}).get("made_from") or {}).get("weights") or {}
+    match weights.get("checkpoint"):
+        case "final":
+            return [f"Checkpoint: final, step {weights['step']:,}."]
+        case "lowest-fid":
+            of = f"of {weights['snapshots']:,} snapshots, {weights['snapshot_images']:,} images each"
+            return [f"Checkpoint: lowest FID over training ({of}), step {weights['step']:,}."]
+    return []
 
 
 def notes_on_choice(runs: list[dict], shown: dict | None) -> list[str]:

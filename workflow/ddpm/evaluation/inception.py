@@ -1,0 +1,86 @@
+"""The Inception network of the paper's scores, as others published it for PyTorch (no torch to import this)."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddpm.download import RemoteFile
+from ddpm.evaluation.networks import FeatureNetwork
+from ddpm.files import DamagedFile, sha256
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# NVIDIA's translation to TorchScript of the graph that OpenAI's Inception Score and TTUR's FID load
+# (http://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz). It resizes images as that graph does.
+INCEPTION = RemoteFile(
+    name="inception-2015-12-05.pt",
+    urls=("https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",),
+)
+# NVIDIA publishes no checksum. This one is of k-diffusion (evaluation.py), which refuses any other file.
+SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+NAME = "Inception (2015-12-05)"
+AGREEMENT = 1e-3  # largest difference between two ways to the same probabilities
+ARGUMENTS = {"return_features", "no_output_bias"}
+
+
+class Inception(FeatureNetwork):
+    """Both outputs of one pass: the features of FID, and the Inception Score's softmax without bias."""
+
+    batch_size = 128  # some 2 GB at the network's own 299x299
+
+    def __init__(self, model: "torch.jit.ScriptModule", path: Path, device: "torch.device | str"):
+        self.model, self.path, self.device = model, path, device
+        self.sha256 = sha256(path)
+        # Whatever else has the same interface is not called by Inception's name.
+        self.name = NAME if self.sha256 == SHA256 else f"TorchScript network {self.sha256[:8]}"
+        self.output: Tensor | None = None  # [K, D], known after the first pass
+
+    def batch(self, images: np.ndarray) -> tuple["Tensor", "Tensor"]:
+        import torch
+
+        x = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).float()
+        x = x.expand(-1, 3, -1, -1)  # a grey image has one channel, which stands for three
+        features = self.model(x, return_features=True)
+        if self.output is None:
+            self.output = self.output_weight(x, features)
+        return features, (features @ self.output.T).softmax(1)
+
+    def output_weight(self, x: "Tensor", features: "Tensor") -> "Tensor":
+        """The weight [K, D] of the last layer, after a check that the probabilities are those of `model` itself."""
+        found = [
+            p for p in self.model.parameters() if features.dim() == p.dim() == 2 and p.shape[1] == features.shape[1]
+        ]
+        if len(found) != 1:
+            raise self.unlike("has no last layer that could be Inception's")
+        probabilities, expected = (features @ found[0].T).softmax(1), self.model(x, no_output_bias=True)
+        if probabilities.shape != expected.shape or (probabilities - expected).abs().max() > AGREEMENT:
+            raise self.unlike("gives other probabilities than its features and its last layer")
+        return found[0]
+
+    def unlike(self, what: str) -> DamagedFile:
+        return DamagedFile(self.path, what, f"Delete it and download {INCEPTION.name} again.")
+
+
+def load_inception(path: Path, device: "torch.device | str" = "cpu") -> Inception:
+    """The network in the TorchScript file `path`. TorchScript can call nothing but torch's own operators.
+
+    Raises:
+        DamagedFile: it is no TorchScript file, or takes other arguments than Inception. (Its last layer is checked when
+            the first images come.)
+    """
+    import torch
+
+    try:
+        with warnings.catch_warnings():  # torch would have the file in another format; it is published in this one
+            warnings.simplefilter("ignore", FutureWarning)
+            model = torch.jit.load(path, map_location=device).eval()
+        arguments = {argument.name for argument in model.forward.schema.arguments}
+    except (RuntimeError, AttributeError) as error:
+        raise DamagedFile(path, f"not a TorchScript network ({str(error).splitlines()[0]})") from error
+    if not arguments >= ARGUMENTS:
+        raise DamagedFile(path, f"does not take {', '.join(sorted(ARGUMENTS - arguments))}: not Inception")
+    return Inception(model, path, device)

@@ -1,0 +1,60 @@
+"""Networks that turn images into features and class probabilities: what a score needs, whichever file it comes from."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddpm.files import UserError
+
+if TYPE_CHECKING:  # naming a network, and downloading one, needs no torch
+    import torch
+    from torch import Tensor
+
+
+class FeatureNetwork(ABC):
+    """A network on its device, with its name in every table and the hash of its file."""
+
+    name: str
+    sha256: str
+    batch_size: int  # images per pass
+
+    @abstractmethod
+    def batch(self, images: np.ndarray) -> tuple["Tensor", "Tensor"]:
+        """One pass: uint8 [n, H, W, C], n > 0 -> features [n, D] and probabilities [n, K]."""
+
+    def __call__(self, images: np.ndarray, batch_size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [N, H, W, C] -> features [N, D] and probabilities [N, K], float32. Rows do not depend on each other."""
+        import torch
+
+        if not len(images):  # networks take no empty batch: the widths are those of a grey image
+            features, probabilities = self(np.full((1, *images.shape[1:]), 128, np.uint8))
+            return features[:0], probabilities[:0]
+        size = batch_size or self.batch_size
+        # TF32, which CUDA's convolutions use unless told otherwise, keeps ten bits: too few for a second moment.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            outputs = [self.batch(images[i : i + size]) for i in range(0, len(images), size)]
+            features, probabilities = (torch.cat(kind).float().cpu().numpy() for kind in zip(*outputs, strict=True))
+        return features, probabilities
+
+
+def load_network(path: Path, device: "torch.device | str" = "cpu") -> FeatureNetwork:
+    """The network in `path`, by its suffix: .safetensors is a classifier of this project, .pt is Inception.
+
+    Raises:
+        UserError: there is no such file, or it has another suffix.
+        DamagedFile: it is not what its suffix says.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file. Train the classifier, or download the network, first.")
+    match path.suffix:
+        case ".safetensors":
+            from ddpm.evaluation.classifier import load_classifier
+
+            return load_classifier(path, device)
+        case ".pt":
+            from ddpm.evaluation.inception import load_inception
+
+            return load_inception(path, device)
+    raise UserError(f"{path}: a network of the scores is a classifier (.safetensors) or Inception (.pt).")
