@@ -369,7 +369,8 @@ def notes_on_paper(paper: dict[str, str]) -> list[str]:
 
 def notes_on_checkpoint(run: dict | None) -> list[str]:
     """Which of a training's weights were scored, where that is recorded."""
-    weights = ((run or {}).get("made_from") or {}).get("weights") or {}
+    measured = run is not None and run["status"] == "measured"
+    weights = (run.get("made_from") or {}).get("weights") or {} if measured else {}
     match weights.get("checkpoint"):
         case "final":
             return [f"Checkpoint: final, step {weights['step']:,}."]

@@ -1,0 +1,62 @@
+"""Small stand-ins for what is too large for tests: a network like the Inception file, and data sets of few images."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddpm.files import sha256, write_json, write_npy, write_npz
+
+
+class StandIn(nn.Module):
+    """Takes and gives what the published Inception file does, and as little: colour images, and at least one."""
+
+    def __init__(self, features: int = 64, classes: int = 20):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Conv2d(3, features, 3, stride=2)
+        self.output = nn.Linear(features, classes)
+        nn.init.normal_(self.output.weight)
+        nn.init.normal_(self.output.bias)
+
+    def forward(
+        self, img: Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
+    ) -> Tensor:
+        assert img.shape[0] > 0 and img.shape[1] == 3
+        features = torch.relu(self.layers((img - 128) / 128)).mean([2, 3])
+        if return_features:
+            return features
+        logits = torch.matmul(features, self.output.weight.t())
+        if not no_output_bias:
+            logits = logits + self.output.bias
+        return logits.softmax(1)
+
+
+def write_torchscript(model: nn.Module, path: Path) -> nn.Module:
+    """Write `model` as a TorchScript file, and give it back."""
+    with warnings.catch_warnings():  # that torch would rather have another format
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.jit.script(model).save(path)
+    return model
+
+
+def write_data_set(folder: Path, train: np.ndarray, test: np.ndarray | None = None, **card) -> Path:
+    """A prepared data set of these images [N, H, W, C], without labels unless `card` has classes: then all are 0."""
+    test = train[:0] if test is None else test
+    for split, images in (("train", train), ("test", test)):
+        write_npy(folder / f"{split}.npy", images)
+    labels = {split: np.zeros(len(images), np.int64) for split, images in (("train", train), ("test", test))}
+    write_npz(folder / "labels.npz", **labels)
+    sizes = {"image_size": train.shape[1], "channels": train.shape[3], "train": len(train), "test": len(test)}
+    checksums = {split: sha256(folder / f"{split}.npy") for split in ("train", "test")}
+    names = {"name": "pictures", "title": "Pictures", "classes": []}
+    write_json(folder / "card.json", {**names, **sizes, "sha256": checksums, **card})
+    return folder
+
+
+def pictures(count: int, size: int = 16, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """Random smooth images [count, size, size, channels], uint8."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, size // 4, size // 4, channels), np.uint8)
+    return coarse.repeat(4, 1).repeat(4, 2)
