@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from helpers import CPU, tiny_experiment
+from stand_in import StandIn, write_data_set, write_torchscript
 
 from ddpm.config import ClassifierConfig, EvaluationConfig, FewStepsConfig, SamplingConfig
 from ddpm.data.store import Images
@@ -19,11 +20,13 @@ from ddpm.evaluation.metrics import (
     write_metrics,
     write_progressive,
     write_rate_distortion,
+    write_snapshot_scores,
 )
 from ddpm.evaluation.neighbours import write_neighbours
+from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.reference import write_reference
 from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256
-from ddpm.report.inputs import read_rows
+from ddpm.report.inputs import read_curve, read_rows
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.sampling.ddim import few_steps_shard
 
@@ -202,6 +205,74 @@ def test_an_unstable_run_is_recorded_through_the_whole_evaluation(trained, netwo
     for curve in ("progressive.csv", "rate_distortion.csv"):
         assert len((tmp_path / curve).read_text().splitlines()) == 1
     assert len(read_npz(tmp_path / "neighbours.npz", "pixel")["pixel"]) == 0
+
+
+@pytest.fixture(scope="module")
+def digits_without_test(digits, tmp_path_factory):
+    """The digits with neither a test set nor labels, as the paper's photographs are."""
+    folder = tmp_path_factory.mktemp("digits")
+    return write_data_set(folder, np.load(digits / "train.npy"), name="digits", title="Scans")
+
+
+def test_a_data_set_without_test_images_has_no_score_against_them(
+    run, few_steps, network, reference, digits_without_test, tmp_path
+):
+    folder, samples, features = run
+    arrays, card = tmp_path / "features.npz", digits_without_test / "card.json"
+    write_reference(network, digits_without_test, 10, arrays, tmp_path / "reference.json")
+    write_metrics(CONFIG, "demo", features, [], arrays, card, tmp_path / "metrics.json")
+    write_progressive(CONFIG, features, arrays, tmp_path / "progressive.csv")
+    write_few_steps(CONFIG, network, few_steps, arrays, tmp_path / "few_steps.csv")
+    write_snapshot_scores(CONFIG, network, samples, arrays, tmp_path / "snapshots.csv")
+    metrics, whole = read_json(tmp_path / "metrics.json"), read_json(folder / "metrics.json")
+    assert metrics["fid"] == {"train": pytest.approx(whole["fid"]["train"], rel=1e-6), "test": None}
+    assert metrics["nll"] is None
+    for name in ("progressive", "few_steps", "snapshots"):
+        curve = read_curve(tmp_path / f"{name}.csv", "fid_train", "fid_test")
+        assert np.isnan(curve["fid_test"]).all() and np.isfinite(curve["fid_train"]).all() and len(curve["fid_train"])
+
+
+def test_scores_against_features_of_another_network_are_refused(run, reference, digits, tmp_path):
+    _, samples, _ = run
+    write_torchscript(StandIn(features=16), tmp_path / "other.pt")
+    other = load_network(tmp_path / "other.pt")
+    arrays, card, out = reference / "features.npz", digits / "card.json", tmp_path / "out"
+    write_features(other, samples[0], tmp_path / "features.npz")
+    for write in (
+        lambda: write_metrics(CONFIG, "demo", [tmp_path / "features.npz"], [], arrays, card, out),
+        lambda: write_progressive(CONFIG, [tmp_path / "features.npz"], arrays, out),
+        lambda: write_snapshot_scores(CONFIG, other, samples, arrays, out),
+    ):
+        with pytest.raises(UserError, match=r"features\.npz: these are features of digits classifier"):
+            write()
+    assert not out.exists()
+
+
+def test_snapshots_are_scored_in_the_order_of_their_steps(trained, network, reference, digits, tmp_path):
+    config = SamplingConfig(images=24, batch_size=16)
+    shards = []
+    for step in (300, 20, 100, 50):
+        outcome = {**trained.outcome, "step": step}
+        if step == 100:
+            outcome = {"status": "unstable", "step": step, "reason": "the loss was nan"}
+        snapshot = dataclasses.replace(trained, header={**trained.header, "outcome": outcome})
+        shards.append(tmp_path / f"{step}.npz")
+        seed = SamplingConfig(images=24, batch_size=16, seed=step) if step == 50 else config
+        sample_shard(snapshot, seed, 1, shards[-1], CPU, **QUIET)
+    write_snapshot_scores(CONFIG, network, shards, reference / "features.npz", tmp_path / "snapshots.csv")
+    columns = ["step", "images", "inception_score", "inception_score_std", "fid_train", "fid_test"]
+    rows = read_rows(tmp_path / "snapshots.csv")
+    assert list(rows[0]) == columns
+    assert [(row["step"], row["images"]) for row in rows] == [("20", "24"), ("50", "24"), ("300", "24")]
+    for row in rows:
+        features, probabilities = network(read_npz(tmp_path / f"{row['step']}.npz", "images")["images"])
+        score = float(row["inception_score"]), float(row["inception_score_std"])
+        assert score == pytest.approx(inception_score(probabilities, 4), rel=1e-6)
+        for split in ("train", "test"):
+            expected = frechet_distance(
+                *statistics(features), *statistics(network(np.load(digits / f"{split}.npy"))[0])
+            )
+            assert float(row[f"fid_{split}"]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_one_unstable_shard_makes_the_run_unstable(trained, network, reference, digits, tmp_path):
