@@ -41,13 +41,20 @@ def train_images(digits) -> Images:
 
 
 @pytest.fixture(scope="session")
-def trained(digits, train_images, tmp_path_factory):
-    """A tiny trained network, as the sampler loads it."""
+def weights(train_images, tmp_path_factory) -> Path:
+    """model.safetensors of a tiny trained network."""
     from ddpm.training.loop import train
-    from ddpm.training.state import load_weights
 
     folder = tmp_path_factory.mktemp("trained")
     config = tiny_experiment().stage_config("training")
     weights = folder / "model.safetensors"
     train(config, train_images, folder / "state", weights, *(folder / name for name in ("csv", "json", "weights")), CPU)
+    return weights
+
+
+@pytest.fixture(scope="session")
+def trained(weights):
+    """The tiny trained network, as the sampler loads it."""
+    from ddpm.training.state import load_weights
+
     return load_weights(weights)

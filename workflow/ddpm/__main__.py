@@ -26,6 +26,8 @@ Reference = Annotated[
 Weights = Annotated[Path, typer.Option(help="model.safetensors of a training.")]
 Shard = Annotated[int, typer.Option(min=1, help="Which part, from 1.")]
 Network = Annotated[Path, typer.Option(help="Network of the scores: a classifier (.safetensors), or Inception (.pt).")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per call of the network. Does not change the images.")]
+Seed = Annotated[int, typer.Option(min=0, help="Names the noise.")]
 
 
 def choose_device(name: str):
@@ -226,7 +228,7 @@ def trajectory(
     out: Out,
     count: Annotated[int, typer.Option(min=1, help="Images.")] = 8,
     frames: Annotated[int, typer.Option(min=2, help="Times between T and 0.")] = 48,
-    seed: Annotated[int, typer.Option(min=0, help="Names the noise.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
     """Record images on their way to noise (q) and samples on their way from it (p)."""
@@ -235,6 +237,47 @@ def trajectory(
     from ddpm.training.state import load_weights
 
     write_trajectory(load_weights(weights, choose_device(device)), Images(data), count, frames, seed, out)
+
+
+@app.command("shared-latents")
+def shared_latents(
+    weights: Weights,
+    out: Out,
+    chains: Annotated[int, typer.Option(min=1, help="Reverse chains: rows of the figure.")] = 4,
+    samples: Annotated[int, typer.Option(min=3, help="Continuations from each x_t; the figure shows three.")] = 3,
+    batch_size: BatchSize = 32,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Split reverse chains at t = T, 3T/4, T/2, T/4 and sample on from each x_t: Figure 7."""
+    from ddpm.sampling.latents import write_latents
+    from ddpm.training.state import load_weights
+
+    on = choose_device(device)
+    write_latents(load_weights(weights, on), chains, samples, batch_size, seed, out, on, log)
+
+
+@app.command()
+def interpolate(
+    weights: Weights,
+    data: Annotated[Path, typer.Option(help="train.npy of the prepared data set.")],
+    out: Out,
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of images, from the first on.")] = 1,
+    steps: Annotated[
+        list[int] | None, typer.Option(help="How far to diffuse, of T = 1000; repeat for more. 500 by default.")
+    ] = None,
+    batch_size: BatchSize = 32,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Diffuse, mix and denoise pairs of images: Figures 8 and 9."""
+    from ddpm.data.store import Images
+    from ddpm.sampling.interpolation import write_interpolations
+    from ddpm.training.state import load_weights
+
+    on = choose_device(device)
+    trained = load_weights(weights, on)
+    write_interpolations(trained, Images(data), pairs, steps or [500], batch_size, seed, out, on, log)
 
 
 @app.command()
@@ -434,15 +477,17 @@ def table(
 
 @app.command()
 def figure(
-    name: Annotated[str, typer.Argument(help="figure5, figure6, ..., or diffusion.")],
-    sources: Annotated[list[Path], typer.Argument(help="The saved arrays that it is drawn from.")],
+    name: Annotated[str, typer.Argument(help="figure1 to figure19, or diffusion, training-curve, reproduced, ...")],
     out: Annotated[list[Path], typer.Option(help="A file to write, by suffix; repeat for more.")],
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="The saved arrays that it is drawn from; none for figure2.")
+    ] = None,
     stamp: Annotated[str, typer.Option(help="Small print in the picture: data set and scale.")] = "",
 ) -> None:
     """Draw a figure from saved arrays."""
     from ddpm.report.figures import draw
 
-    draw(name, sources, out, stamp)
+    draw(name, sources or [], out, stamp)
 
 
 @app.command()

@@ -7,7 +7,9 @@ import numpy as np
 
 from ddpm.files import DamagedFile, UserError, read_npz
 
-ANCESTRAL, DDIM = "ancestral", "DDIM"  # the first word of `sampler` in the header of a shard of samples
+# What `sampler` in the header of a file of drawn images begins with, up to its first comma.
+ANCESTRAL, DDIM = "ancestral", "DDIM"
+LATENTS, INTERPOLATION = "shared latents", "interpolation"  # not shards: of Figure 7, and of Figures 8 and 9
 
 
 def bounds(items: int, shard: int, shards: int) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from ddpm.sampling.batches import out_of_range, write_shard
 from ddpm.shards import ANCESTRAL
 from ddpm.training.state import Trained
 
+LOOK_EVERY = 50  # steps: a look at the values waits for the GPU
+
 
 def reverse_chain(
     trained: Trained, start: int, stop: int, seed: int, device: torch.device
@@ -27,10 +29,22 @@ def reverse_chain(
     """
     shape = trained.image_shape
     x = rng.normal(seed, "x_T", start=start, stop=stop, shape=shape, device=device)
-    for t in reversed(range(trained.diffusion.num_timesteps)):
-        noise = rng.normal(seed, "z", t, start=start, stop=stop, shape=shape, device=device)
-        times = torch.full((stop - start,), t, device=device)
-        x, x0 = trained.diffusion.p_sample(trained.model, x, times, noise)
+    yield from denoise(trained, x, trained.diffusion.num_timesteps, seed, "z", start=start)
+
+
+def denoise(
+    trained: Trained, x: Tensor, steps: int, *noise: object, start: int = 0
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The reverse process from `x`, which is x_t of `steps` noising steps, down to t = 0.
+
+    Args:
+        noise: names the noise, together with t; row i of `x` gets that of item `start` + i.
+
+    Yields: what `reverse_chain` does.
+    """
+    for t in reversed(range(steps)):
+        z = rng.normal(*noise, t, start=start, stop=start + len(x), shape=x.shape[1:], device=x.device)
+        x, x0 = trained.diffusion.p_sample(trained.model, x, torch.full((len(x),), t, device=x.device), z)
         yield t, x, x0
 
 
@@ -51,8 +65,7 @@ def sample_batch(
     for t, x, x0 in reverse_chain(trained, start, stop, config.seed, device):
         if t in slots:
             previews[:, slots[t]] = to_uint8(x0, config.quantisation)
-        # A look at the values waits for the GPU: only now and then.
-        if t % 50 == 0 and (reason := out_of_range(x, config.limit)):
+        if t % LOOK_EVERY == 0 and (reason := out_of_range(x, config.limit)):
             return previews[:0], previews[:0], {"status": "unstable", "step": t + 1, "reason": reason}
     return to_uint8(x, config.quantisation), previews, None
 

@@ -57,7 +57,22 @@ def write_shard(
     if status is not None:
         log(f"unstable: {status['reason']}")
         del parts[1:]
-    header = {
+    header = {**about(trained, sampler, device, quantisation), "sampling": config.model_dump(mode="json")}
+    write_npz(
+        path,
+        **{name: np.concatenate(kind) for name, kind in zip(shapes, zip(*parts, strict=True), strict=True)},
+        **settings,
+        start=np.array(start),
+        status=pack_header(status or {"status": "sampled", "step": None, "reason": None}),
+        header=pack_header(header),
+    )
+
+
+def about(
+    trained: Trained, sampler: str, device: torch.device, quantisation: Quantisation = Quantisation.NEAREST
+) -> dict:
+    """What every file of drawn images says of itself: the network, how it was trained and sampled."""
+    return {
         "weights_sha256": trained.sha256,
         "weights": trained.header["weights"],
         "training": trained.header["config"],
@@ -67,14 +82,5 @@ def write_shard(
             Quantisation.NEAREST: "rounded to the nearest of 256 levels",
             Quantisation.TRUNCATE: "truncated to 256 levels",
         }[quantisation],
-        "sampling": config.model_dump(mode="json"),
         "device": str(device),
     }
-    write_npz(
-        path,
-        **{name: np.concatenate(kind) for name, kind in zip(shapes, zip(*parts, strict=True), strict=True)},
-        **settings,
-        start=np.array(start),
-        status=pack_header(status or {"status": "sampled", "step": None, "reason": None}),
-        header=pack_header(header),
-    )
