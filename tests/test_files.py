@@ -42,13 +42,13 @@ def picture(path: Path) -> None:
 
 
 def animation(path: Path) -> None:
-    from ddpm.report.figures.diffusion import draw
+    from ddpm.report.figures import draw
 
     source = path.with_name("trajectory.npz")
     if not source.exists():
         frames = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 1), dtype=np.uint8)
         write_npz(source, times=np.array([10, 5, 0]), q=frames, p=frames)
-    draw([source], [path], "stamp")
+    draw("diffusion", [source], [path], "stamp")
 
 
 # Every kind of write of the project, of more than 64 bytes each.

@@ -6,10 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, run_ddpm
+from helpers import CPU
 from oracle import ABAR, C1, C2, GAUSSIAN, SIGMA2, trained_oracle
+from typer.testing import CliRunner
 
 from ddpm import rng
+from ddpm.__main__ import app
 from ddpm.data.pixels import to_uint8
 from ddpm.files import UserError, read_npz
 from ddpm.sampling.ancestral import reverse_chain
@@ -147,7 +149,8 @@ def test_an_unstable_network_gives_empty_arrays_that_say_so(trained, tmp_path):
 
 
 def test_the_command_writes_the_file(weights, tmp_path):
-    done = run_ddpm("shared-latents", "--weights", weights, "--out", tmp_path / "latents.npz", "--chains", 2)
-    assert done.returncode == 0, done.stderr
-    arrays = read_npz(tmp_path / "latents.npz", "times", "latents", "images")
-    assert arrays["images"].shape == (2, 4, 3, 8, 8, 1)
+    out = tmp_path / "latents.npz"
+    words = ["shared-latents", "--weights", str(weights), "--out", str(out), "--chains", "2", "--device", "cpu"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert read_npz(out, "images")["images"].shape == (2, 4, 3, 8, 8, 1)

@@ -1,12 +1,35 @@
-"""The figures, one module each, drawn from saved arrays: restyling one samples nothing."""
+"""The figures, drawn from saved arrays: restyling one samples nothing."""
 
 from importlib import import_module
 from pathlib import Path
 
 from ddpm.files import UserError
 
-NAMES = ("diffusion", "figure5", "figure6", "figure10", "figure13", "figure14", "figure15", "fewsteps")
-BEYOND = ("fewsteps",)  # additions, which the paper has no counterpart of
+# The module of this folder that draws each figure.
+MODULES = {
+    "diffusion": "diffusion",
+    "figure1": "figure1",
+    "figure2": "figure2",
+    "figure3": "grids",
+    "figure4": "grids",
+    "figure5": "figure5",
+    "figure6": "progressive",
+    "figure7": "figure7",
+    "figure8": "interpolations",
+    "figure9": "interpolations",
+    "figure10": "figure10",
+    "figure11": "grids",
+    "figure12": "neighbours",
+    "figure13": "grids",
+    "figure14": "progressive",
+    "figure15": "neighbours",
+    **{f"figure{number}": "grids" for number in range(16, 20)},
+    "fewsteps": "fewsteps",
+    "training-curve": "training_curve",
+    "reproduced": "reproduced",
+}
+NAMES = tuple(MODULES)
+BEYOND = ("fewsteps", "training-curve", "reproduced")  # additions, which the paper has no counterpart of
 
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
@@ -14,7 +37,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
 
     stamp: a few words for the corner of the picture, such as 'digits, scale demo'.
     """
-    if name not in NAMES:
+    if name not in MODULES:
         raise UserError(f"no figure is called {name!r}. Figures: {', '.join(NAMES)}.")
-    module = import_module(f"{__name__}.{name}")
-    module.draw([Path(path) for path in sources], [Path(path) for path in outputs], stamp)
+    module = import_module(f"{__name__}.{MODULES[name]}")
+    module.draw(name, [Path(path) for path in sources], [Path(path) for path in outputs], stamp)

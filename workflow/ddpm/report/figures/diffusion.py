@@ -25,7 +25,7 @@ GREYS, COLOURS = 24, 64
 TRACK = "#e5e7eb"  # what a bar lies on
 
 
-def draw(sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
     """sources: trajectory.npz, and metrics.json if the reason of an unstable run is to be told.
 
     A .gif among the outputs gets the animation, every other one the strip.
@@ -54,8 +54,9 @@ def as_image(figure: Figure) -> Image.Image:
 def strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
     """q, p [P, H, W, C] at times [P], descending: q is read from clean to noise, p from noise to clean."""
     shown = np.unique(np.linspace(0, len(times) - 1, min(STRIP, len(times))).round().astype(int))
-    size, count = q.shape[1], len(shown)
-    zoom = style.zoom_for(count * size, 1400)
+    count = len(shown)
+    (q, zoom), (p, _) = (style.fitted(chain, count, 1400) for chain in (q, p))
+    size = q.shape[1]
     gap = max(6, size * zoom // 8)
     rows = (
         (
@@ -105,7 +106,8 @@ def animation(times: np.ndarray, q: np.ndarray, p: np.ndarray, stamp: str) -> by
     last = len(times) - 1
     for images, panel, stride in BUDGETS:
         shown = sorted({*range(0, last, stride), last})
-        forward, backward = (shrink(array[:images]) for array in (q, p))
+        # Large images are averaged down to about 64 pixels: the animation must be small.
+        forward, backward = (style.shrink(array[:images], array.shape[3] // 64) for array in (q, p))
         frames = [
             frame(forward[:, last - k], backward[:, k], times[last - k], times[k], times.max(), panel, stamp)
             for k in shown
@@ -114,17 +116,6 @@ def animation(times: np.ndarray, q: np.ndarray, p: np.ndarray, stamp: str) -> by
         if len(data) < GIF_BYTES:
             break
     return data
-
-
-def shrink(images: np.ndarray) -> np.ndarray:
-    """Average large images [m, P, H, W, C] down to about 64 pixels: the animation must be small."""
-    factor = images.shape[2] // 64
-    if factor < 2:
-        return images
-    m, P, height, width, channels = images.shape
-    cut = images[:, :, : height // factor * factor, : width // factor * factor]
-    blocks = cut.reshape(m, P, height // factor, factor, width // factor, factor, channels)
-    return blocks.mean((3, 5)).round().astype(np.uint8)
 
 
 def frame(q: np.ndarray, p: np.ndarray, q_time: int, p_time: int, end: int, panel: int, stamp: str) -> Image.Image:

@@ -24,7 +24,7 @@ WIDTH, WORDS, PANELS = 7, 0.5, 2.6
 LEFT, RIGHT, ABOVE, BELOW = 0.62, 0.08, 0.44, 0.22
 
 
-def draw(sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
     """sources: few_steps.csv, the metrics.json of ancestral sampling, and the shards of few-step samples."""
     table, metrics = (next(path for path in sources if path.suffix == suffix) for suffix in (".csv", ".json"))
     shards = [path for path in sources if path.suffix == ".npz"]

@@ -13,7 +13,7 @@ from ddpm.report.inputs import network_name, read_curve
 COLUMNS = ("reverse_steps", "inception_score", "inception_score_std", "fid_train", "fid_test")
 
 
-def draw(sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
     """sources: progressive.csv and the metrics.json that names the feature network."""
     curve = read_curve(next(path for path in sources if path.suffix == ".csv"), *COLUMNS)
     if len(curve["reverse_steps"]):

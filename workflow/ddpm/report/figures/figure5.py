@@ -2,39 +2,61 @@
 
 from pathlib import Path
 
+import numpy as np
 import seaborn
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 
 from ddpm.report.figures import charts, style
 from ddpm.report.figures.samples import read_status, why_none
-from ddpm.report.inputs import read_curve
+from ddpm.report.inputs import PUBLISHED, read_curve
+
+PAPER = "paper, Table 4 (CIFAR-10)"
 
 
-def draw(sources: list[Path], outputs: list[Path], stamp: str) -> None:
-    """sources: rate_distortion.csv, and metrics.json if the reason of an unstable run is to be told."""
+def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+    """sources: rate_distortion.csv, and metrics.json, which names the data or the reason of an unstable run."""
     curve = read_curve(next(path for path in sources if path.suffix == ".csv"), "reverse_time", "rate", "distortion")
-    figure = panels(curve) if len(curve["rate"]) else why_none(read_status(sources) or {"status": "unstable"})
+    run = read_status(sources)
+    if len(curve["rate"]):
+        data = run.get("data", {"name": "cifar10"})
+        figure = panels(curve, "here" if data["name"] == "cifar10" else f"here ({data.get('title') or data['name']})")
+    else:
+        figure = why_none(run or {"status": "unstable"})
     style.save(figure, outputs, stamp)
 
 
-def panels(curve: dict) -> Figure:
+def panels(curve: dict[str, np.ndarray], ours: str) -> Figure:
+    """Our curves, called `ours`, and the paper's ten points over them."""
     charts.use_theme()
-    steps = curve["reverse_time"] - 1  # the figure's axis is T - t, Table 4's column T - t + 1
     names = ("Reverse process steps (T − t)", "Distortion (RMSE, 0 to 255)", "Rate (bits/dim)")
-    time, distortion, rate = (
-        (name, values) for name, values in zip(names, (steps, curve["distortion"], curve["rate"]), strict=True)
-    )
-    figure = Figure(figsize=(8.4, 2.7), layout="constrained")
-    figure.get_layout_engine().set(rect=(0, 0.06, 1, 0.94), wspace=0.06)
-    for axes, (x_name, x), (y_name, y), colour in zip(
-        figure.subplots(1, 3), (time, time, rate), (distortion, rate, distortion),
-        (style.BLUE, style.ORANGE, style.GREEN), strict=True,
-    ):  # fmt: skip
+    paper = read_curve(PUBLISHED / "table4.csv", "reverse_time", "rate", "distortion")
+    # Where T is not the paper's 1000, its times stand at the same fraction of T.
+    paper["reverse_time"] *= curve["reverse_time"].max() / 1000
+    figure = Figure(figsize=(8.4, 3.0), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0.05, 1, 0.87), wspace=0.06)
+    for axes, x, y, colour in zip(
+        figure.subplots(1, 3), (0, 0, 2), (1, 2, 1), (style.BLUE, style.ORANGE, style.GREEN), strict=True
+    ):
         # Few times are marked one by one; over a thousand the marks would be all there is to see.
-        marker = "o" if len(x) <= 100 else None
+        marker = "o" if len(curve["rate"]) <= 100 else None
         seaborn.lineplot(
-            x=x, y=y, ax=axes, color=colour, sort=False, estimator=None,
+            x=columns(curve)[x], y=columns(curve)[y], ax=axes, color=colour, sort=False, estimator=None,
             marker=marker, markersize=3, markeredgewidth=0,
         )  # fmt: skip
-        axes.set(xlabel=x_name, ylabel=y_name, ylim=(0, None), xlim=(0, None))
+        axes.plot(
+            columns(paper)[x], columns(paper)[y], "o", markerfacecolor="none", markeredgecolor=style.INK,
+            markersize=5, markeredgewidth=0.9, clip_on=False, zorder=3,
+        )  # fmt: skip
+        axes.set(xlabel=names[x], ylabel=names[y], ylim=(0, None), xlim=(0, None))
+    handles = [tuple(axes.lines[0] for axes in figure.axes), figure.axes[0].lines[1]]
+    figure.legend(
+        handles, [ours, PAPER], loc="upper left", ncols=2, frameon=False, fontsize=8,
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0)}, handlelength=3,
+    )  # fmt: skip
     return figure
+
+
+def columns(curve: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """T - t, of which Table 4's column is T - t + 1; distortion; and rate."""
+    return curve["reverse_time"] - 1, curve["distortion"], curve["rate"]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ddpm.files import UserError, whole
 
 DPI = 200
+MOST = 2000  # pixels across a picture made of images: more would make files of many megabytes
 INK, FAINT = "#1f2430", "#6b7280"
 BLUE, ORANGE, GREEN = "#0173b2", "#de8f05", "#029e73"  # seaborn's palette for the colour-blind
 # What would put the date or a random name into a file, by suffix.
@@ -48,6 +49,27 @@ def image_grid(images: np.ndarray, zoom: int = 1, gap: int = 1, background: int 
 def zoom_for(pixels: int, target: int) -> int:
     """The whole factor that brings `pixels` nearest to, but not above, `target`; at least 1."""
     return max(1, target // pixels)
+
+
+def fitted(images: np.ndarray, across: int, target: int, most: int = MOST) -> tuple[np.ndarray, int]:
+    """`images` [..., H, W, C] and the zoom by which `across` of them side by side come near to `target` pixels.
+
+    Where they take more than `most` pixels, they are averaged down by a whole factor.
+    """
+    images = shrink(images, -(-across * images.shape[-2] // most))
+    return images, zoom_for(across * images.shape[-2], target)
+
+
+def shrink(images: np.ndarray, factor: int) -> np.ndarray:
+    """uint8 images [..., H, W, C], averaged over blocks of factor x factor pixels; a rest at the edges is cut off."""
+    if factor < 2:
+        return images
+    *leading, height, width, channels = images.shape
+    height, width = height // factor, width // factor
+    blocks = images[..., : height * factor, : width * factor, :].reshape(
+        *leading, height, factor, width, factor, channels
+    )
+    return blocks.mean((-4, -2)).round().astype(np.uint8)
 
 
 def canvas(width: int, height: int, left: float = 0.1, right: float = 0.1, top: float = 0.1, bottom: float = 0.3):
@@ -97,6 +119,12 @@ def message(headline: str, text: str) -> Figure:
     figure.text(0.5, 0.66, headline, ha="center", va="center", fontsize=13, weight="bold")
     figure.text(0.5, 0.38, textwrap.fill(text, 80), ha="center", va="center", fontsize=9, color=INK)
     return figure
+
+
+def note(figure: Figure, text: str) -> None:
+    """Small print in the lower left corner, across from the stamp."""
+    width, height = figure.get_size_inches()
+    figure.text(0.06 / width, 0.05 / height, text, ha="left", va="bottom", fontsize=6, color=FAINT)
 
 
 def save(figure: Figure, outputs: list[Path], stamp: str) -> None:

@@ -1,0 +1,120 @@
+"""How training went: the loss, FID of snapshots on the way, and what the network drew at each of them."""
+
+from math import isqrt
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ddpm.files import read_npz
+from ddpm.report.figures import charts, style
+from ddpm.report.figures.samples import read_status, why, why_none
+from ddpm.report.inputs import read_curve
+
+SCORES = ("step", "images", "fid_train", "fid_test")
+COLUMNS, SIDE = 8, 2  # most snapshots in the strip, and rows and columns of images of each
+# In inches: the width, the panels of curves, and the margins of the strip of pictures.
+WIDTH, PANELS, WORDS = 7, 2.7, 0.28
+LEFT, RIGHT, ABOVE, BELOW = 0.62, 0.1, 0.36, 0.24
+
+
+def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+    """sources: training.csv; and, each if there is one, snapshots.csv, snapshots.npz and metrics.json."""
+    files = {path.name: path for path in sources}
+    history = read_curve(files["training.csv"], "step", "loss")
+    scores = read_curve(files["snapshots.csv"], *SCORES) if "snapshots.csv" in files else None
+    pictures = read_npz(files["snapshots.npz"], "steps", "ema", "raw") if "snapshots.npz" in files else None
+    run = read_status(sources)
+    if len(history["step"]):
+        figure = curves_and_pictures(history, scores, pictures, run)
+    else:
+        figure = why_none(run) if run.get("status") == "unstable" else style.message("Nothing to draw", "No training.")
+    style.save(figure, outputs, stamp)
+
+
+def curves_and_pictures(history: dict, scores: dict | None, pictures: dict | None, run: dict) -> Figure:
+    charts.use_theme()
+    grid = strip(pictures) if pictures is not None and len(pictures["steps"]) else None
+    beneath = 0.22 if grid is None else ABOVE + grid[0].shape[0] / style.DPI + BELOW
+    height = beneath + PANELS + WORDS
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
+    figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
+    if run.get("status") == "unstable":
+        figure.text(0.1 / WIDTH, 1 - 0.16 / height, ". ".join(why(run)).partition(": ")[2], fontsize=8, va="center")
+    measured = scores is not None and len(scores["step"])
+    axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
+    loss_panel(axes[0], history)
+    if measured:
+        fid_panel(axes[1], scores, chosen_step(run))
+    if grid is not None:
+        picture, shown = grid
+        place_strip(style.pixel_axes(figure, *picture.shape[1::-1], LEFT, BELOW), picture, shown)
+    return figure
+
+
+def loss_panel(axes: Axes, history: dict[str, np.ndarray]) -> None:
+    """The loss as it was logged, and its running median, both logarithmic."""
+    kept = np.isfinite(history["loss"]) & (history["loss"] > 0)
+    step, loss = history["step"][kept], history["loss"][kept]
+    axes.plot(step, loss, color=style.BLUE, linewidth=0.7, alpha=0.4, label="logged")
+    window = running_window(len(loss))
+    if window > 1:
+        label = f"running median of {window} values"
+        axes.plot(step, running_median(loss, window), color=style.BLUE, linewidth=1.5, label=label)
+    axes.set(xlabel="Training step", ylabel="Loss", xscale="log", yscale="log")
+    axes.legend(frameon=False, loc="upper right", fontsize=7)
+
+
+def running_window(count: int) -> int:
+    """An odd number of values: about a fortieth of them, but five at least, and one where there are few."""
+    return max(5, count // 40 * 2 // 2 | 1) if count >= 10 else 1
+
+
+def running_median(values: np.ndarray, window: int) -> np.ndarray:
+    """The median of the `window` values around each; of as many as there are at the ends."""
+    half = window // 2
+    return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
+
+
+def fid_panel(axes: Axes, scores: dict[str, np.ndarray], chosen: int | None) -> None:
+    """FID of the snapshots, and the step whose weights were kept."""
+    charts.line(axes, scores["step"], scores["fid_train"], style.ORANGE, "o", label="against the training set")
+    charts.line(axes, scores["step"], scores["fid_test"], style.GREEN, "s", label="against the test set")
+    if chosen is not None:
+        axes.axvline(chosen, color=style.INK, linestyle="--", linewidth=1, label=f"kept: step {chosen:,}")
+    counts = np.unique(scores["images"])
+    images = f"{counts[0]:,.0f}" if len(counts) == 1 else f"{counts[0]:,.0f} to {counts[-1]:,.0f}"
+    axes.set(xlabel="Training step", ylabel=f"FID ({images} samples)", ylim=(0, None), xlim=(0, None))
+    axes.legend(frameon=False, loc="upper right", fontsize=7)
+
+
+def chosen_step(run: dict) -> int | None:
+    """The step of the weights that a metrics.json was made from."""
+    return run.get("made_from", {}).get("weights", {}).get("step")
+
+
+def strip(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Averaged weights above, raw ones below, over the steps; and the steps that are shown.
+
+    ema and raw are [S, k, H, W, C]; each cell holds the largest square of at most SIDE x SIDE of the k images.
+    """
+    shown = np.unique(np.linspace(0, len(pictures["steps"]) - 1, COLUMNS).round().astype(int))
+    side = min(SIDE, isqrt(pictures["ema"].shape[1]))
+    width = int((WIDTH - LEFT - RIGHT) * style.DPI)
+    cells = np.stack([pictures[kind][shown, : side**2] for kind in ("ema", "raw")])  # [2, S, side^2, H, W, C]
+    cells, zoom = style.fitted(cells, COLUMNS * (side + 1), width, most=width)
+    gap = max(1, cells.shape[4] * zoom // 24)
+    tiles = [[style.image_grid(cell.reshape(side, side, *cell.shape[1:]), zoom, gap) for cell in row] for row in cells]
+    between = max(12, tiles[0][0].shape[1] // 8)
+    return style.image_grid(np.array(tiles), 1, between), pictures["steps"][shown]
+
+
+def place_strip(axes: Axes, picture: np.ndarray, steps: np.ndarray) -> None:
+    style.place(axes, picture)
+    height, width = picture.shape[:2]
+    for column, step in enumerate(steps):
+        style.label(axes, (column + 0.5) * width / len(steps), -18, f"{step:,}", 7, color=style.FAINT)
+    style.label(axes, -14, -18, "step", 7, ha="right", color=style.FAINT)
+    for row, text in enumerate(("averaged\n(EMA)", "raw")):
+        style.label(axes, -14, (row + 0.5) * height / 2, text, 7, ha="right")
