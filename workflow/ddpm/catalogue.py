@@ -34,7 +34,7 @@ FIGURES = {
     "figure18": [BEDROOM],
     "figure19": [CAT],
     "reproduced": [],
-    "training_curve": [CIFAR10],
+    "training-curve": [CIFAR10],
     "fewsteps": [CIFAR10],
 }
 # The key of its experiments without which a table or figure has nothing to show.
@@ -48,6 +48,6 @@ NEEDS = {
     "figure10": "sampling.previews",
     "figure12": "evaluation.neighbour_crop",
     "figure14": "sampling.previews",
-    "training_curve": "training",
+    "training-curve": "training",
     "fewsteps": "few_steps",
 }

@@ -1,16 +1,21 @@
-"""Downloads that end with the right files or none: addresses in turn, checked, tried again."""
+"""Downloads that end with the right files or none: addresses in turn, resumed, checked, tried again."""
 
+import hashlib
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ddpm.files import DamagedFile, UserError, read_json, sha256, write_json
 from ddpm.strict import Strict
+from ddpm.transfer import CHUNK, Failure, Part, answer_of, bring, refuse_page
 
 ROUNDS = 3  # how often all addresses are tried
-TIMEOUT = 30  # seconds without a byte
+PAUSE = 5  # seconds after the first round; twice as many after each further one
 
 
 class RemoteFile(Strict):
@@ -19,86 +24,250 @@ class RemoteFile(Strict):
     name: str = Field(pattern=r"^\w[\w.-]*$", description="What it is called in the folder that it is downloaded to.")
     urls: tuple[str, ...] = Field(min_length=1, description="Addresses, tried in this order.")
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="Checksum, where one is published.")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Checksum, where one is published.")
     size: int | None = Field(None, ge=1, description="Bytes, where known.")
 
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Those that are known, by kind."""
+        return {kind: value for kind in ("md5", "sha256") if (value := getattr(self, kind))}
 
-def download(files: Sequence[RemoteFile], folder: Path, about: dict, log=print) -> None:
-    """Fetch `files` into `folder`, and write `about` and their checksums to card.json beside them, last.
+
+class Listing(Strict):
+    """Parquet files that are only known from an index: {configuration: {split: [address of each file]}}."""
+
+    urls: tuple[str, ...] = Field(
+        min_length=1,
+        description="Addresses of the index, tried in this order: https://huggingface.co/api/datasets/{repo}/parquet",
+    )
+
+
+class Copy(Strict):
+    """A file as it was when it was read to its end and found right."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+def download(
+    files: Sequence[RemoteFile | Listing], folder: Path, about: dict, log=print, root: Path | None = None
+) -> None:
+    """Fetch `files` into `folder`, and write `about` and their checksums to card.json there, last.
+
+    Args:
+        root: a folder that holds the files already: they are used in place, and nothing is fetched.
 
     Raises:
-        UserError: no address gives a right copy of some file.
+        UserError: no address gives a right copy of some file, or `root` has none.
     """
-    for file in files:
-        fetch(file.name, file.urls, folder, file.md5, file.size, log)
-    write_json(folder / "card.json", {**about, "sha256": {file.name: sha256(folder / file.name) for file in files}})
+    if root is None:
+        wanted = [each for file in files for each in (expand(file, log) if isinstance(file, Listing) else [file])]
+        copies = {file.name: fetch(file, folder, log) for file in wanted}
+        place = {}
+    else:
+        root = root.expanduser().absolute()
+        copies = {name: copy for file in files for name, copy in found_in(root, file).items()}
+        place = {"root": str(root)}
+    documents = {name: copy.model_dump() for name, copy in copies.items()}
+    write_json(folder / "card.json", {**about, **place, "files": documents})
 
 
 def downloaded(card: Path) -> dict:
-    """The card.json that `download` wrote, after a check that its files are still what they were.
+    """The card.json that `download` wrote, after a check that its files (in `where(card)`) are still what they were.
+
+    A file whose size and time are still the card's is not read again.
 
     Raises:
         DamagedFile: a file is missing or is not what was downloaded.
     """
     document = read_json(card)
-    if not isinstance(document, dict) or not isinstance(document.get("sha256"), dict):
-        raise DamagedFile(card, "not the card of a download")
-    for name, expected in document["sha256"].items():
-        path = card.parent / name
-        if not path.exists() or sha256(path) != expected:
-            raise DamagedFile(path, f"is missing or no longer what {card} says", "Delete it and download it again.")
+    try:
+        copies = {name: Copy(**copy) for name, copy in document["files"].items()}
+    except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        raise DamagedFile(card, "not the card of a download") from error
+    for name, copy in copies.items():
+        if not unchanged(path := where(card) / name, copy, card):
+            remedy = f"Put the right one back, or delete {card} and" if "root" in document else "Delete it and"
+            raise DamagedFile(path, f"is missing or no longer what {card} says", f"{remedy} download it again.")
     return document
 
 
-def fetch(
-    name: str, urls: Sequence[str], folder: Path, md5: str | None = None, size: int | None = None, log=print
-) -> Path:
-    """The file `name` in `folder`, downloaded unless it is there and right.
+def where(card: Path) -> Path:
+    """The folder that holds the files of a download's card.json: its own, or that of the copy in place."""
+    return Path(read_json(card).get("root", card.parent))
 
-    Args:
-        urls: addresses of the same file, tried in turn; each again after a pause, since most failures pass.
-        md5, size: checksum and bytes of the right file, where they are known.
+
+def unchanged(path: Path, copy: Copy, card: Path) -> bool:
+    """Whether `path` is still what `card` says of it."""
+    if not path.exists() or (status := path.stat()).st_size != copy.size:
+        return False
+    # A clock tick that the file shares with the card may hold a later change, too.
+    settled = copy.mtime_ns < card.stat().st_mtime_ns
+    return (settled and status.st_mtime_ns == copy.mtime_ns) or sha256(path) == copy.sha256
+
+
+def fetch(file: RemoteFile, folder: Path, log=print) -> Copy:
+    """See to it that `file` is in `folder`: as it is there if it is right, else downloaded.
+
+    Processes that want the same file wait for each other; what a killed one has fetched, the next one goes on from.
 
     Raises:
-        UserError: no address gives a right copy; what each one gave is listed.
+        UserError: no address gives a right copy (what each one gave is listed), or the folder has no room for it.
     """
-    import pooch
-    import requests
+    path = folder / file.name
+    part = Part(path, file.size, mixing=bool(file.checksums))
 
-    pooch.get_logger().setLevel("ERROR")
-    path = folder / name
+    def attempt(url: str) -> Copy:
+        bring(part, url, log)
+        try:
+            copy = examine(part.path, file)
+        except Failure:
+            part.discard()
+            part.mixing = False  # or the same two addresses would be mixed again
+            raise
+        part.finish()
+        log(f"{path}: from {url}, {copy.size:,} bytes")
+        return copy
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(path, log):
+            if path.exists():
+                try:
+                    copy = examine(path, file)
+                    part.discard()
+                    log(f"{path}: is there, {copy.size:,} bytes")
+                    return copy
+                except Failure as failure:
+                    log(f"{path}: {failure}; it is downloaded anew")
+            return in_turn(file.urls, attempt, path, log)
+    except OSError as error:  # the disk, not the network: no other address helps
+        raise UserError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error
+
+
+@contextmanager
+def alone(path: Path, log) -> Iterator[None]:
+    """Hold the lock of `path`, which falls with its process. The empty lock file stays."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        log(f"{path}: another process is downloading it, which is waited for")
+        held = lock.acquire()
+    with held:
+        yield
+
+
+def in_turn(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, log) -> Any:
+    """The first success of `attempt` with one of `urls`; all again after a pause, since most failures pass.
+
+    Raises:
+        UserError: there is none; what each address gave is listed.
+    """
     failures: dict[str, str] = {}
-    for attempt in range(ROUNDS):
+    for i in range(ROUNDS):
         for url in urls:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                there = path.exists()
-                pooch.retrieve(
-                    url, f"md5:{md5}" if md5 else None, name, folder, downloader=pooch.HTTPDownloader(timeout=TIMEOUT)
-                )
-                if wrong := what_is_wrong(path, size):
-                    path.unlink()
-                    raise ValueError(wrong)
-                log(f"{path}: {'is there' if there else f'from {url}'}, {path.stat().st_size:,} bytes")
-                return path
-            except (requests.RequestException, ValueError) as error:
-                failures[url] = str(error)
-                log(f"{url}: {error}")
-            except OSError as error:  # the disk, not the network: no other address helps
-                raise UserError(f"{path}: cannot be written ({error}). Make room, or choose another folder.") from error
-        if attempt < ROUNDS - 1:
-            time.sleep(2**attempt)
-    listed = "\n".join(f"  {url}: {what}" for url, what in failures.items())
+                return attempt(url)
+            except Failure as failure:
+                failures[url] = str(failure)
+                log(f"{url}: {failure}")
+        if i < ROUNDS - 1:
+            time.sleep(PAUSE * 2**i)
+    listed = "\n".join(f"  {url}: {failure}" for url, failure in failures.items())
     raise UserError(
-        f"{path}: could not be downloaded. If this machine has no way to the internet, run this command on one that "
-        f"has, or put the file there by hand; each address was tried {ROUNDS} times:\n{listed}"
+        f"{what}: could not be downloaded. If this machine has no way to the internet, run this command on one that "
+        "has, or get the files by hand and say with `root` which folder holds them; each address was tried "
+        f"{ROUNDS} times:\n{listed}"
     )
 
 
-def what_is_wrong(path: Path, size: int | None) -> str | None:
-    """Why the downloaded file cannot be the right one, or None."""
+INDEX = TypeAdapter(dict[str, dict[str, list[str]]])
+
+
+def expand(listing: Listing, log=print) -> tuple[RemoteFile, ...]:
+    """The files that an index lists, in its order, as {split}-{number from 0}.parquet.
+
+    Raises:
+        UserError: no address gives such an index, of one configuration.
+    """
+
+    def attempt(url: str) -> tuple[RemoteFile, ...]:
+        with answer_of(url) as answer:
+            refuse_page(content := answer.content)
+        try:
+            (splits,) = INDEX.validate_json(content).values()
+            files = tuple(
+                RemoteFile(name=f"{split}-{i:04d}.parquet", urls=(address,))
+                for split, addresses in splits.items()
+                for i, address in enumerate(addresses)
+            )
+        except ValueError as error:
+            raise Failure("is no index of the parquet files of one configuration") from error
+        if not files:
+            raise Failure("lists no files")
+        return files
+
+    return in_turn(listing.urls, attempt, listing.urls[0], log)
+
+
+def found_in(root: Path, file: RemoteFile | Listing) -> dict[str, Copy]:
+    """`file` by name as it lies in the folder `root`; of a listing, every parquet file there, 2 before 10.
+
+    Raises:
+        UserError: it is missing there, or is not the right one.
+    """
+    if isinstance(file, Listing):
+        paths, known, expected = sorted(root.glob("[!.]*.parquet"), key=numbers_by_value), None, "the parquet files"
+    else:
+        size = f" of {file.size:,} bytes" if file.size else ""
+        checksums = "".join(f", {kind} {value}" for kind, value in file.checksums.items())
+        paths, known, expected = [root / file.name], file, f"{file.name}{size}{checksums}"
+    remedy = f"`root` must name a folder that holds {expected}, as published at {file.urls[0]}."
+    if not paths:
+        raise UserError(f"{root}: holds no parquet files. {remedy}")
+    copies = {}
+    for path in paths:
+        try:
+            copies[path.name] = examine(path, known)
+        except Failure as failure:
+            raise UserError(f"{path}: {failure}. {remedy}") from failure
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}. {remedy}") from error
+    return copies
+
+
+def numbers_by_value(path: Path) -> list[int | str]:
+    return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", path.name)]
+
+
+def examine(path: Path, file: RemoteFile | None = None) -> Copy:
+    """What is at `path`, whose content is read once.
+
+    Raises:
+        Failure: it is not `file`, or it is a page in the place of a file.
+    """
+    status = path.stat()
+    if file and file.size not in (status.st_size, None):
+        raise Failure(f"has {status.st_size:,} bytes, not {file.size:,}")
+    with open(path, "rb") as opened:
+        refuse_page(opened.read(512))
+    known = file.checksums if file else {}
+    found = digests(path, "sha256", *known)
+    for kind, value in known.items():
+        if found[kind] != value:
+            raise Failure(f"does not match the known hash: its {kind} is {found[kind]}, not {value}")
+    return Copy(sha256=found["sha256"], size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def digests(path: Path, *kinds: str) -> dict[str, str]:
+    """Checksums of a file by kind (md5, sha256), all in one reading."""
+    hashes = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
     with open(path, "rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "gives an HTML page (a login, or a quota that is used up?), not the file"
-    found = path.stat().st_size
-    return f"gives {found:,} bytes, not {size:,}" if size is not None and found != size else None
+        while chunk := file.read(CHUNK):
+            for each in hashes.values():
+                each.update(chunk)
+    return {kind: each.hexdigest() for kind, each in hashes.items()}

@@ -33,7 +33,7 @@ TRAINED = [name for name in EXPERIMENTS if name not in RELEASED]
 CHECKPOINTS = {EXPERIMENTS[name].checkpoint.name: name for name in RELEASED}
 
 INCEPTION = f"{CONFIG.inception.root or 'resources/inception'}/inception-2015-12-05.pt"
-CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # figures in the theme of charts
+CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training-curve")  # figures in the theme of charts
 
 # Jobs find the package here in any environment.
 shell.prefix(f"export PYTHONPATH='{workflow.basedir}/workflow'; ")
@@ -132,7 +132,7 @@ DRAWN_FROM = {
     "figure12": ["neighbours-crop.npz", "metrics.json"],
     "figure15": ["neighbours.npz", "metrics.json"],
     "fewsteps": ["few_steps.csv", "metrics.json"],
-    "training_curve": ["training.csv", "metrics.json"],
+    "training-curve": ["training.csv", "metrics.json"],
 }
 SCORED_SAMPLES = ("figure3", "figure4", "figure16", "figure17", "figure18", "figure19")  # captions with a FID
 
@@ -149,7 +149,7 @@ def figure_sources(name):
     sources = [f"{RESULTS}/{experiment}/{file}" for file in DRAWN_FROM[name]]
     if name == "fewsteps":
         sources += few_steps_shards(experiment)
-    if name == "training_curve" and EXPERIMENTS[experiment].snapshots:
+    if name == "training-curve" and EXPERIMENTS[experiment].snapshots:
         sources += [f"{RESULTS}/{experiment}/snapshots.{suffix}" for suffix in ("csv", "npz")]
     return sources
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm.data.registry import DATASETS, DataSet
-from ddpm.download import download, downloaded
+from ddpm.download import download, downloaded, where
 from ddpm.files import DamagedFile, UserError, sha256, write_json, write_npy, write_npz
 
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -82,23 +82,26 @@ def known(name: str) -> DataSet:
     return DATASETS[name]
 
 
-def download_data(name: str, folder: Path, log=print) -> None:
+def download_data(name: str, folder: Path, log=print, root: Path | None = None) -> None:
     """Fetch the files of data set `name` into `folder`; card.json there says what they are.
 
+    Args:
+        root: a folder that holds them already: they are used in place, and nothing is fetched.
+
     Raises:
-        UserError: it has none, cannot be read, or no address gives a right copy.
+        UserError: it has none, cannot be read, no address gives a right copy, or `root` has none.
     """
     data = known(name)
     if not data.files:
         raise UserError(f"{data.title}: there is nothing to download; it comes from {data.source}.")
-    download(data.files, folder, {"data": name, "source": data.source, "licence": data.licence}, log)
+    download(data.files, folder, {"data": name, "source": data.source, "licence": data.licence}, log, root)
 
 
 def prepare(name: str, source: Path | None, folder: Path) -> None:
     """Write train.npy, test.npy ([N, H, W, C] uint8), labels.npz and card.json of data set `name` to `folder`.
 
     Args:
-        source: where `download_data` put its files; None for data that ship with a dependency.
+        source: where `download_data` put its card; None for data that ship with a dependency.
 
     Raises:
         UserError: the files are missing, damaged or not what the registry says; nothing is written then.
@@ -107,7 +110,8 @@ def prepare(name: str, source: Path | None, folder: Path) -> None:
     if data.files:
         if source is None:
             raise UserError(f"{data.title} must be downloaded first; say by --source where it is.")
-        downloaded(source / "card.json")
+        downloaded(card := source / "card.json")
+        source = where(card)
     splits = READERS[name](data, source)
     for split, (images, labels) in splits.items():
         expected = (getattr(data, split), data.image_size, data.image_size, data.channels)

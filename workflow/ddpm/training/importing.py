@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from pooch import file_hash
 from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm.config import DiffusionConfig, NetworkConfig
+from ddpm.download import digests, where
 from ddpm.files import DamagedFile, UserError, sha256, write_json
 from ddpm.training.diffusers_folder import read_folder
 from ddpm.training.naming import Weights, to_ours
@@ -106,15 +106,17 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
     if path.name == "card.json" or (path / "card.json").is_file():
         card = path if path.name == "card.json" else path / "card.json"
         checkpoint = downloaded_checkpoint(card)
-        path = card.parent
+        path = where(card)
         if (path / "config.json").is_file():
             return from_folder(path, checkpoint)
         path = path / checkpoint.weights_file.name
     if path.is_dir():
         return from_folder(path, checkpoint)
     if checkpoint is not None:
-        if (md5 := checkpoint.weights_file.md5) and file_hash(path, "md5") != md5:
-            raise DamagedFile(path, f"is not {checkpoint.name}, whose MD5 is {md5}", "Download it again.")
+        known = checkpoint.weights_file.checksums
+        if known and digests(path, *known) != known:
+            whose = " and ".join(f"{kind.upper()} is {value}" for kind, value in known.items())
+            raise DamagedFile(path, f"is not {checkpoint.name}, whose {whose}", "Download it again.")
         return describe(checkpoint, path)
     if header := read_header(path):
         config = header["config"]

@@ -116,13 +116,16 @@ def published(name: str) -> Checkpoint:
     return PUBLISHED[name]
 
 
-def download_weights(checkpoint: Checkpoint, folder: Path, log=print) -> None:
+def download_weights(checkpoint: Checkpoint, folder: Path, log=print, root: Path | None = None) -> None:
     """Fetch the files of `checkpoint` into `folder`; card.json there says what they are.
 
+    Args:
+        root: a folder that holds them already: they are used in place, and nothing is fetched.
+
     Raises:
-        UserError: no address gives a right copy of some file.
+        UserError: no address gives a right copy of some file, or `root` has none.
     """
-    download(checkpoint.files, folder, {"checkpoint": checkpoint.model_dump(mode="json")}, log)
+    download(checkpoint.files, folder, {"checkpoint": checkpoint.model_dump(mode="json")}, log, root)
 
 
 def default_for(data: str) -> Checkpoint | None:
@@ -131,7 +134,7 @@ def default_for(data: str) -> Checkpoint | None:
 
 
 def downloaded_checkpoint(card: Path) -> Checkpoint:
-    """The checkpoint that `download_weights` left beside `card`, whose files are verified.
+    """The checkpoint whose `card` `download_weights` wrote, and whose files (in `where(card)`) are verified.
 
     Raises:
         DamagedFile: a file is missing or is not what was downloaded.
