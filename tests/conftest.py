@@ -9,6 +9,7 @@ from helpers import CPU, tiny_experiment
 from workspace import PROJECT
 
 from ddpm.data.prepare import prepare
+from ddpm.data.registry import DATASETS
 from ddpm.data.store import Images
 
 
@@ -31,7 +32,7 @@ def one_thread():
 def digits(tmp_path_factory) -> Path:
     """The folder of the prepared digits."""
     folder = tmp_path_factory.mktemp("resources") / "digits"
-    prepare("digits", None, folder)
+    prepare(DATASETS["digits"], None, folder)
     return folder
 
 

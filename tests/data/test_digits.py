@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from ddpm.config import Quantisation
 from ddpm.data.pixels import to_model_range, to_uint8
-from ddpm.data.prepare import prepare
+from ddpm.data.prepare import known, prepare
 from ddpm.data.store import Images
 from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256
 
@@ -55,14 +55,14 @@ def test_card_says_where_the_images_come_from(digits):
 
 
 def test_preparing_twice_gives_the_same_bytes(digits, tmp_path):
-    prepare("digits", None, tmp_path)
+    prepare(known("digits"), None, tmp_path)
     for file in ("train.npy", "test.npy", "labels.npz", "card.json"):
         assert (tmp_path / file).read_bytes() == (digits / file).read_bytes()
 
 
-def test_unknown_data_set_is_refused(tmp_path):
+def test_unknown_data_set_is_refused():
     with pytest.raises(UserError, match=r"'digit' is unknown. Known: digits"):
-        prepare("digit", None, tmp_path)
+        known("digit")
 
 
 def test_images_that_are_not_what_the_card_says_are_refused(digits, tmp_path):

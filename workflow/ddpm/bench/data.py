@@ -1,0 +1,106 @@
+"""How many images a second come out of the stores, per core, and how many cores the paper's speed takes."""
+
+import io
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ddpm.data.loading import feed
+from ddpm.data.store import Images
+from ddpm.files import write_csv, write_json, write_npy
+from ddpm.provenance import processor
+
+# The paper's training on a TPU v3-8 (Appendix B): 2.2 steps of 64 images a second at 256x256, 21 of 128 at 32x32.
+PAPER = {256: (2.2, 64), 32: (21.0, 128)}
+QUALITY = 75  # of the WebP files
+COLUMNS = ("store", "size", "workers", "images_per_s", "per_core", "paper_images_per_s", "cores_for_paper")
+
+
+def photograph(random: np.random.Generator, width: int, height: int) -> bytes:
+    """A smooth random field in colour, with a little grain, as a WebP file: it takes about as long as a photograph."""
+    fine = random.normal(128, 60, (height // 4, width // 4, 3)).clip(0, 255).astype(np.uint8)
+    coarse = random.normal(128, 60, (height // 32, width // 32, 3)).clip(0, 255).astype(np.uint8)
+    fields = (Image.fromarray(field).resize((width, height), Image.Resampling.BICUBIC) for field in (coarse, fine))
+    file = io.BytesIO()
+    Image.blend(*fields, 0.42).save(file, "WEBP", quality=QUALITY)
+    return file.getvalue()
+
+
+def write_card(folder: Path, size: int, count: int, store: object) -> None:
+    card = {"title": "the benchmark's images", "image_size": size, "channels": 3, "train": count}
+    write_json(folder / "card.json", {**card, "store": store, "sha256": {"train": ""}})
+
+
+def write_database(folder: Path, count: int) -> int:
+    """A prepared compressed store of `count` images of 341x256 and 256x341, as LSUN's; returns its bytes per image."""
+    import lmdb
+
+    random = np.random.Generator(np.random.PCG64(0))
+    keys = [b"%06d" % i for i in range(count)]
+    with (
+        lmdb.open(str(folder / "lmdb"), map_size=count * 200_000 + 1_000_000) as database,
+        database.begin(write=True) as transaction,
+    ):
+        for i, key in enumerate(keys):
+            transaction.put(key, photograph(random, *((341, 256) if i % 2 else (256, 341))))
+    write_npy(folder / "train.npy", np.array(keys))
+    size = (folder / "lmdb/data.mdb").stat().st_size
+    write_card(folder, 256, count, {"lmdb": "lmdb", "bytes": size})
+    return size // count
+
+
+def write_array(folder: Path, size: int, count: int) -> None:
+    """A prepared array of `count` images."""
+    random = np.random.Generator(np.random.PCG64(0))
+    write_npy(folder / "train.npy", random.integers(0, 256, (count, size, size, 3), np.uint8))
+    write_card(folder, size, count, "array")
+
+
+def rate(images: Images, batch: int, workers: int) -> float:
+    """Images a second through `feed` to the CPU, in batches in random order; starting the workers is not counted."""
+    random = np.random.Generator(np.random.PCG64(1))
+    warm = max(workers, 1) * 2
+    steps = warm + 2 * math.ceil(len(images) / batch)
+    batches = feed(images, (random.integers(0, len(images), batch) for _ in range(steps)), torch.device("cpu"), workers)
+    for _ in range(warm):
+        next(batches)
+    began = time.perf_counter()
+    count = sum(len(images) for images in batches)
+    return count / (time.perf_counter() - began)
+
+
+def benchmark_data(count: int, workers: list[int], out: Path | None, log=print) -> None:
+    """Measure stores of `count` images of 256x256, and log a table; `out` gets it as CSV.
+
+    An array is read by the training process itself, so that it has no workers.
+    """
+    torch.set_num_threads(1)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        cases = [("array", 32, 0, count * 64), ("array", 256, 0, count), *(("LMDB", 256, n, count) for n in workers)]
+        for store, size, number, images in cases:
+            place = Path(folder) / f"{store}{size}"
+            if not place.exists():
+                place.mkdir()
+                if store == "LMDB":
+                    log(f"{images:,} WebP images, {write_database(place, images):,} bytes each")
+                else:
+                    write_array(place, size, images)
+            steps, batch = PAPER[size]
+            needed = steps * batch
+            measured = rate(Images(place / "train.npy"), batch, number)
+            per_core = measured / max(number, 1)
+            cores = math.ceil(needed / per_core)
+            rows.append((store, size, number, round(measured), round(per_core), round(needed), cores))
+    log(f"{processor()}, torch {torch.__version__}")
+    log("| Store | Images | Workers | Images/s | Images/s per core | The paper's network takes | Cores for that |")
+    log("|---|---|---|---|---|---|---|")
+    for store, size, *numbers in rows:
+        log(f"| {store} | {size}x{size} | {' | '.join(f'{number:,}' for number in numbers)} |")
+    if out:
+        write_csv(out, COLUMNS, rows)

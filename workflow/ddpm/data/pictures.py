@@ -1,0 +1,91 @@
+"""Encoded images to pixels, by the named filters of Pillow."""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from PIL import Image
+
+from ddpm.data.streams import ordered
+from ddpm.files import DamagedFile
+
+BATCH = 64  # images that are handed on together
+MODES = {1: "L", 3: "RGB"}
+AGAIN = "Download it again."
+
+
+class Undecodable(Exception):
+    """Bytes that are no whole image."""
+
+
+def decode(content: bytes, channels: int) -> tuple[Image.Image, str]:
+    """The image in `content`, grey (1 channel) or RGB (3), and how it was encoded, as in "JPEG 178x218".
+
+    Raises:
+        Undecodable: Pillow cannot read it to the end.
+    """
+    try:
+        image = Image.open(io.BytesIO(content))
+        return image.convert(MODES[channels]), f"{image.format} {image.width}x{image.height}"
+    except Exception as error:  # its decoders raise whatever they like
+        raise Undecodable(str(error)) from error
+
+
+def centre_square(image: Image.Image) -> Image.Image:
+    """The middle of an image, as wide and high as its shorter side; halves of a pixel go to the left and the top."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def resize(image: Image.Image, size: int, filter: Image.Resampling) -> Image.Image:
+    """The image in size x size. An image of that size is not filtered."""
+    return image.resize((size, size), filter)
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """StyleGAN2's preparation of LSUN: the centre, to the shorter side, then size x size by Lanczos."""
+    return resize(centre_square(image), size, Image.Resampling.LANCZOS)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    """[H, W, C] uint8."""
+    return np.asarray(image).reshape(image.height, image.width, -1)
+
+
+def stream(
+    contents: Iterable[tuple[str, bytes]],
+    shape: Callable[[Image.Image], Image.Image],
+    channels: int,
+    threads: int,
+    seen: Counter,
+    remedy: str = AGAIN,
+) -> Iterator[np.ndarray]:
+    """Decode and `shape` images in `threads` threads; yields batches [n, H, W, C] uint8 in the order of `contents`.
+
+    Args:
+        contents: the encoded images, each with its name for messages.
+        seen: is filled with how many images were encoded in which way.
+
+    Raises:
+        DamagedFile: an image cannot be decoded; it is named.
+    """
+
+    def work(item: tuple[str, bytes]) -> tuple[np.ndarray, str]:
+        name, content = item
+        try:
+            image, encoding = decode(content, channels)
+        except Undecodable as error:
+            raise DamagedFile(name, f"is no whole image ({error})", remedy) from error
+        return pixels(shape(image)), encoding
+
+    batch = []
+    for image, encoding in ordered(work, contents, threads):
+        seen[encoding] += 1
+        batch.append(image)
+        if len(batch) == BATCH:
+            yield np.stack(batch)
+            batch = []
+    if batch:
+        yield np.stack(batch)

@@ -1,0 +1,94 @@
+"""CelebA-HQ: encoded images in parquet files, or the tar that TensorFlow Datasets reads; all of them for training."""
+
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from ddpm.data import pictures
+from ddpm.data.readers import Part
+from ddpm.data.registry import DataSet
+from ddpm.files import DamagedFile, UserError
+
+TAR = "data256x256.tar"
+ROWS = 64  # of a parquet file, read at a time
+
+
+def parquet_count(files: list[Path]) -> int:
+    """How many rows the parquet files have, after a check that each one is whole and has images."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 0
+    for path in files:
+        try:
+            with pq.ParquetFile(path) as file:
+                image = file.schema_arrow.field("image").type
+                count += file.metadata.num_rows
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise DamagedFile(path, f"not a whole parquet file with a column `image` ({error})") from error
+        if not pa.types.is_struct(image) or image.get_field_index("bytes") < 0:
+            raise DamagedFile(path, f"its column `image` is {image}, where encoded images were expected")
+    return count
+
+
+def parquet_images(files: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """The contents of all rows, in order, each with its place."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in files:
+        row = 0
+        with pq.ParquetFile(path) as file:
+            batches = file.iter_batches(ROWS, columns=["image"], use_threads=False)
+            while True:
+                try:
+                    batch = next(batches, None)
+                except (pa.ArrowException, OSError) as error:
+                    raise DamagedFile(path, f"cannot be read behind row {row} ({error})") from error
+                if batch is None:
+                    break
+                for image in batch.column(0).to_pylist():
+                    if not image or not image["bytes"]:
+                        raise DamagedFile(path, f"row {row} holds no image")
+                    yield f"{path}: row {row}", image["bytes"]
+                    row += 1
+
+
+def tar_members(path: Path) -> list[tarfile.TarInfo]:
+    """The files in the tar, by name."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            return sorted((member for member in tar.getmembers() if member.isfile()), key=lambda member: member.name)
+    except (tarfile.TarError, OSError) as error:
+        raise DamagedFile(path, f"not a whole tar archive ({error})") from error
+
+
+def tar_images(path: Path, members: list[tarfile.TarInfo]) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(path, "r:") as tar:
+        for member in members:
+            content = tar.extractfile(member).read()
+            yield f"{path}: {member.name}", content
+
+
+def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
+    if (folder / TAR).is_file():
+        members = tar_members(folder / TAR)
+        count, contents = len(members), tar_images(folder / TAR, members)
+    else:
+        files = [path for split in ("train", "validation") for path in sorted(folder.glob(f"{split}-*.parquet"))]
+        if not files:
+            raise UserError(
+                f"{folder}: holds neither train-*.parquet nor {TAR}. Download the data set, or set its root to where "
+                "one of them is."
+            )
+        count, contents = parquet_count(files), parquet_images(files)
+    seen: Counter = Counter()
+
+    def fitted(image: Image.Image) -> Image.Image:
+        return pictures.resize(image, data.image_size, Image.Resampling.LANCZOS)
+
+    images = pictures.stream(contents, fitted, data.channels, threads, seen)
+    return {"train": Part(count, images, seen=seen), "test": Part(0, [])}

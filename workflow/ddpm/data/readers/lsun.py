@@ -1,0 +1,115 @@
+"""LSUN: encoded images in an LMDB, which stay there. What is prepared is the list of the keys of those that decode.
+
+Unlike the other readers it fills no arrays: three million images of 256x256 would take 600 GB.
+"""
+
+import shutil
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ddpm.data import pictures
+from ddpm.data.registry import DataSet
+from ddpm.data.store import DATABASE, reading
+from ddpm.data.streams import ordered, reported
+from ddpm.download import RemoteFile
+from ddpm.files import DamagedFile, UserError, whole
+
+
+@dataclass(frozen=True)
+class Index:
+    """What an LMDB of images holds."""
+
+    keys: np.ndarray
+    """[N] of bytes: the images that can be decoded, in the order of the database."""
+    skipped: list[str]
+    """The keys of those that cannot."""
+    seen: Counter
+    """How many images were encoded in which way."""
+
+
+def find(data: DataSet, folder: Path, prepared: Path, log: Callable[[str], None]) -> Path:
+    """The folder of the LMDB: in `folder` or a sub-folder of it, or unpacked from the zip there to `prepared`/lmdb."""
+    archives = [folder / file.name for file in data.files if isinstance(file, RemoteFile)]
+    for found in (folder, *(archive.with_suffix("") for archive in archives)):
+        if (found / DATABASE).is_file():
+            return found.resolve()
+    for archive in archives:
+        if archive.is_file():
+            unpack(archive, prepared / "lmdb", log)
+            return prepared / "lmdb"
+    names = ", ".join((DATABASE, *(f"{archive.stem}/{DATABASE} or {archive.name}" for archive in archives)))
+    raise UserError(f"{folder}: holds none of {names}. Download the data set, or set its root to where one of them is.")
+
+
+def unpack(archive: Path, folder: Path, log: Callable[[str], None]) -> None:
+    """The database of a zip to `folder`, whole or not at all, unless it is there from an earlier call.
+
+    Raises:
+        UserError: the disk has too little room, or the archive is damaged.
+    """
+    target = folder / DATABASE
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [member for member in opened.infolist() if Path(member.filename).name == DATABASE]
+            if len(members) != 1:
+                raise DamagedFile(archive, f"holds {len(members)} files {DATABASE}, where one was expected")
+            needed = members[0].file_size
+            if target.is_file() and target.stat().st_size == needed:
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+            if (free := shutil.disk_usage(folder).free) < needed:
+                raise UserError(
+                    f"{folder}: {archive.name} needs {needed:,} bytes there, and {free:,} are free. Make room."
+                )
+            log(f"unpacking {archive}: {needed:,} bytes")
+            with whole(target) as part, opened.open(members[0]) as source, open(part, "wb") as file:
+                shutil.copyfileobj(source, file, 1 << 24)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DamagedFile(archive, f"not a whole zip archive ({error})") from error
+
+
+def index(data: DataSet, database: Path, threads: int, log: Callable[[str], None]) -> Index:
+    """Decode every image of the LMDB once, in `threads` threads, and list those that can be.
+
+    Raises:
+        UserError: the database is cut off, holds another number of images than published, or none that decodes.
+    """
+    path = database / DATABASE
+
+    def check(item: tuple[bytes, bytes]) -> tuple[bytes, str | None]:
+        key, content = item
+        try:
+            return key, pictures.decode(content, data.channels)[1]
+        except pictures.Undecodable:
+            return key, None
+
+    with reading(database) as transaction:
+        total = transaction.stat()["entries"]
+        if data.train is not None and total != data.train:
+            raise UserError(f"{path}: holds {total:,} images, where {data.train:,} of {data.title} were expected.")
+        items = reported(ordered(check, entries(path, transaction), threads), total, "checked", log)
+        keys, skipped, seen = [], [], Counter()
+        for key, encoding in items:
+            if encoding is None:
+                skipped.append(key.decode(errors="replace"))
+                log(f"{path}: image {skipped[-1]} cannot be decoded and is skipped")
+            else:
+                keys.append(key)
+                seen[encoding] += 1
+    if not keys:
+        raise DamagedFile(path, "none of its images can be decoded", "Is it the database of LSUN?")
+    return Index(np.array(keys), skipped, seen)
+
+
+def entries(path: Path, transaction) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and contents, in the order of the database."""
+    for key, content in transaction.cursor():
+        if key.endswith(b"\0"):
+            raise DamagedFile(path, f"the key {key!r} ends in a zero byte", "It is not the database of LSUN.")
+        yield key, content
