@@ -26,12 +26,6 @@ rule all:
         f"{RESULTS}/report.html",
 
 
-onstart:
-    # Not in a dry run, and not where jobs go to other machines.
-    if workflow.local_exec and (advice := planning.advice(CONFIG, planned_jobs(), planning.this_machine())):
-        raise WorkflowError(advice)
-
-
 onsuccess:
     if Path(f"{RESULTS}/report.html").exists():
         print(f"Open {RESULTS}/report.html in a browser.")

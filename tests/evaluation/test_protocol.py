@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from ddpm.config import resolve_experiment
 from ddpm.evaluation.protocol import deviations
+from ddpm.resolving import resolve_experiment
 
 # Appendix B, with what its columns share in the settings below.
 PHOTOGRAPHS = {

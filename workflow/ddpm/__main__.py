@@ -27,6 +27,7 @@ Reference = Annotated[
     Path, typer.Option(help="Features of the real images: results/SCALE/reference/DATA/features.npz.")
 ]
 Weights = Annotated[Path, typer.Option(help="model.safetensors of a training.")]
+DataName = Annotated[str, typer.Argument(help="Data set by name, or its document from resources/sources/.")]
 Shard = Annotated[int, typer.Option(min=1, help="Which part, from 1.")]
 Network = Annotated[Path, typer.Option(help="Network of the scores: a classifier (.safetensors), or Inception (.pt).")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per call of the network. Does not change the images.")]
@@ -54,6 +55,15 @@ def find_checkpoint(name: str):
     return read_section(Path(name), "checkpoint") if name.endswith(".json") else published(name)
 
 
+def find_data(name: str):
+    """A data set of the registry by name, or that of a source's document."""
+    from ddpm.config import validated
+    from ddpm.data.prepare import known
+    from ddpm.data.registry import DataSet
+
+    return validated(DataSet, read_json(name), name) if name.endswith(".json") else known(name)
+
+
 def section_of_shard(config: Path, section: str, shard: int):
     """The section of a stage's document that the job of a shard needs, which must ask for as many shards."""
     from ddpm.config import read_section
@@ -66,26 +76,26 @@ def section_of_shard(config: Path, section: str, shard: int):
 
 @app.command()
 def download(
-    name: Annotated[str, typer.Argument(help="Data set.")],
+    name: DataName,
     out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
 ) -> None:
     """Download a data set's files and check them; nothing else of it needs the network."""
-    from ddpm.data.prepare import download_data, known
+    from ddpm.data.prepare import download_data
 
-    download_data(known(name), out, log)
+    download_data(find_data(name), out, log)
 
 
 @app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="Data set.")],
+    name: DataName,
     out: Out,
     source: Annotated[Path | None, typer.Option(help="Folder of its download, if it has one.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 1,
 ) -> None:
     """Write a data set as uint8 arrays, or as a list of a database's images, with a card, into the folder OUT."""
-    from ddpm.data.prepare import known, prepare
+    from ddpm.data.prepare import prepare
 
-    prepare(known(name), source, out, threads, log)
+    prepare(find_data(name), source, out, threads, log)
 
 
 @app.command()
@@ -301,12 +311,14 @@ def classifier(
 @app.command("download-network")
 def download_network(
     out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
+    url: Annotated[list[str] | None, typer.Option(help="Another address to take it from; repeat for more.")] = None,
 ) -> None:
     """Download the Inception network of the paper's scores; nothing else of it needs the network."""
     from ddpm.download import download
     from ddpm.evaluation.inception import INCEPTION, NAME
 
-    download((INCEPTION,), out, {"network": NAME}, log)
+    file = INCEPTION.model_copy(update={"urls": tuple(url)}) if url else INCEPTION
+    download((file,), out, {"network": NAME}, log)
 
 
 @app.command()

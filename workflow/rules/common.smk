@@ -8,7 +8,7 @@ PACKAGE = f"{workflow.basedir}/workflow/ddpm"
 sys.path.insert(0, f"{workflow.basedir}/workflow")
 
 try:
-    from ddpm import plan, resolving
+    from ddpm import resolving
     from ddpm.config import ConfigError, Selection
     from ddpm.report.figures import BEYOND, MODULES
 except ModuleNotFoundError as error:
@@ -48,7 +48,7 @@ wildcard_constraints:
     experiment=one_of(EXPERIMENTS),
     data=one_of(DATA),
     checkpoint=one_of(CHECKPOINTS),
-    stage="training|sampling|snapshots|latents|few_steps|likelihood|evaluation",
+    stage="training|sampling|snapshots|few_steps|likelihood|evaluation",
     split="test|train",
     shard=r"\d+",
     shards=r"\d+",
@@ -61,8 +61,9 @@ def experiment_of(wildcards):
 
 
 def downloads(data):
-    """The card of a data set's download; nothing for data that ship with a dependency, or are a folder of yours."""
-    return [f"resources/downloads/{data}/card.json"] if CONFIG.data_sets[data].files else []
+    """The card of a data set's download; nothing for data that ship with a dependency, or lie in a `root`."""
+    source = CONFIG.data_sets[data]
+    return [f"resources/downloads/{data}/card.json"] if source.files and not source.root else []
 
 
 def network_of(data):

@@ -100,4 +100,5 @@ rule prepare:
     params:
         files=lambda wildcards, input: f" --source {Path(input.card[0]).parent}" if input.card else "",
     shell:
-        "python -m ddpm prepare {input.source}{params.files} --out resources/{wildcards.data} > {log} 2>&1"
+        "python -m ddpm prepare {input.source}{params.files} --out resources/{wildcards.data}"
+        " --threads {threads} > {log} 2>&1"

@@ -102,7 +102,6 @@ rule snapshot_previews:
 
 rule latents:
     input:
-        config=f"{RESULTS}/{{experiment}}/config/latents.json",
         weights=f"{RESULTS}/{{experiment}}/model.safetensors",
     output:
         f"{RESULTS}/{{experiment}}/latents.npz",
@@ -116,34 +115,40 @@ rule latents:
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
+    params:
+        config=lambda wildcards: experiment_of(wildcards).latents,
     shell:
-        "python -m ddpm shared-latents --config {input.config} --weights {input.weights} --out {output}"
+        "python -m ddpm shared-latents --weights {input.weights} --chains {params.config.chains}"
+        " --batch-size {params.config.batch_size} --seed {params.config.seed} --out {output}"
         " --device {resources.device} > {log} 2>&1"
 
 
-for name, grid in (("interpolations", "--steps 500"), ("coarse-to-fine", "--coarse-to-fine")):
-
-    rule:
-        name:
-            name.replace("-", "_")
-        input:
-            config=f"{RESULTS}/{{experiment}}/config/latents.json",
-            weights=f"{RESULTS}/{{experiment}}/model.safetensors",
-            data=prepared("train.npy"),
-        output:
-            f"{RESULTS}/{{experiment}}/{name}.npz",
-        log:
-            f"{RESULTS}/logs/sampling/{{experiment}}-{name}.log",
-        benchmark:
-            f"{RESULTS}/benchmarks/sampling/{{experiment}}-{name}.tsv"
-        conda:
-            "../../envs/torch.yaml"
-        threads: COMPUTE.threads
-        resources:
-            gpu=COMPUTE.gpus,
-            device=COMPUTE.device,
-        params:
-            grid=grid,
-        shell:
-            "python -m ddpm interpolate --config {input.config} --weights {input.weights} --data {input.data}"
-            " {params.grid} --out {output} --device {resources.device} > {log} 2>&1"
+rule interpolate:
+    input:
+        weights=f"{RESULTS}/{{experiment}}/model.safetensors",
+        data=prepared("train.npy"),
+    output:
+        f"{RESULTS}/{{experiment}}/{{grid}}.npz",
+    log:
+        f"{RESULTS}/logs/sampling/{{experiment}}-{{grid}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sampling/{{experiment}}-{{grid}}.tsv"
+    wildcard_constraints:
+        grid="interpolations|coarse-to-fine",
+    conda:
+        "../../envs/torch.yaml"
+    threads: COMPUTE.threads
+    resources:
+        gpu=COMPUTE.gpus,
+        device=COMPUTE.device,
+    params:
+        config=lambda wildcards: experiment_of(wildcards).latents,
+        # Figure 8: several pairs, half way; Figure 9: one pair, from the noise to the pixels.
+        grid=lambda wildcards: {
+            "interpolations": f"--pairs {experiment_of(wildcards).latents.pairs} --steps 500",
+            "coarse-to-fine": f"--pairs 1 {repeat('--steps', range(1000, -1, -125))}",
+        }[wildcards.grid],
+    shell:
+        "python -m ddpm interpolate --weights {input.weights} --data {input.data} {params.grid}"
+        " --batch-size {params.config.batch_size} --seed {params.config.seed} --out {output}"
+        " --device {resources.device} > {log} 2>&1"
