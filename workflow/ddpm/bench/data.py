@@ -92,11 +92,10 @@ def benchmark_data(count: int, workers: list[int], out: Path | None, log=print) 
                 else:
                     write_array(place, size, images)
             steps, batch = PAPER[size]
-            needed = steps * batch
-            measured = rate(Images(place / "train.npy"), batch, number)
-            per_core = measured / max(number, 1)
-            cores = math.ceil(needed / per_core)
-            rows.append((store, size, number, round(measured), round(per_core), round(needed), cores))
+            needed = round(steps * batch)
+            measured = round(rate(Images(place / "train.npy"), batch, number))
+            per_core = max(round(measured / max(number, 1)), 1)
+            rows.append((store, size, number, measured, per_core, needed, math.ceil(needed / per_core)))
     log(f"{processor()}, torch {torch.__version__}")
     log("| Store | Images | Workers | Images/s | Images/s per core | The paper's network takes | Cores for that |")
     log("|---|---|---|---|---|---|---|")

@@ -64,9 +64,7 @@ def unpack(archive: Path, folder: Path, log: Callable[[str], None]) -> None:
                 return
             folder.mkdir(parents=True, exist_ok=True)
             if (free := shutil.disk_usage(folder).free) < needed:
-                raise UserError(
-                    f"{folder}: {archive.name} needs {needed:,} bytes there, and {free:,} are free. Make room."
-                )
+                raise UserError(f"{folder}: {archive.name} needs {needed:,} bytes there; {free:,} are free. Make room.")
             log(f"unpacking {archive}: {needed:,} bytes")
             with whole(target) as part, opened.open(members[0]) as source, open(part, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 24)

@@ -1,0 +1,33 @@
+"""Data sets whose published files are in a folder of the test."""
+
+from pathlib import Path
+
+import pytest
+
+from ddpm.data.prepare import prepare
+from ddpm.data.registry import resolve
+from ddpm.data.store import Images
+
+
+class Published:
+    """A folder for files as others publish them, and one for what is prepared from it."""
+
+    def __init__(self, folder: Path):
+        self.root, self.out = folder / "published", folder / "prepared"
+        self.root.mkdir()
+        self.log: list[str] = []
+
+    def prepare(self, name: str, threads: int = 2, **changes) -> tuple[Images, Images]:
+        """Prepare the data set `name` from the folder; returns the training and test images."""
+        data = resolve(name, {"root": self.root, **changes})
+        prepare(data, None, self.out, threads, self.log.append)
+        return Images(self.out / "train.npy"), Images(self.out / "test.npy")
+
+    def left(self) -> list[str]:
+        """What there is of the prepared folder, at any depth."""
+        return sorted(str(path.relative_to(self.out)) for path in self.out.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def published(tmp_path) -> Published:
+    return Published(tmp_path)

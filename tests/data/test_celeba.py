@@ -1,0 +1,89 @@
+"""CelebA from its zip and its list."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from published import opened, write_celeba
+
+from ddpm.files import DamagedFile, UserError, read_npz
+
+SPLITS = [0, 0, 2, 1, 0, 2]
+COUNTS = {"train": 3, "test": 2}
+
+
+def test_images_are_in_the_order_of_the_list(published):
+    images = list(write_celeba(published.root, SPLITS).values())
+    train, test = published.prepare("celeba64", **COUNTS)
+    for found, members in ((train, (0, 1, 4)), (test, (2, 5))):
+        assert len(found) == len(members)
+        for row, i in zip(found[:], members, strict=True):
+            face = Image.fromarray(opened(images[i])[57:185, 25:153])  # rows and columns, written out
+            assert np.array_equal(row, np.asarray(face.resize((64, 64), Image.Resampling.BILINEAR)))
+    assert train.card["published_as"] == {"JPEG 178x218": 5}
+    assert "5 of 5 images were cropped or resized" in train.card["notes"]
+    labels = read_npz(published.out / "labels.npz", "train", "test")
+    assert [len(values) for values in labels.values()] == [0, 0]
+
+
+def test_the_order_is_the_lists_and_not_the_archives(published):
+    images = write_celeba(published.root, SPLITS)
+    lines = [f"{name} {split}\n" for name, split in zip(images, SPLITS, strict=True)]
+    expected = published.prepare("celeba64", **COUNTS)[0][:]
+    (published.root / "list_eval_partition.txt").write_text("".join(reversed(lines)))
+    assert np.array_equal(published.prepare("celeba64", **COUNTS)[0][:], expected[::-1])
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_threads_do_not_change_a_byte(threads, published):
+    write_celeba(published.root, [0] * 70)  # more than one batch
+    published.prepare("celeba64", threads=threads, train=70, test=0)
+    first = (published.out / "train.npy").read_bytes()
+    published.prepare("celeba64", threads=3, train=70, test=0)
+    assert (published.out / "train.npy").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("image missing", r"img_align_celeba.zip: img_align_celeba/000003.jpg is missing or damaged"),
+        ("image cut", r"img_align_celeba.zip: img_align_celeba/000003.jpg: is no whole image"),
+        ("zip cut", r"img_align_celeba.zip: not a whole zip archive"),
+        ("bytes changed", r"img_align_celeba.zip: img_align_celeba/000003.jpg is missing or damaged there .Bad CRC"),
+        ("list is no list", r"list_eval_partition.txt: line 2, 'x', is no file name with 0, 1 or 2"),
+        ("too few", r"2 train images, where 3 were expected"),
+    ],
+)
+def test_damage_is_named_and_nothing_is_left(damage, words, published):
+    archive, names = published.root / "img_align_celeba.zip", published.root / "list_eval_partition.txt"
+    images = write_celeba(published.root, [0, 2, 1] if damage == "too few" else SPLITS, damage)
+    content = archive.read_bytes()
+    if damage == "zip cut":
+        archive.write_bytes(content[: len(content) // 2])
+    if damage == "bytes changed":
+        place = content.index(images["000003.jpg"]) + 300
+        archive.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    if damage == "list is no list":
+        names.write_text("000001.jpg 0\nx\n")
+    if damage == "too few":
+        names.write_text("000001.jpg 0\n000002.jpg 0\n000003.jpg 1\n")
+    with pytest.raises(UserError, match=words) as raised:
+        published.prepare("celeba64", **COUNTS)
+    assert damage == "too few" or isinstance(raised.value, DamagedFile)
+    assert not published.left()
+
+
+@pytest.mark.parametrize("name", ["img_align_celeba.zip", "list_eval_partition.txt"])
+def test_a_missing_file_is_named(name, published):
+    write_celeba(published.root, SPLITS)
+    (published.root / name).unlink()
+    with pytest.raises(UserError, match=rf"{name}: no such file.*root"):
+        published.prepare("celeba64", **COUNTS)
+
+
+def test_failing_removes_what_was_prepared_before(published):
+    write_celeba(published.root, SPLITS)
+    published.prepare("celeba64", **COUNTS)
+    write_celeba(published.root, SPLITS, "image cut")
+    with pytest.raises(DamagedFile):
+        published.prepare("celeba64", **COUNTS)
+    assert not published.left()

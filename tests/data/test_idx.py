@@ -1,0 +1,54 @@
+"""Fashion-MNIST from its four files, gzipped or not."""
+
+import gzip
+
+import numpy as np
+import pytest
+from published import idx, write_fashion
+
+from ddpm.files import DamagedFile, UserError, read_npz
+
+COUNTS = {"train": 5, "test": 3}
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_images_are_padded_and_labels_belong_to_them(packed, published):
+    arrays = write_fashion(published.root, packed)
+    images = published.prepare("fashionmnist", **COUNTS)
+    labels = read_npz(published.out / "labels.npz", "train", "test")
+    for split, prefix, found in zip(("train", "test"), ("train", "t10k"), images, strict=True):
+        original = arrays[f"{prefix}-images-idx3-ubyte"]
+        assert found[:].shape == (COUNTS[split], 32, 32, 1)
+        assert np.array_equal(found[:][:, 2:30, 2:30, 0], original)
+        assert found[:].sum() == original.sum()  # the margin is black
+        assert labels[split].tolist() == arrays[f"{prefix}-labels-idx1-ubyte"].tolist()
+    assert images[0].card["classes"][0] == "T-shirt/top"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("train-images-idx3-ubyte.gz", b"no gzip", "not a whole idx file"),
+        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((5, 28, 28), np.uint8)))[:40], "not a whole idx"),
+        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((5, 28, 28), np.uint8))[:-1]), "not an idx file"),
+        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros(5, np.uint8))), "not .* idx file"),
+        ("t10k-labels-idx1-ubyte.gz", gzip.compress(b"\0"), "not a whole idx file"),
+        ("t10k-labels-idx1-ubyte.gz", gzip.compress(idx(np.zeros(2, np.uint8))), "2 labels of 3 test images"),
+        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((4, 28, 28), np.uint8))), "4 train images, where 5"),
+        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((5, 28, 20), np.uint8))), "train images are uint8"),
+    ],
+)
+def test_a_damaged_file_is_named_and_nothing_is_left(name, content, words, published):
+    write_fashion(published.root, packed=True)
+    (published.root / name).write_bytes(content)
+    with pytest.raises(UserError, match=words) as raised:
+        published.prepare("fashionmnist", **COUNTS)
+    assert name in str(raised.value) or not isinstance(raised.value, DamagedFile)
+    assert not published.left()
+
+
+def test_a_missing_file_is_named(published):
+    write_fashion(published.root, packed=True)
+    (published.root / "t10k-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte.gz: no such file.*root"):
+        published.prepare("fashionmnist", **COUNTS)
