@@ -98,14 +98,17 @@ class Results:
         self.metrics.append(path)
         return path
 
-    def shards(self, count: int = 3, each: int = 100, kept: int = KEPT, status: dict | None = None) -> list[Path]:
+    def shards(
+        self, count: int = 3, each: int = 100, kept: int = KEPT, status: dict | None = None,
+        experiment: str = "digits-eps-simple",
+    ) -> list[Path]:  # fmt: skip
         paths = []
         images = real_images(count * each, self.size, self.channels)
         for i in range(count):
             own = images[i * each : (i + 1) * each]
             shares = [k / max(kept - 1, 1) for k in range(kept)]
             previews = [noised(own, share, seed=i) for share in shares]
-            path = self.root / "digits-eps-simple" / "samples" / f"{i}-of-{count}.npz"
+            path = self.root / experiment / "samples" / f"{i}-of-{count}.npz"
             write_npz(
                 path,
                 images=own,
@@ -116,8 +119,8 @@ class Results:
             paths.append(path)
         return paths
 
-    def no_samples(self) -> list[Path]:
-        return self.shards(1, 0, status=UNSTABLE)
+    def no_samples(self, experiment: str = "digits-eps-simple") -> list[Path]:
+        return self.shards(1, 0, status=UNSTABLE, experiment=experiment)
 
     def few_steps(self, count: int = 100, part: int = 1) -> list[Path]:
         """few_steps.csv and a shard of few-step samples: eta 0 and 1, in 2, 5 and 10 steps. None are unstable ones."""
@@ -159,14 +162,70 @@ class Results:
         write_text(path, "\n".join(lines) + "\n")
         return path
 
-    def neighbours(self, rows: int = 5, k: int = 9) -> Path:
+    def neighbours(self, rows: int = 5, k: int = 9, crop: tuple[int, ...] = ()) -> Path:
         images = real_images(rows * (2 * k + 1), self.size, self.channels)
         pixel, feature = (
             images[rows + part * rows * k :][: rows * k].reshape(rows, k, *images.shape[1:]) for part in (0, 1)
         )
-        path = self.root / "digits-eps-simple" / "neighbours.npz"
-        write_npz(path, samples=images[:rows], pixel=pixel, feature=feature)
+        path = self.root / "digits-eps-simple" / f"neighbours{'-crop' if crop else ''}.npz"
+        where = {"crop": np.array(crop)} if crop else {}
+        write_npz(path, samples=images[:rows], pixel=pixel, feature=feature, **where)
         return path
+
+    def latents(self, chains: int = 2) -> Path:
+        """Continuations of chains; none are those of an unstable run."""
+        images = real_images(chains * 12, self.size, self.channels)
+        images = images.reshape(chains, 4, 3, self.size, self.size, self.channels)
+        shared = [noised(images[:, j, 0], share, seed=j) for j, share in enumerate((1, 0.9, 0.6, 0.3))]
+        path = self.root / "digits-eps-simple" / "latents.npz"
+        write_npz(
+            path,
+            times=np.array([1000, 750, 500, 250]),
+            latents=np.stack(shared, 1),
+            images=images,
+            **record("shared latents, of a test", None if chains else UNSTABLE),
+        )
+        return path
+
+    def interpolation(self, pairs: int = 2, steps: tuple[int, ...] = (500,), timesteps: int = 1000) -> Path:
+        """Pixels mixed and noised at each lambda; no pairs are those of an unstable run."""
+        own = real_images(2 * pairs, self.size, self.channels)
+        sources = own.reshape(pairs, 2, *own.shape[1:])
+        lambdas = np.arange(11) / 10
+        mixed = [(1 - share) * sources[:, 0] + share * sources[:, 1] for share in lambdas]
+        rows = [np.stack([noised(image, 0.1, seed=i) for image in mixed], 1) for i in range(len(steps))]
+        path = self.root / "digits-eps-simple" / "interpolation.npz"
+        write_npz(
+            path,
+            steps=np.array(steps),
+            timesteps=np.array(timesteps),
+            lambdas=lambdas,
+            sources=sources,
+            images=np.stack(rows, 1),
+            **record("interpolation, of a test", None if pairs else UNSTABLE),
+        )
+        return path
+
+    def history(self, count: int = 60) -> Path:
+        """training.csv: a loss that falls like a power of the step, with every seventh value far off."""
+        path = self.root / "digits-eps-simple" / "training.csv"
+        rows = [(50 * i, (50 * i) ** -0.5 * (5 if i % 7 == 0 else 1)) for i in range(1, count + 1)]
+        lines = ["step,loss,gradient_norm,learning_rate", *(f"{step},{loss},1.0,0.001" for step, loss in rows)]
+        write_text(path, "\n".join(lines) + "\n")
+        return path
+
+    def snapshots(self, count: int = 12, each: int = 4) -> list[Path]:
+        """snapshots.csv and snapshots.npz: less and less noise, and always less of it in the averaged weights."""
+        own, steps = real_images(each, self.size, self.channels), np.arange(1, count + 1) * 250
+        lines = ["step,images,inception_score,inception_score_std,fid_train,fid_test"]
+        lines += [f"{step},1000,5.0,0.1,{3 + 300 / i},{4 + 300 / i}" for i, step in enumerate(steps, 1)]
+        folder = self.root / "digits-eps-simple"
+        write_text(folder / "snapshots.csv", "\n".join(lines) + "\n")
+        ema, raw = (
+            np.stack([noised(own, part / (i + 1), seed=i) for i in range(count)]) for part in (0.5, 1.0)
+        )  # fmt: skip
+        write_npz(folder / "snapshots.npz", steps=steps, ema=ema, raw=raw)
+        return [folder / "snapshots.csv", folder / "snapshots.npz"]
 
     def trajectory(self, m: int = 8, points: int = 26) -> Path:
         images = real_images(2 * m, self.size, self.channels) if m else real_images(1, self.size)[:0]

@@ -20,15 +20,15 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
 
 
 def model() -> Figure:
-    figure = Figure(figsize=(7.2, 1.9), dpi=style.DPI)
+    figure = Figure(figsize=(7.2, 1.6), dpi=style.DPI)
     axes = figure.add_axes((0, 0.08, 1, 0.9))
-    axes.set(xlim=(-0.7, 9.5), ylim=(-1.25, 1.2), aspect="equal")
+    axes.set(xlim=(-0.7, 9.5), ylim=(-1.25, 0.8), aspect="equal")
     axes.axis("off")
     for text, x in NODES.items():
         if "cdots" not in text:
             colour = "#e5e7eb" if text == OBSERVED else "white"
             axes.add_patch(Circle((x, 0), RADIUS, facecolor=colour, edgecolor=style.INK, linewidth=1.1))
-        axes.text(x, 0, text, fontsize=12, ha="center", va="center")
+        axes.text(x, 0, text, fontsize=11, ha="center", va="center")
     places = list(NODES.values())
     for left, right in pairwise(places):
         arrow(axes, (left + RADIUS, 0), (right - RADIUS, 0), style.BLUE)

@@ -86,7 +86,7 @@ def schematic(axes: Axes, height: int, steps: str) -> None:
     x = np.linspace(20, 500, 100)
     curve = middle + 30 + 100 * ((x - 260) / 190) ** 2
     axes.plot(x, curve, color=style.INK, linewidth=1.2, clip_on=False)
-    style.label(axes, 500, middle + 250, "images", 8, ha="right", color=style.FAINT)
+    style.label(axes, 516, middle + 222, "images", 8, ha="right", color=style.FAINT)
     for start, end, colour in ((x0, x_t, style.ORANGE), (x0_, x_t_, style.ORANGE), (x_bar, made, style.BLUE)):
         axes.annotate(
             "", xy=end, xytext=start,
@@ -98,7 +98,7 @@ def schematic(axes: Axes, height: int, steps: str) -> None:
         axes.plot(*point, "o", color=style.INK, markersize=4.5)
     axes.plot(*pixels, "o", color="white", markeredgecolor=style.FAINT, markersize=4.5)
     for (px, py), text, dx, dy in (
-        (x0, "$x_0$", -26, 26), (x0_, "$x'_0$", 30, 26), (x_t, "$x_t$", -34, -14), (x_t_, "$x'_t$", 36, -14),
+        (x0, "$x_0$", -34, -10), (x0_, "$x'_0$", 38, -10), (x_t, "$x_t$", -34, -14), (x_t_, "$x'_t$", 36, -14),
         (x_bar, "$\\bar{x}_t$", 0, -34), (made, "$\\bar{x}_0$", 40, -16),
     ):  # fmt: skip
         style.label(axes, px + dx, py + dy, text, 9)

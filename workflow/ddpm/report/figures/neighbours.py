@@ -43,8 +43,8 @@ def two_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
     size = (2 * width + between, height) if beside else (width, 2 * height + head + 60)
     second = (width + between, 0) if beside else (0, height + head + 60)
     figure, axes = style.canvas(*size, left=0.12, right=0.12, top=head / style.DPI)
-    part = "" if crop is None else f", {crop[2]}×{crop[3]} crop"
-    titles = (f"(a) nearest in pixel space{part}", f"(b) nearest in feature space ({network}){part}")
+    titles = ("(a) nearest in pixel space", f"(b) nearest in feature space ({network})")
+    order = "training images, nearest first" + ("" if crop is None else f" by their {crop[2]}×{crop[3]} crop")
     for (left, top), neighbours, title in zip(((0, 0), second), (pixel, feature), titles, strict=True):
         beyond = left + tile + apart
         style.place(axes, style.image_grid(samples[:, None], zoom, gap), left, top)
@@ -53,7 +53,7 @@ def two_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
         axes.plot([middle, middle], [top, top + height], color=style.FAINT, linewidth=0.8, clip_on=False)
         style.label(axes, left, top - 84, title, 9, ha="left", weight="bold")
         style.label(axes, left, top - 28, "sample", 7, ha="left", color=style.FAINT)
-        style.label(axes, beyond, top - 28, "training images, nearest first", 7, ha="left", color=style.FAINT)
+        style.label(axes, beyond, top - 28, order, 7, ha="left", color=style.FAINT)
         if crop is not None:
             for row in range(len(samples)):
                 frame(axes, crop * tile / full, left, top + row * (tile + gap))

@@ -23,10 +23,14 @@ TITLES = {
     "Distortion": "Distortion (RMSE, 0 to 255)",
 }
 TIME = "Reverse process time (T − t + 1)"  # what tells the rows of Table 4 apart
-COLOURS = (style.BLUE, style.ORANGE, style.GREEN)
-MARKERS = "os^D"
-WIDE = 20  # the largest number over the smallest, from which on the axes are logarithmic
-SPREAD = "the bars are standard deviations over the splits of the Inception Score"
+# How the kinds of one quantity are told apart; a quantity without kinds has the last look.
+LOOKS = {"train": (style.ORANGE, "o"), "test": (style.GREEN, "s"), "": (style.BLUE, "o")}
+WORDS = {"train": "training set", "test": "test set"}
+# Where a name may stand, in points: right and left of its mark, ever further up and down.
+OFFSETS = [
+    (side * 5, rise, ha) for rise in (0, 7, -7, 13, -13, 19, -19, 25, -25) for side, ha in ((1, "left"), (-1, "right"))
+]
+MARK = 4.5
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class Point:
     @property
     def panel(self) -> str:
         return self.quantity.partition(" ")[0]
+
+    @property
+    def kind(self) -> str:
+        """'train', 'test', or neither."""
+        return next((kind for kind in WORDS if kind in self.quantity.split()), "")
 
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
@@ -98,9 +107,17 @@ def panels(points: list[Point]) -> Figure:
     for axes, (name, group) in zip(every, groups.items(), strict=False):
         panel(axes, TITLES.get(name, name), group)
     figure.legend(
-        handles=legend(points), loc="lower left", bbox_to_anchor=(0, 0.16 / height), ncols=3, frameon=False, fontsize=7
+        handles=legend(points),
+        loc="lower left",
+        bbox_to_anchor=(0, 0.12 / height),
+        ncols=5,
+        frameon=False,
+        fontsize=7,
+        columnspacing=1.5,
+        handletextpad=0.4,
     )
-    figure.draw_without_rendering()  # places the panels, which labels need
+    figure.draw_without_rendering()  # places the panels, and names are placed in them
+    figure.set_layout_engine("none")
     for axes, group in zip(every, groups.values(), strict=False):
         name_points(axes, group)
     return figure
@@ -108,78 +125,75 @@ def panels(points: list[Point]) -> Figure:
 
 def panel(axes: Axes, title: str, points: list[Point]) -> None:
     """Points of one quantity over the line where reproduced and published are equal, on equal axes."""
-    quantities = list(dict.fromkeys(point.quantity for point in points))
-    for quantity, colour, marker in zip(quantities, COLOURS, MARKERS, strict=False):
-        for point in points:
-            if point.quantity == quantity:
-                x_error, y_error = point.errors
-                axes.errorbar(
-                    point.published, point.reproduced, xerr=x_error or None, yerr=y_error or None, fmt=marker,
-                    color=colour, markersize=4.5, elinewidth=0.9, capsize=1.5,
-                    markerfacecolor=colour if point.comparable else "white",
-                )  # fmt: skip
-    values = np.array([[point.published, point.reproduced] for point in points]).flatten()
-    axes.set(title=title, xlabel="published", ylabel="reproduced")
-    axes.title.set_size(9)
-    limits = scale(axes, values)
+    for point in points:
+        colour, marker = LOOKS[point.kind]
+        x_error, y_error = point.errors
+        axes.errorbar(
+            point.published, point.reproduced, xerr=x_error or None, yerr=y_error or None, fmt=marker, color=colour,
+            markersize=MARK, elinewidth=0.9, capsize=1.5, markerfacecolor=colour if point.comparable else "white",
+        )  # fmt: skip
+    axes.set_title(title, fontsize=9)
+    axes.set(xlabel="published", ylabel="reproduced", box_aspect=1)
+    limits = scale(axes, np.array([[point.published, point.reproduced] for point in points]).flatten())
     axes.plot(limits, limits, color=style.FAINT, linestyle="--", linewidth=0.8, zorder=0)
-    axes.set(xlim=limits, ylim=limits, box_aspect=1)
-    if len(quantities) > 1:
-        kinds = [quantity.removeprefix(points[0].panel).partition("(")[0].strip() for quantity in quantities]
-        handles = [
-            Line2D([], [], linestyle="", marker=marker, color=colour, markersize=4.5)
-            for _, colour, marker in zip(quantities, COLOURS, MARKERS, strict=False)
-        ]
-        axes.legend(handles, kinds, loc="upper left", frameon=False, fontsize=7, handletextpad=0.1)
+    axes.set(xlim=limits, ylim=limits)
 
 
 def scale(axes: Axes, values: np.ndarray) -> tuple[float, float]:
-    """Limits of both axes, which are logarithmic where `values` reach far, and linear around 0 where some are 0."""
+    """Limits of both axes, which are logarithmic where most values are small; and linear around 0 if 0 is one."""
     low, high = values.min(), values.max()
-    if low <= 0 or high / low < WIDE:
-        smallest = values[values > 0].min(initial=np.inf)
-        if low == 0 and high / smallest >= WIDE:
-            axes.set_xscale("symlog", linthresh=smallest, linscale=0.5)
-            axes.set_yscale("symlog", linthresh=smallest, linscale=0.5)
-            return -0.3 * smallest, 2.5 * high
+    if low < 0 or np.median(values) > high / 10:
         margin = 0.12 * (high - low) or 0.1 * abs(high) or 1
         return low - margin, high + margin
-    axes.set(xscale="log", yscale="log")
-    return low / 1.8, high * 1.8
+    if low > 0:
+        axes.set(xscale="log", yscale="log")
+        return low / 1.8, high * 1.8
+    smallest = values[values > 0].min()
+    axes.set_xscale("symlog", linthresh=smallest)
+    axes.set_yscale("symlog", linthresh=smallest)
+    return -0.3 * smallest, 3 * high
 
 
 def name_points(axes: Axes, points: list[Point]) -> None:
-    """The row's name beside each point, where it hides no other point and no other name."""
-    places = axes.transData.transform([(point.published, point.reproduced) for point in points])
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    """The row's name beside each point, where it hides no mark, no bar and no other name."""
+    to_pixels, reach = axes.transData.transform, style.DPI / 72 * MARK / 2
+    centres = to_pixels([(point.published, point.reproduced) for point in points])
+    taken = []
+    for (x, y), point in zip(centres, points, strict=True):
+        right, above = to_pixels((point.published + point.errors[0], point.reproduced + point.errors[1])) - (x, y)
+        taken += [(x - right - reach, y - reach, x + right + reach, y + reach)]
+        taken += [(x - reach, y - above - reach, x + reach, y + above + reach)]
     inside = axes.get_window_extent()
-    for (x, y), point in zip(places, points, strict=True):
+    for point in points:
         for dx, dy, ha in OFFSETS:
             text = axes.annotate(
-                point.row, (x, y), xytext=(dx, dy), textcoords="offset points", xycoords="figure pixels", fontsize=6,
+                point.row, (point.published, point.reproduced), xytext=(dx, dy), textcoords="offset points", fontsize=6,
                 ha=ha, va="center", color=style.INK,
             )  # fmt: skip
             box = text.get_window_extent()
-            if inside.x0 < box.x0 and box.x1 < inside.x1 and not any(overlap(box.extents, other) for other in taken):
+            if (
+                inside.contains(*box.min)
+                and inside.contains(*box.max)
+                and not any(overlap(box.extents, b) for b in taken)
+            ):
                 taken.append(tuple(box.extents))
                 break
             text.remove()
 
 
-# Where a name may stand: right and left of its point, then above and below, ever further away.
-OFFSETS = [
-    (side * 5, rise, ha) for rise in (0, 7, -7, 13, -13, 19, -19, 25, -25) for side, ha in ((1, "left"), (-1, "right"))
-]
-
-
 def overlap(one, other) -> bool:
+    """Whether two boxes (left, bottom, right, top) have a common point."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def legend(points: list[Point]) -> list[Line2D]:
     """What the marks mean; nothing is said of marks that are not there."""
     handles = [Line2D([], [], color=style.FAINT, linestyle="--", linewidth=0.8, label="reproduced = published")]
-    mark = {"linestyle": "", "marker": "o", "color": style.INK, "markersize": 4.5}
+    for kind, words in WORDS.items():
+        if any(point.kind == kind for point in points):
+            colour, marker = LOOKS[kind]
+            handles.append(Line2D([], [], linestyle="", color=colour, marker=marker, markersize=MARK, label=words))
+    mark = {"linestyle": "", "marker": "o", "color": style.INK, "markersize": MARK}
     if any(point.comparable for point in points):
         handles.append(Line2D([], [], label="the paper's protocol", **mark))
     if not all(point.comparable for point in points):

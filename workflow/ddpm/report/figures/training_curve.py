@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ddpm.files import read_npz
 from ddpm.report.figures import charts, style
@@ -37,10 +38,11 @@ def curves_and_pictures(history: dict, scores: dict | None, pictures: dict | Non
     charts.use_theme()
     grid = strip(pictures) if pictures is not None and len(pictures["steps"]) else None
     beneath = 0.22 if grid is None else ABOVE + grid[0].shape[0] / style.DPI + BELOW
-    height = beneath + PANELS + WORDS
+    unstable = run.get("status") == "unstable"
+    height = beneath + PANELS + (WORDS if unstable else 0)
     figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
     figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
-    if run.get("status") == "unstable":
+    if unstable:
         figure.text(0.1 / WIDTH, 1 - 0.16 / height, ". ".join(why(run)).partition(": ")[2], fontsize=8, va="center")
     measured = scores is not None and len(scores["step"])
     axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
@@ -63,18 +65,26 @@ def loss_panel(axes: Axes, history: dict[str, np.ndarray]) -> None:
         label = f"running median of {window} values"
         axes.plot(step, running_median(loss, window), color=style.BLUE, linewidth=1.5, label=label)
     axes.set(xlabel="Training step", ylabel="Loss", xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(plain)
+        axis.set_minor_formatter(plain if axis is axes.yaxis else "")
     axes.legend(frameon=False, loc="upper right", fontsize=7)
+
+
+def plain(value: float, position: int) -> str:
+    """A label for some multiples of a power of ten, without that power."""
+    return f"{value:,g}" if f"{value:.0e}"[0] in "12357" else ""
 
 
 def running_window(count: int) -> int:
     """An odd number of values: about a fortieth of them, but five at least, and one where there are few."""
-    return max(5, count // 40 * 2 // 2 | 1) if count >= 10 else 1
+    return max(5, count // 40 | 1) if count >= 10 else 1
 
 
 def running_median(values: np.ndarray, window: int) -> np.ndarray:
-    """The median of the `window` values around each; of as many as there are at the ends."""
-    half = window // 2
-    return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
+    """The median of the `window` values around each; towards the ends, of as many as there are on both sides."""
+    halves = [min(window // 2, i, len(values) - 1 - i) for i in range(len(values))]
+    return np.array([np.median(values[i - half : i + half + 1]) for i, half in enumerate(halves)])
 
 
 def fid_panel(axes: Axes, scores: dict[str, np.ndarray], chosen: int | None) -> None:
@@ -86,7 +96,9 @@ def fid_panel(axes: Axes, scores: dict[str, np.ndarray], chosen: int | None) -> 
     counts = np.unique(scores["images"])
     images = f"{counts[0]:,.0f}" if len(counts) == 1 else f"{counts[0]:,.0f} to {counts[-1]:,.0f}"
     axes.set(xlabel="Training step", ylabel=f"FID ({images} samples)", ylim=(0, None), xlim=(0, None))
-    axes.legend(frameon=False, loc="upper right", fontsize=7)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.legend(frameon=False, loc="best", fontsize=7)
 
 
 def chosen_step(run: dict) -> int | None:
@@ -103,7 +115,8 @@ def strip(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     side = min(SIDE, isqrt(pictures["ema"].shape[1]))
     width = int((WIDTH - LEFT - RIGHT) * style.DPI)
     cells = np.stack([pictures[kind][shown, : side**2] for kind in ("ema", "raw")])  # [2, S, side^2, H, W, C]
-    cells, zoom = style.fitted(cells, COLUMNS * (side + 1), width, most=width)
+    across = -(-max(len(shown), COLUMNS) * (8 * side + 3) // 8)  # in images, with the gaps
+    cells, zoom = style.fitted(cells, across, width, most=width)
     gap = max(1, cells.shape[4] * zoom // 24)
     tiles = [[style.image_grid(cell.reshape(side, side, *cell.shape[1:]), zoom, gap) for cell in row] for row in cells]
     between = max(12, tiles[0][0].shape[1] // 8)
