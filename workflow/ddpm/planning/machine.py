@@ -1,0 +1,91 @@
+"""What this machine has, found without torch."""
+
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+GB = 10**9
+FOLDERS = ("resources", "results")  # where downloads and prepared data go, and all that is computed
+
+
+def in_gb(size: float) -> str:
+    """Bytes in words: "0.00065 GB", "2.7 GB", "1,138 GB"."""
+    return f"{size / GB:,.0f} GB" if size >= 10 * GB else f"{size / GB:.2g} GB"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    name: str
+    memory: int | None
+    """Bytes; None where the driver does not say."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    number: int
+    """Folders of the same number share their room."""
+    free: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    gpus: tuple[Gpu, ...]
+    cpu: str
+    cores: int
+    memory: int
+    """Bytes of main memory."""
+    disks: dict[str, Disk]
+    """Of each of FOLDERS."""
+
+
+def this_machine() -> Machine:
+    """The machine that this runs on; folders are those of the working directory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(usable_gpus(), cpu_name(), cores, memory, {folder: disk_of(Path(folder)) for folder in FOLDERS})
+
+
+def usable_gpus() -> tuple[Gpu, ...]:
+    """The GPUs that nvidia-smi lists and CUDA_VISIBLE_DEVICES leaves; none where it is missing or fails."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    gpus = {}
+    for line in done.stdout.splitlines():
+        index, uuid, name, mebibytes = (word.strip() for word in line.split(","))
+        gpus[index] = uuid, Gpu(name, int(mebibytes) * 2**20 if mebibytes.isdecimal() else None)
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
+        return tuple(gpu for _, gpu in gpus.values())
+    usable = []
+    for word in visible.split(","):
+        found = [gpu for index, (uuid, gpu) in gpus.items() if word in (index, uuid)]
+        if not found and word.startswith("MIG-"):  # a part of a GPU, which this query does not list
+            found = [Gpu("MIG instance", None)]
+        if not found:  # CUDA, too, ends its list at the first that is not there
+            break
+        usable += found
+    return tuple(usable)
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def disk_of(folder: Path) -> Disk:
+    """The disk of a folder, or of where it would be made."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return Disk(os.stat(folder).st_dev, shutil.disk_usage(folder).free)

@@ -1,0 +1,95 @@
+"""How fast a device computes the networks, in operations (FLOP) per second: measured here, or stated in the paper."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ddpm.config import NetworkConfig
+from ddpm.files import DamagedFile, read_json
+from ddpm.planning.costs import network_cost
+from ddpm.training.released import NETWORK_32, NETWORK_256
+
+RATES = Path("resources/rates.json")
+MEASURED = "measured on this machine"
+
+
+class Kind(StrEnum):
+    """What the network is computed for."""
+
+    TRAINING = "training"
+    SAMPLING = "sampling"
+    """And all else that needs no gradient."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    flops: float
+    """Per second, of a whole job: what the device could do is more."""
+    source: str
+
+
+# Appendix B: 21 steps per second at batch 128 and 2.2 at batch 64; 256 images in 17 s and 128 in 300 s, T = 1000.
+# A training step computes each image's output and, for twice its price, the gradient.
+TPU = "stated: the paper's TPU v3-8"
+PASSES = {
+    (Kind.TRAINING, 32): 21 * 128 * 3,
+    (Kind.TRAINING, 256): 2.2 * 64 * 3,
+    (Kind.SAMPLING, 32): 256 * 1000 / 17,
+    (Kind.SAMPLING, 256): 128 * 1000 / 300,
+}
+PAPERS = {32: NetworkConfig(**NETWORK_32), 256: NetworkConfig(**NETWORK_256)}
+CPU = Rate(1e11, "stated: 0.1 TFLOP/s, a guess at a CPU")
+
+
+def papers_tpu(kind: Kind, image_size: int) -> Rate:
+    """The paper's rate at the nearest of its two image sizes."""
+    nearest = min(PAPERS, key=lambda size: abs(size - image_size))
+    return Rate(PASSES[kind, nearest] * network_cost(PAPERS[nearest]).flops, TPU)
+
+
+def slow_cpu(kind: Kind, image_size: int) -> Rate:
+    """What stands for a CPU that was not measured, to tell minutes from months."""
+    return CPU
+
+
+def no_rate(kind: Kind, image_size: int) -> None:
+    """Where an unmeasured device should not be guessed at."""
+
+
+def fingerprint(network: NetworkConfig) -> str:
+    """Names a network by its sizes."""
+    return hashlib.sha256(json.dumps(network.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The rates of one device: `measured` ones by network and kind, and `stated` ones for the rest."""
+
+    measured: dict[str, dict]
+    stated: Callable[[Kind, int], Rate | None]
+
+    def of(self, kind: Kind, network: NetworkConfig | None) -> Rate | None:
+        """The rate of one of our networks, or of Inception (None); None where nothing is known."""
+        if network is None:
+            return self.stated(kind, 299)
+        if found := self.measured.get(fingerprint(network)):
+            return Rate(found[kind], MEASURED)
+        return self.stated(kind, network.image_size)
+
+
+def read_rates(device: str, path: Path = RATES) -> dict[str, dict]:
+    """What `plan --measure` found for that device: by a network's fingerprint, rates by kind. Empty if it never ran.
+
+    Raises:
+        DamagedFile: the file is none of these.
+    """
+    if not path.exists():
+        return {}
+    try:
+        networks = read_json(path).get(device, {}).get("networks", {})
+        return {name: {kind: float(rates[kind]) for kind in Kind} for name, rates in networks.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedFile(path, "holds no rates of devices", "Delete it and run `plan --measure` again.") from error
