@@ -40,6 +40,7 @@ class Listing(Strict):
         min_length=1,
         description="Addresses of the index, tried in this order: https://huggingface.co/api/datasets/{repo}/parquet",
     )
+    size: int | None = Field(None, ge=1, description="Bytes of all files together, about, where known.")
 
 
 class Copy(Strict):

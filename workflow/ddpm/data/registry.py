@@ -238,7 +238,8 @@ DATASETS = {
                     urls=(
                         "https://huggingface.co/api/datasets/mattymchen/celeba-hq/parquet",
                         "https://huggingface.co/api/datasets/eurecom-ds/celeba-hq-256/parquet",
-                    )
+                    ),
+                    size=2_762_109_745,
                 ),
             ),
         ),

@@ -56,7 +56,7 @@ def memory_warnings(plan: Plan) -> list[str]:
     lines = []
     for memory in plan.memory:
         names = ", ".join(memory.experiments)
-        if plan.on_cpu:
+        if plan.config.scale_config.compute.device == "cpu":
             most = memory.images(plan.machine.memory)
             if most < asked_micro_batch(plan, memory):
                 remedy = f"Set training.micro_batch: {most}" if most else "Train it on a larger machine"

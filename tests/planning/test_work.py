@@ -1,0 +1,123 @@
+"""What would run: jobs, operations and bytes of every kind, less what is done."""
+
+import pytest
+from planned import CHURCH, CIFAR, FACES, paper
+
+from ddpm.files import write_json
+from ddpm.planning import work
+from ddpm.planning.costs import network_cost
+from ddpm.planning.work import all_work
+from ddpm.resolving import load
+
+
+def of(config, root, rule, subject):
+    """The only line of that rule and subject."""
+    (found,) = [each for each in all_work(config, root) if (each.rule, each.subject) == (rule, subject)]
+    return found
+
+
+def test_jobs_of_the_demo_are_snakemakes(tmp_path):
+    """Those that `snakemake -n` counts in a fresh copy, of the rules that are listed."""
+    jobs = {}
+    for each in all_work(load({"scale": "demo"}), tmp_path):
+        jobs[each.rule] = jobs.get(each.rule, 0) + each.jobs
+    assert jobs == {
+        "prepare": 1, "reference": 1, "train": 7, "sample": 7, "features": 7, "few_steps": 1, "likelihood": 4,
+    }  # fmt: skip
+
+
+def test_numbers_of_the_papers_scale(tmp_path):
+    config = paper(tmp_path)
+    forward = network_cost(config.scale_config.experiments[CIFAR].network).flops
+    weights = 4 * 35_746_307
+    image = 32 * 32 * 3
+    training = of(config, tmp_path, "train", CIFAR)
+    assert (training.jobs, training.flops) == (1, 800_000 * 128 * 3 * forward)
+    assert training.disk == 2 * 4 * weights + 8 * 2 * weights + 2 * weights
+    snapshots = of(config, tmp_path, "snapshot", CIFAR)
+    assert (snapshots.jobs, snapshots.flops) == (8, 8 * 5_008 * 1000 * forward)
+    samples = of(config, tmp_path, "sample", CIFAR)
+    assert (samples.jobs, samples.flops, samples.disk) == (5, 50_000 * 1000 * forward, 50_000 * 21 * image)
+    few = of(config, tmp_path, "few_steps", CIFAR)
+    assert (few.jobs, few.flops, few.disk) == (2, 50_000 * 120 * forward, 50_000 * 4 * image)
+    test, train = [each for each in all_work(config, tmp_path) if each.rule == "likelihood"]
+    assert (test.part, test.jobs, test.flops, test.disk) == ("test", 2, 10_000 * 1000 * forward, 10_000 * 8_000)
+    assert (train.part, train.flops) == ("train", 50_000 * 1000 * forward)
+    features = of(config, tmp_path, "features", CIFAR)
+    assert (features.jobs, features.network) == (5, None)
+    assert features.disk == 50_000 * 21 * (2048 + 1008) * 4
+    assert of(config, tmp_path, "prepare", "cifar10").disk == 60_000 * image
+    assert of(config, tmp_path, "download_weights", "lsun-church256-ema").download == 4 * 113_673_219
+    assert of(config, tmp_path, "import_weights", CHURCH).kind is None
+    assert of(config, tmp_path, "latents", FACES).jobs == 1
+    assert not [each for each in all_work(config, tmp_path) if (each.rule, each.subject) == ("train", CHURCH)]
+
+
+def test_kept_states_are_those_of_the_training():
+    from ddpm.training import state
+
+    assert work.KEPT_STATES == state.KEPT_STATES
+
+
+def test_a_download_of_unknown_size_is_unknown(tmp_path):
+    download = of(paper(tmp_path), tmp_path, "download", "cifar10")
+    assert (download.download, download.disk) == (None, None)
+
+
+def test_data_that_are_here_are_not_downloaded(tmp_path):
+    config = paper(tmp_path, sources={"cifar10": {"root": "/data/cifar10"}})
+    assert "download" not in {each.rule for each in all_work(config, tmp_path)}
+    write_json(tmp_path / "resources/downloads/cifar10/card.json", {})
+    assert of(paper(tmp_path), tmp_path, "download", "cifar10").share == 0
+    write_json(tmp_path / "resources/cifar10/card.json", {})
+    assert of(paper(tmp_path), tmp_path, "prepare", "cifar10").share == 0
+
+
+def touch(folder, *files):
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A CIFAR-10 experiment that is trained, and two of whose five shards are drawn and one scored."""
+    folder = tmp_path / "results/paper" / CIFAR
+    touch(folder, "final.safetensors", "samples/1-of-5.npz", "samples/2-of-5.npz", "snapshot/100000.npz")
+    touch(folder, "likelihood/test/1-of-2.npz", "few_steps/1-of-2.npz", "few_steps/2-of-2.npz")
+    experiment = paper(tmp_path).scale_config.experiments[CIFAR]
+    for stage in ("training", "sampling"):
+        write_json(folder / f"config/{stage}.json", experiment.stage_config(stage))
+    return tmp_path
+
+
+def test_what_is_done_is_left_out(finished):
+    done = {(each.rule, each.part): each.done for each in all_work(paper(finished), finished) if each.subject == CIFAR}
+    assert done == {
+        ("train", ""): 1, ("snapshot", ""): 1, ("sample", ""): 2, ("few_steps", ""): 2, ("likelihood", "test"): 1,
+        ("likelihood", "train"): 0, ("features", ""): 0,
+    }  # fmt: skip
+    assert of(paper(finished), finished, "sample", CIFAR).share == pytest.approx(3 / 5)
+
+
+def test_other_settings_are_to_be_done_again(finished):
+    changed = {"experiments": {CIFAR: {"sampling": {"seed": 1}}}}
+    assert of(paper(finished, changed), finished, "sample", CIFAR).done == 0
+    assert of(paper(finished, changed), finished, "few_steps", CIFAR).done == 2
+    changed = {"experiments": {CIFAR: {"training": {"learning_rate": 1e-3}}}}
+    for rule in ("train", "sample", "few_steps"):
+        assert of(paper(finished, changed), finished, rule, CIFAR).done == 0
+
+
+def test_features_of_all_samples_are_done(finished):
+    folder = finished / "results/paper" / CIFAR
+    touch(folder, *(f"{kind}/{i}-of-5.npz" for kind in ("samples", "features") for i in range(1, 6)))
+    assert of(paper(finished), finished, "features", CIFAR).done == 5
+
+
+def test_a_training_goes_on_from_its_newest_state(tmp_path):
+    config = paper(tmp_path)
+    whole = of(config, tmp_path, "train", CIFAR).flops
+    state = tmp_path / "results/paper" / CIFAR / "state" / config.scale_config.experiments[CIFAR].fingerprint()
+    touch(state, "000200000-00aa.safetensors", "000600000-00bb.safetensors")
+    assert of(config, tmp_path, "train", CIFAR).flops == whole / 4
