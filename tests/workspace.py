@@ -37,17 +37,17 @@ SHRUNKEN = {
 class Workspace:
     """A copy of the project that tests may change, with the commands of its user."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, scale: str = "demo"):
+        self.folder, self.scale = folder, scale
         for name in ("Snakefile", "config.yaml", "profiles", "envs", "workflow"):
             source = PROJECT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, folder / name)
-        self.configure(SHRUNKEN)
+        self.configure(SHRUNKEN if scale == "demo" else {})
 
     def configure(self, override: dict, **keys) -> None:
         """Write config.yaml as a user would."""
-        document = {"scale": "demo", "override": override, **keys}
+        document = {"scale": self.scale, "override": override, **keys}
         (self.folder / "config.yaml").write_text(yaml.safe_dump(document))
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
@@ -72,4 +72,4 @@ class Workspace:
 
     @property
     def results(self) -> Path:
-        return self.folder / "results" / "demo"
+        return self.folder / "results" / self.scale

@@ -1,0 +1,95 @@
+"""The paper's scale on stand-in data: what shrinks its budgets, and small copies of its data sets on a server.
+
+Nothing else is replaced: experiments, rules, formats and code are those of `scale: paper`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from published import cifar10_archive, jpeg, lsun_images, write_celeba, write_lmdb, write_parquet, zip_lmdb
+from servers import Server
+from stand_in import StandIn, write_torchscript
+from workspace import PROJECT
+
+COUNT = 24  # images of each set but CIFAR-10
+
+
+def budgets() -> dict:
+    """An override that leaves every experiment of the paper its method and its data, and little of the rest."""
+    scale = yaml.safe_load((PROJECT / "workflow/scales/paper.yaml").read_text())
+    return {
+        "compute": {"device": "cpu", "threads": 1, "gpus": 0},
+        "experiments": {name: shrunken(experiment) for name, experiment in scale["experiments"].items()},
+    }
+
+
+def shrunken(experiment: dict) -> dict:
+    small = experiment["data"] == "cifar10"  # the others have 64 times the pixels
+    override = {
+        "network": {"ch": 8 if small else 4, "groups": 4, "num_res_blocks": 1},
+        "diffusion": {"timesteps": 40 if small else 8},
+        "training": {"steps": 4, "batch_size": 4, "warmup": 2, "log_every": 1, "save_every": 2},
+        "sampling": {"images": 20, "shards": 1, "batch_size": 20},
+    }
+    if "snapshots" in experiment:
+        override["training"]["snapshot_every"] = 2
+        override["snapshots"] = {"images": 20, "batch_size": 20, "previews": 2}
+    if "likelihood" in experiment:
+        override["likelihood"] = {"shards": 2, "batch_size": 10}
+        override["sampling"]["shards"] = 2
+    if "few_steps" in experiment:
+        override["few_steps"] = {"steps": [5, 10], "images": 20, "shards": 2}
+    if "latents" in experiment:
+        override["latents"] = {"chains": 1, "pairs": 1}
+    return override
+
+
+def served(server: Server, path: Path) -> dict:
+    """A file of a `sources` entry: its name, its address on the server, and its checksum."""
+    content = path.read_bytes()
+    address = server.add(path.name, content)
+    return {"name": path.name, "urls": [address], "md5": hashlib.md5(content).hexdigest()}
+
+
+def sources(server: Server, folder: Path) -> dict:
+    """Small copies of all of the paper's data sets and of Inception, published as the real ones are.
+
+    LSUN Bedroom lies unpacked in a folder, as on a cluster that has it already; all else is downloaded.
+    """
+    files: dict[str, list[dict]] = {}
+
+    def write(data: str, name: str, content: Callable[[Path], object]) -> Path:
+        (path := folder / data / name).parent.mkdir(exist_ok=True, parents=True)
+        content(path)
+        return path
+
+    path = write("cifar10", "cifar-10-python.tar.gz", lambda path: path.write_bytes(cifar10_archive(10)))
+    files["cifar10"] = [served(server, path)]
+    faces = folder / "celeba64"
+    faces.mkdir()
+    write_celeba(faces, [0] * COUNT + [1, 2, 2])
+    files["celeba64"] = [served(server, faces / name) for name in ("img_align_celeba.zip", "list_eval_partition.txt")]
+    parquets = {}
+    for split, start, stop in (("train", 0, COUNT - 4), ("validation", COUNT - 4, COUNT)):
+        images = [jpeg(i, 256, 256) for i in range(start, stop)]
+        path = write("celebahq256", f"{split}.parquet", lambda path, images=images: write_parquet(path, images))
+        parquets[split] = served(server, path)["urls"]
+    listing = server.add("parquet", json.dumps({"default": parquets}).encode())
+    files["celebahq256"] = [{"urls": [listing]}]
+    for part, database in (("bedroom", ""), ("church", "church_outdoor_train_lmdb"), ("cat", "cat")):
+        lmdb = folder / f"lsun-{part}"
+        write_lmdb(lmdb, lsun_images(COUNT))
+        if database:
+            zip_lmdb(lmdb, folder / f"{database}.zip")
+            files[f"lsun-{part}256"] = [served(server, folder / f"{database}.zip")]
+    path = write("inception", "inception-2015-12-05.pt", lambda path: write_torchscript(StandIn(), path))
+    found = {name: {"files": listed, "train": COUNT} for name, listed in files.items()}
+    found["cifar10"] |= {"train": 50, "test": 10}
+    found["celeba64"] |= {"test": 2}
+    found["lsun-bedroom256"] = {"root": str(folder / "lsun-bedroom"), "train": COUNT}
+    for part in ("bedroom", "church", "cat"):
+        found[f"lsun-{part}256"]["reference"] = COUNT - 4
+    return found | {"inception": {"urls": served(server, path)["urls"]}}
