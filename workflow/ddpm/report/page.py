@@ -18,7 +18,12 @@ STAGES = ("data", "training", "sampling", "evaluation", "report")
 MIME = {".png": "image/png", ".gif": "image/gif"}
 IDEA = "diffusion"  # the figure that opens the page, still and moving
 SETS = {"train": "training", "test": "test"}
-TITLES = {IDEA: "The diffusion process", "fewsteps": "Few-step sampling with DDIM"}  # of those with no number
+TITLES = {  # of those with no number
+    IDEA: "The diffusion process",
+    "fewsteps": "Few-step sampling with DDIM",
+    "training-curve": "The course of training",
+    "reproduced": "Reproduced and published numbers",
+}
 
 
 def write_page(
