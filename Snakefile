@@ -26,6 +26,12 @@ rule all:
         f"{RESULTS}/report.html",
 
 
+onstart:
+    # Not in a dry run, and not where other machines do the work.
+    if workflow.local_exec and (advice := advising.advice(CONFIG, jobs_to_run())):
+        raise WorkflowError(advice)
+
+
 onsuccess:
     if Path(f"{RESULTS}/report.html").exists():
         print(f"Open {RESULTS}/report.html in a browser.")

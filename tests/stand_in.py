@@ -51,7 +51,7 @@ def write_data_set(folder: Path, train: np.ndarray, test: np.ndarray | None = No
     write_npz(folder / "labels.npz", **labels)
     sizes = {"image_size": train.shape[1], "channels": train.shape[3], "train": len(train), "test": len(test)}
     checksums = {split: sha256(folder / f"{split}.npy") for split in ("train", "test")}
-    names = {"name": "pictures", "title": "Pictures", "classes": []}
+    names = {"name": "pictures", "title": "Pictures", "classes": [], "store": "array"}
     write_json(folder / "card.json", {**names, **sizes, "sha256": checksums, **card})
     return folder
 

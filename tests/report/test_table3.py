@@ -194,6 +194,6 @@ def test_without_a_test_set_the_cells_are_blank(write, results, make):
 
 def test_the_tables_need_none_of_what_only_the_computing_stages_have():
     """envs/report.yaml has neither pydantic nor torch."""
-    modules = ("ddpm.report.tables", "ddpm.report.page", "ddpm.report.figures.figure15")
+    modules = ("ddpm.report.tables", "ddpm.report.page", "ddpm.report.figures.neighbours")
     code = f"import sys, {', '.join(modules)}; sys.exit(bool({{'torch', 'pydantic', 'sklearn'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -399,7 +399,7 @@ def test_a_data_sets_released_weights_are_the_averaged_ones_unless_named(name):
     predicts_mu = {**raw, "diffusion": {**raw["diffusion"], "parameterization": "mu"}}
     with pytest.raises(ConfigError, match=r"diffusion\.parameterization: 'mu': .* has eps for the weights"):
         resolve_experiment(f"{data}-mu-simple", predicts_mu, "tests")
-    with pytest.raises(ConfigError, match="is for weights: released"):
+    with pytest.raises(ConfigError, match="published weights are for weights: released"):
         resolve_experiment(f"{data}-eps-simple", {**raw, "weights": "train", "checkpoint": name}, "tests")
 
 
@@ -412,7 +412,7 @@ def test_a_data_sets_released_weights_are_the_averaged_ones_unless_named(name):
         ({"checkpoint": {"files": [{"name": "../x", "urls": ["u"]}], "averaged": True}}, "files.0.name"),
         ({"checkpoint": {"files": [{"name": "a.json", "urls": ["u"]}], "averaged": True}}, "one file of weights"),
         ({"checkpoint": {**RELEASED["checkpoint"], "variance": "fixedsmall"}}, "'fixedlarge': .* has fixedsmall"),
-        ({"weights": "train"}, "checkpoint: is for weights: released"),
+        ({"weights": "train"}, "published weights are for weights: released"),
         ({"weights": "borrowed"}, "weights: 'borrowed': .*'train' or 'released'"),
     ],
 )

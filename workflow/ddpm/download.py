@@ -26,6 +26,7 @@ class RemoteFile(Strict):
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="Checksum, where one is published.")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Checksum, where one is published.")
     size: int | None = Field(None, ge=1, description="Bytes, where known.")
+    about: int | None = Field(None, ge=1, description="Bytes, about, where the exact number is not known.")
 
     @property
     def checksums(self) -> dict[str, str]:
@@ -40,7 +41,7 @@ class Listing(Strict):
         min_length=1,
         description="Addresses of the index, tried in this order: https://huggingface.co/api/datasets/{repo}/parquet",
     )
-    size: int | None = Field(None, ge=1, description="Bytes of all files together, about, where known.")
+    about: int | None = Field(None, ge=1, description="Bytes of all files together, about.")
 
 
 class Copy(Strict):

@@ -212,7 +212,9 @@ def resolve_experiment(
                     f"{where}.diffusion.{key}: {asked!r}: the authors' code has {value} for the weights "
                     f"{checkpoint.name}."
                 )
-    elif raw.get("checkpoint", Selection.FINAL) not in selections:
+    elif raw.get("weights", WeightsSource.TRAIN) == WeightsSource.TRAIN and (
+        raw.get("checkpoint", Selection.FINAL) not in selections
+    ):
         raise ConfigError(
             f"{where}.checkpoint: {raw['checkpoint']!r}: published weights are for weights: released; with "
             f"weights: train, allowed: {', '.join(selections)}."

@@ -10,6 +10,7 @@ sys.path.insert(0, f"{workflow.basedir}/workflow")
 try:
     from ddpm import resolving
     from ddpm.config import ConfigError, Selection
+    from ddpm.planning import advising
     from ddpm.report.figures import BEYOND, MODULES
 except ModuleNotFoundError as error:
     raise WorkflowError(
@@ -153,6 +154,15 @@ def figure_sources(name):
     if name == "training-curve" and EXPERIMENTS[experiment].snapshots:
         sources += [f"{RESULTS}/{experiment}/snapshots.{suffix}" for suffix in ("csv", "npz")]
     return sources
+
+
+def jobs_to_run():
+    """The rule of each job that is about to run, and its experiment, data set or checkpoint."""
+    for job in workflow.dag.needrun_jobs():
+        wildcards = job.wildcards_dict
+        yield job.rule.name, next(
+            (wildcards[key] for key in ("experiment", "data", "checkpoint") if key in wildcards), None
+        )
 
 
 def repeat(option, files):

@@ -126,3 +126,16 @@ rule page:
     shell:
         "python -m ddpm report --out {output} --scale {params.scale} --description {params.description:q}"
         " {params.files} --captions {params.captions} --benchmarks {params.benchmarks} > {log} 2>&1"
+
+
+rule plan:
+    # No output: it is asked for to be read, each time anew.
+    log:
+        f"{RESULTS}/logs/report/plan.log",
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        document=json.dumps(config),
+    shell:
+        "python -m ddpm plan --document {params.document:q} 2> {log}"

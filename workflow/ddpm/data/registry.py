@@ -82,7 +82,9 @@ def fashion(name: str, md5: str, size: int) -> RemoteFile:
     return RemoteFile(name=name, urls=tuple(f"{host}/{name}" for host in hosts), md5=md5, size=size)
 
 
-def lsun(part: str, count: int, flip: bool, archive: str, size: int | None, notes: str) -> DataSet:
+def lsun(
+    part: str, count: int, flip: bool, archive: str, notes: str, size: int | None = None, about: int | None = None
+) -> DataSet:
     """A category of LSUN, prepared as StyleGAN2 does (create_lsun of its dataset_tool.py)."""
     return DataSet(
         name=f"lsun-{part}256",
@@ -102,7 +104,9 @@ def lsun(part: str, count: int, flip: bool, archive: str, size: int | None, note
         f"only. No mirror is known. {notes}",
         reader=Reader.LSUN,
         files=(
-            RemoteFile(name=archive.rpartition("/")[2], urls=(f"http://dl.yf.io/lsun/{archive}",), size=size),
+            RemoteFile(
+                name=archive.rpartition("/")[2], urls=(f"http://dl.yf.io/lsun/{archive}",), size=size, about=about
+            ),
         ),
         reference=50_000,
     )  # fmt: skip
@@ -239,13 +243,13 @@ DATASETS = {
                         "https://huggingface.co/api/datasets/mattymchen/celeba-hq/parquet",
                         "https://huggingface.co/api/datasets/eurecom-ds/celeba-hq-256/parquet",
                     ),
-                    size=2_762_109_745,
+                    about=2_762_109_745,
                 ),
             ),
         ),
         lsun(
             "bedroom", 3_033_042, flip=False,  # the paper's text; the authors' code turns flips off for cat instead
-            archive="scenes/bedroom_train_lmdb.zip", size=None,
+            archive="scenes/bedroom_train_lmdb.zip", about=43 * 10**9,
             notes="Others report sha256 a15644c2e7153106867f0adb3491fc41224102d1f01b24494fb47d9f5d1f174e.",
         ),
         lsun(
@@ -253,7 +257,7 @@ DATASETS = {
             notes="Others report sha256 91128ae026840ac0c5982b4445ab5fc4e092d6847cca76793b2b1a0815c2e74a.",
         ),
         lsun(
-            "cat", 1_657_266, flip=True, archive="objects/cat.zip", size=None,
+            "cat", 1_657_266, flip=True, archive="objects/cat.zip", about=42 * 10**9,
             notes="Its server holds a checksum, cat.zip.md5, which could not be reached where this was written.",
         ),
     ]
