@@ -69,7 +69,7 @@ def test_the_memory_that_training_keeps(network):
         model, _ = forward(network)
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     expected = sum(size for storage, size in kept.items() if storage not in weights) / BATCH
-    assert network_cost(network).kept == pytest.approx(expected, rel=0.03)
+    assert network_cost(network).kept == pytest.approx(expected, rel=0.01)
 
 
 def test_inceptions_operations():

@@ -12,7 +12,7 @@ from planned import CIFAR, FACES, machine, paper
 from ddpm.config import ConfigError
 from ddpm.files import DamagedFile, write_json
 from ddpm.planning.advising import advice, memory_lines, warnings, what_fits
-from ddpm.planning.machine import GB, Disk
+from ddpm.planning.machine import GB, Disk, in_gb
 from ddpm.planning.plan import duration, hours_of, make_plan, read_config
 from ddpm.planning.rates import Kind, Rates, fingerprint, papers_tpu, read_rates
 from ddpm.planning.rendering import as_json, as_text
@@ -101,13 +101,23 @@ def test_what_is_done_is_counted_and_not_planned(tmp_path):
     assert "1 jobs are done" in as_text(plan)
 
 
+def test_hours_are_of_what_is_left(tmp_path):
+    before = make_plan(paper(tmp_path), machine(80), tmp_path)
+    (tmp_path / "results/paper" / CIFAR / "samples").mkdir(parents=True)
+    for file in ("final.safetensors", "samples/3-of-5.npz"):
+        (tmp_path / "results/paper" / CIFAR / file).touch()
+    after = make_plan(paper(tmp_path), machine(80), tmp_path)
+    hours = [hours_of(line(plan, "sample", CIFAR), plan.rates) for plan in (before, after)]
+    assert hours[1] == pytest.approx(hours[0] * 4 / 5)
+
+
 def test_a_machine_that_suffices_is_not_warned_of(tmp_path):
-    config = paper(tmp_path, sources={"cifar10": {"root": "/data"}})
+    config = paper(tmp_path, sources={"cifar10": {"root": str(tmp_path)}})
     assert warnings(make_plan(config, machine(80), tmp_path)) == []
 
 
 def test_no_gpu(tmp_path):
-    config = paper(tmp_path, sources={"cifar10": {"root": "/data"}})
+    config = paper(tmp_path, sources={"cifar10": {"root": str(tmp_path)}})
     (warning,) = warnings(make_plan(config, machine(), tmp_path))
     assert "No GPU" in warning
     assert "not known" in warning
@@ -120,21 +130,25 @@ def test_no_gpu(tmp_path):
 
 def test_too_little_disk(tmp_path):
     """Folders on one disk share its room; on two, each has its own."""
-    config = paper(tmp_path, sources={"cifar10": {"root": "/data"}})
+    config = paper(tmp_path, sources={"cifar10": {"root": str(tmp_path)}})
     needed = sum(work.disk * work.share for work in all_work(config, tmp_path)) / GB
     assert 30 < needed < 90
     (warning,) = warnings(make_plan(config, machine(80, disk=int(needed)), tmp_path))
     assert "resources/ and results/" in warning
     assert f"{needed:.0f} GB" in warning
     assert not warnings(make_plan(config, machine(80, disk=int(needed) + 1), tmp_path))
-    apart = replace(machine(80), disks={"resources": Disk(1, 1 * GB), "results": Disk(2, int(needed * GB))})
-    (warning,) = warnings(make_plan(config, apart, tmp_path))
-    assert "needed in resources/, 1 GB are free" in warning
+    # 30,000 faces, 60,000 small images and published weights
+    resources = (30_000 * 256**2 * 3 + 60_000 * 32**2 * 3 + 4 * 113_673_219) / GB
+    for folder, amount, other in (("resources", resources, "results"), ("results", needed - resources, "resources")):
+        apart = replace(machine(80), disks={folder: Disk(1, 1 * GB), other: Disk(2, int(needed * GB))})
+        for disks in (apart.disks, dict(reversed(apart.disks.items()))):
+            (warning,) = warnings(make_plan(config, replace(apart, disks=disks), tmp_path))
+            assert f"{in_gb(amount * GB)} are needed in {folder}/, 1 GB are free" in warning
 
 
 def test_memory_of_a_gpu(tmp_path):
     """Faces: six vectors of 113.7 million weights and 2.11 GB per image."""
-    config = paper(tmp_path, sources={"cifar10": {"root": "/data"}})
+    config = paper(tmp_path, sources={"cifar10": {"root": str(tmp_path)}})
     (faces,) = [text for text in memory_lines(make_plan(config, machine(80, 24), tmp_path)) if FACES in text]
     assert f"{int((0.9 * 24 - 24 * 0.113673) / 2.112)} fit into 24 GB" in faces
     (faces,) = [text for text in memory_lines(make_plan(config, machine(), tmp_path)) if FACES in text]
@@ -146,12 +160,12 @@ def test_memory_of_a_gpu(tmp_path):
 
 def test_memory_of_a_cpu(tmp_path):
     on_cpu = {"compute": {"device": "cpu"}}
-    config = paper(tmp_path, on_cpu, sources={"cifar10": {"root": "/data"}})
+    config = paper(tmp_path, on_cpu, sources={"cifar10": {"root": str(tmp_path)}})
     (warning,) = warnings(make_plan(config, machine(memory=64), tmp_path))
     assert f"train {FACES}" in warning
     assert "training.micro_batch: 29" in warning
     smaller = on_cpu | {"experiments": {FACES: {"training": {"micro_batch": 29}}}}
-    config = paper(tmp_path, smaller, sources={"cifar10": {"root": "/data"}})
+    config = paper(tmp_path, smaller, sources={"cifar10": {"root": str(tmp_path)}})
     assert warnings(make_plan(config, machine(memory=64), tmp_path)) == []
 
 

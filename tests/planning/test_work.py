@@ -65,7 +65,7 @@ def test_a_download_of_unknown_size_is_unknown(tmp_path):
 
 
 def test_data_that_are_here_are_not_downloaded(tmp_path):
-    config = paper(tmp_path, sources={"cifar10": {"root": "/data/cifar10"}})
+    config = paper(tmp_path, sources={"cifar10": {"root": str(tmp_path)}})
     assert "download" not in {each.rule for each in all_work(config, tmp_path)}
     write_json(tmp_path / "resources/downloads/cifar10/card.json", {})
     assert of(paper(tmp_path), tmp_path, "download", "cifar10").share == 0
@@ -81,10 +81,10 @@ def touch(folder, *files):
 
 @pytest.fixture
 def finished(tmp_path):
-    """A CIFAR-10 experiment that is trained, and two of whose five shards are drawn and one scored."""
+    """A CIFAR-10 experiment that is trained, and two of whose five shards are drawn; features of older ones."""
     folder = tmp_path / "results/paper" / CIFAR
-    touch(folder, "final.safetensors", "samples/1-of-5.npz", "samples/2-of-5.npz", "snapshot/100000.npz")
-    touch(folder, "likelihood/test/1-of-2.npz", "few_steps/1-of-2.npz", "few_steps/2-of-2.npz")
+    touch(folder, "final.safetensors", "samples/1-of-5.npz", "samples/2-of-5.npz", "features/1-of-5.npz")
+    touch(folder, "snapshot/100000.npz", "likelihood/test/1-of-2.npz", "few_steps/1-of-2.npz", "few_steps/2-of-2.npz")
     experiment = paper(tmp_path).scale_config.experiments[CIFAR]
     for stage in ("training", "sampling"):
         write_json(folder / f"config/{stage}.json", experiment.stage_config(stage))
