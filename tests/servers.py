@@ -17,6 +17,7 @@ class Request:
     """What was asked for, and how much of it was sent."""
 
     path: str
+    encodings: str
     range: str | None
     if_range: str | None
     sent: int = 0
@@ -32,6 +33,7 @@ class Server:
     stalls: sends up to the middle of the file, and the rest when `go` is set or after three seconds.
     small-ranges: breaks off in the middle, and gives at most an eighth of the file per Range.
     wrong-ranges: breaks off in the middle, and begins every Range one byte too late.
+    labelled: says that the file is compressed on the way, when it is so itself.
     broken: 503.        recovers: 503 for the first request, then good.
     html: a page.       redirects-to-html: to a page elsewhere.
     """
@@ -61,7 +63,7 @@ def serving() -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             path = self.path.partition("?")[0].lstrip("/")
-            request = Request(path, self.headers["Range"], self.headers["If-Range"])
+            request = Request(path, self.headers["Accept-Encoding"], self.headers["Range"], self.headers["If-Range"])
             server.requests.append(request)
             content, how = server.files.get(path), server.how.get(path)
             if path == "quota":
@@ -87,6 +89,8 @@ def serving() -> Iterator[Server]:
             name, pattern = server.validator or ("", "")
             validator = pattern.format(hashlib.md5(content).hexdigest())
             headers = {name: validator} if name else {}
+            if how == "labelled":
+                headers["Content-Encoding"] = "x-gzip"
             changed = server.heeds_if_range and request.if_range not in (validator, None)
             if how == "no-range" or not request.range or changed:
                 end = half if how in ("small-ranges", "wrong-ranges") else end

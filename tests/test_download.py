@@ -1,6 +1,7 @@
 """A download ends with the right file or with none, fetches nothing twice, and says which address gave what."""
 
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -157,6 +158,12 @@ def test_a_page_that_claims_to_be_a_file_is_one(server, tmp_path):
     assert not left(tmp_path)
 
 
+def test_an_archive_is_not_unpacked_on_the_way(server, tmp_path):
+    packed = gzip.compress(CONTENT)
+    assert get(tmp_path, server.add("f.gz", packed, "labelled"), size=len(packed)).read_bytes() == packed
+    assert server.requests[0].encodings == "identity"
+
+
 def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match=r"taken.*cannot be written"):
@@ -279,6 +286,13 @@ def test_a_wrong_part_heals(known, part, server, tmp_path):
     assert server.requests[0].range == f"bytes={len(part)}-"
     assert server.requests[-1].range is None
     assert left(tmp_path) == ["file"]
+
+
+def test_a_part_that_is_longer_than_the_file_starts_over(server, tmp_path):
+    url = server.add("f", CONTENT)
+    leave(tmp_path, CONTENT + b"more", url=url, validator=f'"{MD5}"')
+    assert get(tmp_path, url).read_bytes() == CONTENT
+    assert [request.range for request in server.requests] == [f"bytes={len(CONTENT) + 4}-", None]
 
 
 @pytest.mark.parametrize("note", ["", "[]", "{", '{"url": "http://127.0.0.1/elsewhere", "validator": "x"}'])

@@ -93,6 +93,14 @@ def test_images_are_those_of_the_archive(publish, tmp_path):
     assert train.card["title"] == "CIFAR-10"
 
 
+def test_an_archive_may_be_used_where_it_lies(publish, tmp_path):
+    publish(content := archive(), "broken")
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)
+    download_data("cifar10", tmp_path / "down", root=tmp_path)
+    prepare("cifar10", tmp_path / "down", tmp_path / "cifar10")
+    assert len(Images(tmp_path / "cifar10/train.npy")) == 20
+
+
 class Hostile:
     def __init__(self, path: Path):
         self.path = path

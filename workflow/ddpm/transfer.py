@@ -16,6 +16,7 @@ from ddpm.files import UserError, read_json, write_json
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 2**18  # bytes that are read at a time
 EVERY = 5  # seconds between lines of progress
+PAGE = "is an HTML page (a login, or a quota that is used up?), not the file"
 
 
 class Failure(Exception):
@@ -109,9 +110,6 @@ def answer_of(url: str, **headers: str) -> Iterator:
             yield answer
     except (requests.RequestException, HTTPError) as error:
         raise Failure(str(error)) from error
-
-
-PAGE = "is an HTML page (a login, or a quota that is used up?), not the file"
 
 
 def refuse_page(start: bytes) -> None:
