@@ -78,13 +78,13 @@ def test_a_crop_is_compared_and_whole_images_are_kept(compare, monkeypatch, chun
     assert not np.array_equal(whole["pixel"], arrays["pixel"])
 
 
-def test_of_equal_distances_the_first_image_comes_first(compare, monkeypatch):
-    monkeypatch.setattr(neighbours, "CHUNK", 4)
-    twice = np.concatenate([TRAIN[:10], TRAIN[:10]])  # the copies lie in other chunks
-    search = neighbours.Nearest(twice[:3].reshape(3, -1), 2)
-    for first in range(0, 20, 4):
-        search.add(twice[first : first + 4].reshape(-1, twice[0].size), first)
-    assert search.indices.tolist() == [[0, 10], [1, 11], [2, 12]]
+@pytest.mark.parametrize("chunk", [4, 100])
+def test_of_equal_distances_the_first_image_comes_first(chunk):
+    copies = np.tile(TRAIN[:10], (20, 1, 1, 1)).reshape(200, -1)
+    search = neighbours.Nearest(copies[:3], 4)
+    for first in range(0, 200, chunk):
+        search.add(copies[first : first + chunk], first)
+    assert search.indices.tolist() == [[i, i + 10, i + 20, i + 30] for i in range(3)]
 
 
 def test_distances_of_large_images_are_exact():

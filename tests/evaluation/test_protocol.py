@@ -66,6 +66,13 @@ def test_the_papers_other_models_are_no_deviation():
     assert said(experiment("cifar10", "-fixed", diffusion={"objective": "vlb"}), "cifar10") == []
 
 
+def test_the_learned_variance_is_of_cifar10_only():
+    learned = {"diffusion": {"objective": "vlb", "variance": "learned"}}
+    assert said(experiment("celebahq256", "-learned", **learned), "celebahq256") == [
+        "process: objective vlb, not simple, variance learned, not fixedsmall"
+    ]
+
+
 def test_the_large_model_is_told_by_its_name_and_is_of_bedrooms_only():
     assert said(experiment("lsun-bedroom256", "-large"), "lsun-bedroom256") == [
         "2,400,000 training steps of 64, not 1,150,000 of 64",
