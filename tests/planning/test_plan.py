@@ -109,6 +109,9 @@ def test_hours_are_of_what_is_left(tmp_path):
     after = make_plan(paper(tmp_path), machine(80), tmp_path)
     hours = [hours_of(line(plan, "sample", CIFAR), plan.rates) for plan in (before, after)]
     assert hours[1] == pytest.approx(hours[0] * 4 / 5)
+    rows = {(row["rule"], row["of"]): row for row in json.loads(as_json(after))["jobs"]}
+    assert rows["sample", CIFAR]["jobs"] == 4
+    assert rows["sample", CIFAR]["hours"] == pytest.approx(hours[1])
 
 
 def test_a_machine_that_suffices_is_not_warned_of(tmp_path):
@@ -139,11 +142,11 @@ def test_too_little_disk(tmp_path):
     assert not warnings(make_plan(config, machine(80, disk=int(needed) + 1), tmp_path))
     # 30,000 faces, 60,000 small images and published weights
     resources = (30_000 * 256**2 * 3 + 60_000 * 32**2 * 3 + 4 * 113_673_219) / GB
-    for folder, amount, other in (("resources", resources, "results"), ("results", needed - resources, "resources")):
-        apart = replace(machine(80), disks={folder: Disk(1, 1 * GB), other: Disk(2, int(needed * GB))})
-        for disks in (apart.disks, dict(reversed(apart.disks.items()))):
-            (warning,) = warnings(make_plan(config, replace(apart, disks=disks), tmp_path))
-            assert f"{in_gb(amount * GB)} are needed in {folder}/, 1 GB are free" in warning
+    for folder, amount in (("resources", resources), ("results", needed - resources)):
+        roomy = {"resources": Disk(1, int(needed * GB)), "results": Disk(2, int(needed * GB))}
+        apart = {**roomy, folder: replace(roomy[folder], free=1 * GB)}
+        (warning,) = warnings(make_plan(config, replace(machine(80), disks=apart), tmp_path))
+        assert f"{in_gb(amount * GB)} are needed in {folder}/, 1 GB are free" in warning
 
 
 def test_memory_of_a_gpu(tmp_path):
@@ -230,7 +233,7 @@ def test_advice_is_about_the_jobs_that_will_run(tmp_path):
     assert hours == pytest.approx(34.6, abs=0.1)
     text = advice(config, shard, machine(), tmp_path)
     assert duration(hours) in text
-    assert "measured" in text
+    assert "(measured on this machine)" in text
     measured(tmp_path, "Test CPU, 4 of its cores", network, 1e12, 1e12)
     assert advice(config, shard, machine(), tmp_path) is None
     assert advice(config, shard * 2, machine(), tmp_path) is not None
