@@ -12,11 +12,11 @@ from planned import CIFAR, FACES, machine, paper
 from ddpm.config import ConfigError
 from ddpm.files import DamagedFile, write_json
 from ddpm.planning.advising import advice, memory_lines, warnings, what_fits
+from ddpm.planning.inventory import all_work
 from ddpm.planning.machine import GB, Disk, in_gb
 from ddpm.planning.plan import duration, hours_of, make_plan, read_config
 from ddpm.planning.rates import Kind, Rates, fingerprint, papers_tpu, read_rates
 from ddpm.planning.rendering import as_json, as_text
-from ddpm.planning.work import all_work
 from ddpm.resolving import load
 
 TINY = {

@@ -4,9 +4,9 @@ import pytest
 from planned import CHURCH, CIFAR, FACES, paper
 
 from ddpm.files import write_json
-from ddpm.planning import work
 from ddpm.planning.costs import network_cost
-from ddpm.planning.work import all_work
+from ddpm.planning.experiments import KEPT_STATES
+from ddpm.planning.inventory import all_work
 from ddpm.resolving import load
 
 
@@ -56,7 +56,7 @@ def test_numbers_of_the_papers_scale(tmp_path):
 def test_kept_states_are_those_of_the_training():
     from ddpm.training import state
 
-    assert work.KEPT_STATES == state.KEPT_STATES
+    assert KEPT_STATES == state.KEPT_STATES
 
 
 def test_a_download_of_unknown_size_is_unknown(tmp_path):

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddpm.config import Experiment, Objective, Parameterization
+from ddpm.planning.inventory import all_work
 from ddpm.planning.machine import GB, Machine, in_gb, this_machine
-from ddpm.planning.plan import Hours, Memory, Plan, cpu_device, duration, hours_of, rate_of, threads_of
+from ddpm.planning.plan import Hours, Memory, Plan, cpu_device, duration, hours_of, jobs_on_cpu, rate_of
 from ddpm.planning.rates import RATES, Rates, no_rate, read_rates, slow_cpu
-from ddpm.planning.work import all_work
 from ddpm.resolving import SCALES, Config
 from ddpm.training.released import default_for
 
@@ -167,7 +167,7 @@ def advice(
     machine = machine or this_machine()
     if machine.gpus:
         return None
-    side_by_side = max(1, machine.cores // threads_of(config, machine))
+    side_by_side = jobs_on_cpu(config, machine)
     measured = {
         network: {kind: side_by_side * rate for kind, rate in kinds.items()}
         for network, kinds in read_rates(cpu_device(config, machine), root / RATES).items()

@@ -9,9 +9,10 @@ import yaml
 
 from ddpm.config import ConfigError
 from ddpm.planning.costs import network_cost, training_state
+from ddpm.planning.inventory import all_work
 from ddpm.planning.machine import Machine, this_machine
 from ddpm.planning.rates import RATES, Rate, Rates, no_rate, papers_tpu, read_rates
-from ddpm.planning.work import Work, all_work
+from ddpm.planning.work import Work
 from ddpm.resolving import Config, load
 
 
@@ -103,8 +104,7 @@ class Plan:
     @property
     def side_by_side(self) -> int:
         """Jobs that this machine runs at the same time."""
-        cores, threads = self.machine.cores, threads_of(self.config, self.machine)
-        return max(1, cores // threads) if self.on_cpu else len(self.machine.gpus)
+        return jobs_on_cpu(self.config, self.machine) if self.on_cpu else len(self.machine.gpus)
 
     @property
     def memory(self) -> list[Memory]:
@@ -124,6 +124,11 @@ class Plan:
 def threads_of(config: Config, machine: Machine) -> int:
     """The CPU threads of a job."""
     return min(config.scale_config.compute.threads, machine.cores)
+
+
+def jobs_on_cpu(config: Config, machine: Machine) -> int:
+    """Jobs that the cores have room for at the same time."""
+    return max(1, machine.cores // threads_of(config, machine))
 
 
 def runs_on_cpu(config: Config, machine: Machine) -> bool:
