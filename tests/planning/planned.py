@@ -10,6 +10,7 @@ from ddpm.resolving import Config, load
 EPS = {"parameterization": "eps", "objective": "simple"}
 LARGE = {"ch_mult": [1, 1, 2, 2, 4, 4]}
 CIFAR, FACES, CHURCH = "cifar10-eps-simple", "celebahq256-eps-simple", "lsun-church256-eps-simple"
+NO_SIZE = {"cifar10": {"files": [{"name": "cifar.tar.gz", "urls": ["https://example.org/cifar.tar.gz"]}]}}
 PAPER = {
     "description": "The paper's networks and numbers.",
     "stand_ins": {},

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from helpers import run_ddpm
-from planned import CIFAR, FACES, machine, paper
+from planned import CIFAR, FACES, NO_SIZE, machine, paper
 
 from ddpm.config import ConfigError
 from ddpm.files import DamagedFile, write_json
@@ -140,8 +140,9 @@ def test_too_little_disk(tmp_path):
     assert "resources/ and results/" in warning
     assert f"{needed:.0f} GB" in warning
     assert not warnings(make_plan(config, machine(80, disk=int(needed) + 1), tmp_path))
-    # 30,000 faces, 60,000 small images and published weights
-    resources = (30_000 * 256**2 * 3 + 60_000 * 32**2 * 3 + 4 * 113_673_219) / GB
+    # 30,000 faces and their download, 60,000 small images, a database and its archive, and published weights
+    faces, church = 30_000 * 256**2 * 3 + 2_762_109_745, 2 * 2_448_463_466
+    resources = (faces + church + 60_000 * 32**2 * 3 + 4 * 113_673_219) / GB
     for folder, amount in (("resources", resources), ("results", needed - resources)):
         roomy = {"resources": Disk(1, int(needed * GB)), "results": Disk(2, int(needed * GB))}
         apart = {**roomy, folder: replace(roomy[folder], free=1 * GB)}
@@ -173,8 +174,8 @@ def test_memory_of_a_cpu(tmp_path):
 
 
 def test_an_unknown_size_is_said_to_be_in_no_sum(tmp_path):
-    (warning,) = warnings(make_plan(paper(tmp_path), machine(80), tmp_path))
-    assert "download cifar10" in warning
+    (warning,) = warnings(make_plan(paper(tmp_path, sources=NO_SIZE), machine(80), tmp_path))
+    assert "download_data cifar10" in warning
 
 
 def test_smaller_runs_have_their_own_hours(tmp_path):
@@ -254,12 +255,12 @@ def test_what_is_forced_to_run_again_counts(tmp_path):
 
 
 def test_the_document_holds_what_the_table_says(tmp_path):
-    plan = make_plan(paper(tmp_path), machine(), tmp_path)
+    plan = make_plan(paper(tmp_path, sources=NO_SIZE), machine(), tmp_path)
     document = json.loads(as_json(plan))
     rows = {(row["rule"], row["of"]): row for row in document["jobs"]}
     assert rows["train", CIFAR]["hours"] == pytest.approx(10.58, abs=0.01)
     assert rows["train", CIFAR]["rate"]["source"] == "stated: the paper's TPU v3-8"
-    assert rows["download", "cifar10"]["download_bytes"] is None
+    assert rows["download_data", "cifar10"]["download_bytes"] is None
     assert document["hours"]["known"] == pytest.approx(plan.hours.known)
     assert document["warnings"] == warnings(plan)
 

@@ -1,7 +1,7 @@
 """What would run: jobs, operations and bytes of every kind, less what is done."""
 
 import pytest
-from planned import CHURCH, CIFAR, FACES, paper
+from planned import CHURCH, CIFAR, FACES, NO_SIZE, paper
 
 from ddpm.files import write_json
 from ddpm.planning.costs import network_cost
@@ -22,7 +22,8 @@ def test_jobs_of_the_demo_are_snakemakes(tmp_path):
     for each in all_work(load({"scale": "demo"}), tmp_path):
         jobs[each.rule] = jobs.get(each.rule, 0) + each.jobs
     assert jobs == {
-        "prepare": 1, "reference": 1, "train": 7, "sample": 7, "features": 7, "few_steps": 1, "likelihood": 4,
+        "prepare": 1, "reference": 1, "train": 7, "snapshot": 3, "sample": 7, "features": 7, "few_steps": 1,
+        "likelihood": 4, "latents": 1,
     }  # fmt: skip
 
 
@@ -60,15 +61,15 @@ def test_kept_states_are_those_of_the_training():
 
 
 def test_a_download_of_unknown_size_is_unknown(tmp_path):
-    download = of(paper(tmp_path), tmp_path, "download", "cifar10")
+    download = of(paper(tmp_path, sources=NO_SIZE), tmp_path, "download_data", "cifar10")
     assert (download.download, download.disk) == (None, None)
 
 
 def test_data_that_are_here_are_not_downloaded(tmp_path):
     config = paper(tmp_path, sources={"cifar10": {"root": str(tmp_path)}})
-    assert "download" not in {each.rule for each in all_work(config, tmp_path)}
+    assert ("download_data", "cifar10") not in {(each.rule, each.subject) for each in all_work(config, tmp_path)}
     write_json(tmp_path / "resources/downloads/cifar10/card.json", {})
-    assert of(paper(tmp_path), tmp_path, "download", "cifar10").share == 0
+    assert of(paper(tmp_path), tmp_path, "download_data", "cifar10").share == 0
     write_json(tmp_path / "resources/cifar10/card.json", {})
     assert of(paper(tmp_path), tmp_path, "prepare", "cifar10").share == 0
 
@@ -84,7 +85,7 @@ def finished(tmp_path):
     """A CIFAR-10 experiment that is trained, and two of whose five shards are drawn; features of older ones."""
     folder = tmp_path / "results/paper" / CIFAR
     touch(folder, "final.safetensors", "samples/1-of-5.npz", "samples/2-of-5.npz", "features/1-of-5.npz")
-    touch(folder, "snapshot/100000.npz", "likelihood/test/1-of-2.npz", "few_steps/1-of-2.npz", "few_steps/2-of-2.npz")
+    touch(folder, "snapshots/100000.npz", "likelihood/test/1-of-2.npz", "few_steps/1-of-2.npz", "few_steps/2-of-2.npz")
     experiment = paper(tmp_path).scale_config.experiments[CIFAR]
     for stage in ("training", "sampling"):
         write_json(folder / f"config/{stage}.json", experiment.stage_config(stage))

@@ -90,7 +90,7 @@ class ExperimentWork:
         return image_bytes(self.experiment.data_set)
 
     def snapshot(self) -> Work:
-        settings, files = self.experiment.snapshots, [f"snapshot/{step}.npz" for step in self.steps]
+        settings, files = self.experiment.snapshots, [f"snapshots/{step}.npz" for step in self.steps]
         images = len(files) * (settings.images + settings.previews)
         return self.drawn("snapshot", files, images, self.timesteps, self.pixels, stage="snapshots")
 

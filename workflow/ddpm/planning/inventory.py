@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ddpm.config import Experiment, WeightsSource
-from ddpm.data.registry import DataSet
+from ddpm.data.registry import DataSet, Reader
 from ddpm.planning.costs import FLOAT, network_cost
 from ddpm.planning.experiments import ExperimentWork
 from ddpm.planning.work import Place, Work, count, image_bytes, scored, times, total
 from ddpm.resolving import Config
-
-REFERENCE_IMAGES = 50_000  # real images at most that samples are compared with
 
 
 def all_work(config: Config, root: Path = Path()) -> list[Work]:
@@ -37,21 +35,16 @@ def all_work(config: Config, root: Path = Path()) -> list[Work]:
 def data_work(data: DataSet, place: Place) -> Iterator[Work]:
     """Downloading a data set and writing its arrays."""
     prepared = (place.resources / data.name / "card.json").exists()
-    size = total(file.size for file in data.files)
+    size = total(getattr(file, "size", None) or file.about for file in data.files)
     if data.files and not data.root:
         there = prepared or (place.resources / "downloads" / data.name / "card.json").exists()
-        yield Work("download", data.name, done=int(there), download=size, disk=size, folder="resources")
-    if is_database(data):
+        yield Work("download_data", data.name, done=int(there), download=size, disk=size, folder="resources")
+    if data.reader is Reader.LSUN:  # which stays compressed, as it was downloaded
         disk = 0 if data.root else size
     else:
         images = total(count(data, split, place) for split in ("train", "test"))
         disk = times(images, image_bytes(data))
     yield Work("prepare", data.name, done=int(prepared), disk=disk, folder="resources")
-
-
-def is_database(data: DataSet) -> bool:
-    """Whether its images stay compressed, as they were downloaded."""
-    return data.name.startswith("lsun-")
 
 
 def weights_work(name: str, experiment: Experiment, place: Place) -> Work:
@@ -65,5 +58,5 @@ def weights_work(name: str, experiment: Experiment, place: Place) -> Work:
 def reference_work(config: Config, data: DataSet, place: Place, done: bool) -> Work:
     """What samples are compared with: features of the real images."""
     counts = (count(data, split, place) for split in ("train", "test"))
-    images = total(None if number is None else min(number, REFERENCE_IMAGES) for number in counts)
+    images = total(None if number is None else min(number, data.reference or number) for number in counts)
     return scored(config, "reference", data.name, images, jobs=1, done=int(done))
