@@ -1,5 +1,6 @@
 """The page: one file, nothing outside it, and words that the numbers choose."""
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -168,6 +169,28 @@ def test_a_page_of_nothing_is_still_a_page(write):
 def test_a_page_says_when_it_follows_the_paper(write, results, make):
     text = write(experiments=[results.add(make.as_published("eps-simple", 9.4, 0.1, 3.2))])
     assert "no run departs from the paper" in text and make.deviations[0] not in text.split('id="paper"')[1]
+
+
+def test_a_page_of_several_data_sets_keeps_them_apart(write, results, make):
+    cifar = results.add(make.as_published("eps-simple", 9.4, 0.1, 3.2))
+    lsun = make.metrics("mu-vlb-fixed") | {
+        "experiment": "lsun-cat256-mu-vlb-fixed",
+        "data": {"name": "lsun-cat256", "title": "LSUN cat"},
+        "deviations": ["1,000 training steps of 64, not 1,800,000 of 64"],
+    }
+    text = write(experiments=[cifar, results.add(lsun)])
+    assert "<li>LSUN cat: 1,000 training steps of 64" in text
+    assert "Not enough rows of Table 2" in text  # whose rows are of one data set
+
+
+def test_without_real_test_images_the_training_set_is_the_yardstick(write, results, tmp_path):
+    path = tmp_path / "reference.json"
+    reference = json.loads(results.reference().read_text())
+    del reference["inception_score"]["test"], reference["test"], reference["accuracy"]
+    path.write_text(json.dumps(reference))
+    text = write(references=[path])
+    assert f"{100 * 7.21 / 8.9:.0f} % of the real training set" in text
+    assert "of the real test" not in text
 
 
 def test_a_bad_caption_is_named(write, tmp_path):
