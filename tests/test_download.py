@@ -18,7 +18,7 @@ import pytest
 from servers import HTML, serving
 
 from ddpm import download, transfer
-from ddpm.download import Listing, RemoteFile, downloaded, expand, fetch, where
+from ddpm.download import Listing, RemoteFile, check_copy, downloaded, expand, fetch
 from ddpm.files import DamagedFile, UserError
 
 CONTENT = bytes(range(256)) * 40
@@ -442,7 +442,6 @@ def test_a_card_says_what_was_downloaded(server, tmp_path, monkeypatch):
     assert (document["data"], list(document["files"])) == ("x", ["b", "a"])
     status = (tmp_path / "a").stat()
     assert document["files"]["a"] == {"sha256": SHA256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    assert where(tmp_path / "card.json") == tmp_path
 
 
 def test_a_file_that_was_not_touched_is_not_read_again(server, tmp_path, monkeypatch):
@@ -465,14 +464,9 @@ def test_a_file_that_was_not_touched_is_not_read_again(server, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("change", ["content", "size", "missing", "content in the same tick"])
-@pytest.mark.parametrize("in_place", [True, False])
-def test_a_file_that_changed_is_noticed(change, in_place, server, tmp_path):
-    files, root = publish(server, "a"), tmp_path / "root"
-    root.mkdir()
-    (root / "a").write_bytes(CONTENT)
-    download.download(files, tmp_path / "down", {}, quiet, root if in_place else None)
-    card = tmp_path / "down/card.json"
-    file = where(card) / "a"
+def test_a_file_that_changed_is_noticed(change, server, tmp_path):
+    download.download(publish(server, "a"), tmp_path, {}, quiet)
+    card, file = tmp_path / "card.json", tmp_path / "a"
     recorded = file.stat().st_mtime_ns
     os.utime(card, ns=(recorded + 10, recorded + 10))
     if change == "missing":
@@ -499,25 +493,16 @@ EVERYTHING = {"md5": MD5, "sha256": SHA256, "size": len(CONTENT)}
 
 
 @pytest.mark.parametrize("known", [*KNOWN, EVERYTHING], ids=str)
-def test_a_copy_is_used_in_place(known, server, tmp_path, monkeypatch):
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root/a").write_bytes(CONTENT)
-    monkeypatch.chdir(tmp_path)
-    download.download(publish(server, "a", **known), Path("down"), {"data": "x"}, quiet, root=Path("root"))
-    monkeypatch.chdir("/")
-    card = tmp_path / "down/card.json"
-    assert downloaded(card)["root"] == str(tmp_path / "root")
-    assert downloaded(card)["files"]["a"]["sha256"] == SHA256
-    assert where(card) == tmp_path / "root"
-    assert [path.name for path in card.parent.iterdir()] == ["card.json"]
-    assert [path.name for path in where(card).iterdir()] == ["a"]
+def test_a_right_copy_in_place_is_accepted(known, server, tmp_path):
+    (tmp_path / "a").write_bytes(CONTENT)
+    check_copy(tmp_path, *publish(server, "a", **known))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert not server.requests
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "a: No such file or directory"),
         (CONTENT[:-1], "a: has 10,239 bytes, not 10,240"),
         (OTHER, "a: does not match the known hash: its md5"),
         (HTML, "a: is an HTML page"),
@@ -525,15 +510,13 @@ def test_a_copy_is_used_in_place(known, server, tmp_path, monkeypatch):
 )
 def test_a_wrong_copy_is_named_with_what_belongs_there(content, words, server, tmp_path):
     (tmp_path / "root").mkdir()
-    if content is not None:
-        (tmp_path / "root/a").write_bytes(content)
+    (tmp_path / "root/a").write_bytes(content)
     known = EVERYTHING if content != HTML else {}
     (file,) = publish(server, "a", **known)
     expected = rf" of 10,240 bytes, md5 {MD5}, sha256 {SHA256}" if known else ""
     remedy = rf"`root` must name a folder that holds a{expected}, as published at {server.url}/a\."
     with pytest.raises(UserError, match=rf"{tmp_path}/root/{words}.*\. {remedy}"):
-        download.download([file], tmp_path / "down", {}, quiet, root=tmp_path / "root")
-    assert not (tmp_path / "down").exists()
+        check_copy(tmp_path / "root", file)
     assert not server.requests
 
 
@@ -584,17 +567,3 @@ def test_what_is_no_index_is_named(index, words, server, tmp_path):
     ):
         download.download([Listing(urls=(url,))], tmp_path, {}, quiet)
     assert not left(tmp_path)
-
-
-def test_a_listing_is_satisfied_by_the_parquet_files_in_place(server, tmp_path):
-    files = [Listing(urls=(f"{server.url}/index",)), *publish(server, "a")]
-    root = tmp_path / "root"
-    with pytest.raises(UserError, match=r"root: holds no parquet files\. `root` must .* published at .*/index\."):
-        download.download(files, tmp_path / "down", {}, quiet, root)
-    root.mkdir()
-    names = ["2.parquet", "10.parquet", "train-1.parquet", "train-10.parquet"]
-    for name in (*reversed(names), "a", "readme.md", ".2.parquet"):
-        (root / name).write_text(name)
-    download.download(files, tmp_path / "down", {}, quiet, root)
-    assert list(downloaded(tmp_path / "down/card.json")["files"]) == [*names, "a"]
-    assert not server.requests

@@ -1,15 +1,11 @@
 """CIFAR-10 from its archive for Python: fetched, opened without running code, and in the archive's order."""
 
 import hashlib
-import io
 import pickle
-import struct
-import tarfile
 from pathlib import Path
-from typing import ClassVar
 
-import numpy as np
 import pytest
+from published import cifar10_archive, cifar10_batch, pickled
 from servers import serving
 
 from ddpm import download
@@ -19,47 +15,6 @@ from ddpm.data.store import Images
 from ddpm.download import RemoteFile
 from ddpm.files import DamagedFile, UserError, read_npz
 
-NAMES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
-
-
-def batch(i: int, count: int = 4) -> dict:
-    """A batch as the archive holds it: byte strings for keys, rows of red, green and blue planes."""
-    random = np.random.Generator(np.random.PCG64(i))
-    return {
-        b"batch_label": b"training batch %d" % i,
-        b"labels": random.integers(0, 10, count).tolist(),
-        b"data": random.integers(0, 256, (count, 3072), dtype=np.uint8),
-        b"filenames": [b"a.png"] * count,
-    }
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes byte strings as Python 2 wrote its strings: the archive's batches are from 2009."""
-
-    def save_string(self, value: bytes) -> None:
-        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
-        self.memoize(value)
-
-    dispatch: ClassVar = {**pickle._Pickler.dispatch, bytes: save_string}
-
-
-def pickled(value: dict) -> bytes:
-    buffer = io.BytesIO()
-    Python2Pickler(buffer, protocol=2).dump(value)
-    return buffer.getvalue().replace(b"cnumpy._core.", b"cnumpy.core.")  # NumPy's name for it then
-
-
-def archive(replaced: dict[str, bytes] | None = None) -> bytes:
-    """cifar-10-python.tar.gz with four images to a batch; `replaced` holds other contents for some batches."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for i, name in enumerate(NAMES):
-            content = (replaced or {}).get(name) or pickled(batch(i))
-            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
-
 
 @pytest.fixture
 def publish(monkeypatch):
@@ -67,8 +22,8 @@ def publish(monkeypatch):
     monkeypatch.setattr(download, "ROUNDS", 1)
     with serving() as server:
 
-        def publish(content: bytes) -> DataSet:
-            url = server.add("cifar-10-python.tar.gz", content)
+        def publish(content: bytes, how: str = "good") -> DataSet:
+            url = server.add("cifar-10-python.tar.gz", content, how)
             file = RemoteFile(name="cifar-10-python.tar.gz", urls=(url,), md5=hashlib.md5(content).hexdigest())
             return resolve("cifar10", {"train": 20, "test": 4, "files": (file,)})
 
@@ -76,7 +31,7 @@ def publish(monkeypatch):
 
 
 def test_images_are_those_of_the_archive(publish, tmp_path):
-    data = publish(archive())
+    data = publish(cifar10_archive())
     download_data(data, tmp_path / "down", log=lambda message: None)
     prepare(data, tmp_path / "down", tmp_path / "cifar10")
     train, test = (Images(tmp_path / f"cifar10/{split}.npy") for split in ("train", "test"))
@@ -84,7 +39,7 @@ def test_images_are_those_of_the_archive(publish, tmp_path):
     for i in range(6):
         images, names = (train, labels["train"]) if i < 5 else (test, labels["test"])
         rows = slice(4 * i, 4 * i + 4) if i < 5 else slice(4)
-        expected = batch(i)
+        expected = cifar10_batch(i)
         # Written out: pixel (y, x) of colour c stands at c * 1024 + y * 32 + x of a row.
         for j, image in enumerate(images[rows]):
             for c, y, x in ((0, 0, 0), (0, 0, 31), (1, 5, 7), (2, 31, 30)):
@@ -94,11 +49,13 @@ def test_images_are_those_of_the_archive(publish, tmp_path):
 
 
 def test_an_archive_may_be_used_where_it_lies(publish, tmp_path):
-    publish(content := archive(), "broken")
+    data = publish(content := cifar10_archive(), "broken").model_copy(update={"root": tmp_path})
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)
-    download_data("cifar10", tmp_path / "down", root=tmp_path)
-    prepare("cifar10", tmp_path / "down", tmp_path / "cifar10")
+    prepare(data, None, tmp_path / "cifar10")
     assert len(Images(tmp_path / "cifar10/train.npy")) == 20
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(content + b"more")
+    with pytest.raises(UserError, match=r"gz: does not match the known hash.*`root` must name a folder that holds"):
+        prepare(data, None, tmp_path / "cifar10")
 
 
 class Hostile:
@@ -122,12 +79,12 @@ class Hostile:
 )
 def test_a_wrong_archive_is_named_and_nothing_is_written(damage, words, publish, tmp_path):
     content = {
-        "hostile": archive({"data_batch_2": pickle.dumps({b"data": Hostile(tmp_path / "code ran")})}),
+        "hostile": cifar10_archive(replaced={"data_batch_2": pickle.dumps({b"data": Hostile(tmp_path / "code ran")})}),
         "no archive": b"not an archive",
-        "cut": archive()[:5000],
-        "batch missing": archive({"data_batch_2": pickle.dumps({b"labels": []})}),
-        "labels missing": archive({"data_batch_2": pickled(batch(1) | {b"labels": []})}),
-        "too few images": archive({"data_batch_2": pickled(batch(1, 3))}),
+        "cut": cifar10_archive()[:5000],
+        "batch missing": cifar10_archive(replaced={"data_batch_2": pickle.dumps({b"labels": []})}),
+        "labels missing": cifar10_archive(replaced={"data_batch_2": pickled(cifar10_batch(1) | {b"labels": []})}),
+        "too few images": cifar10_archive(replaced={"data_batch_2": pickled(cifar10_batch(1, 3))}),
     }[damage]
     data = publish(content)
     download_data(data, tmp_path / "down", log=lambda message: None)
@@ -138,7 +95,7 @@ def test_a_wrong_archive_is_named_and_nothing_is_written(damage, words, publish,
 
 
 def test_what_was_downloaded_is_checked_again(publish, tmp_path):
-    data = publish(archive())
+    data = publish(cifar10_archive())
     download_data(data, tmp_path / "down", log=lambda message: None)
     with open(tmp_path / "down/cifar-10-python.tar.gz", "ab") as file:
         file.write(b"more")

@@ -296,16 +296,6 @@ def test_a_bad_download_leaves_no_file(how, changes, words, server, tmp_path):
     assert all(path.name.startswith(".") for path in (tmp_path / "weights").iterdir())
 
 
-@pytest.mark.parametrize("kind", ["official.ckpt", "2022"])
-def test_published_files_may_be_used_where_they_lie(kind, server, tmp_path):
-    checkpoint = publish(server, tmp_path, kind)
-    root = tmp_path / "2022" if kind == "2022" else tmp_path
-    download_weights(checkpoint, tmp_path / "weights", root=root)
-    import_weights(tmp_path / "weights/card.json", tmp_path / "model", None, DOCUMENT)
-    assert load_weights(tmp_path / "model").header["weights"] == "ema"
-    assert not server.asked
-
-
 def test_a_file_that_changed_after_its_download_is_refused(server, tmp_path):
     checkpoint = publish(server, tmp_path, "official.ckpt")
     download_weights(checkpoint, tmp_path / "weights")

@@ -1,7 +1,6 @@
 """Downloads that end with the right files or none: addresses in turn, resumed, checked, tried again."""
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,31 +51,19 @@ class Copy(Strict):
     mtime_ns: int
 
 
-def download(
-    files: Sequence[RemoteFile | Listing], folder: Path, about: dict, log=print, root: Path | None = None
-) -> None:
+def download(files: Sequence[RemoteFile | Listing], folder: Path, about: dict, log=print) -> None:
     """Fetch `files` into `folder`, and write `about` and their checksums to card.json there, last.
 
-    Args:
-        root: a folder that holds the files already: they are used in place, and nothing is fetched.
-
     Raises:
-        UserError: no address gives a right copy of some file, or `root` has none.
+        UserError: no address gives a right copy of some file.
     """
-    if root is None:
-        wanted = [each for file in files for each in (expand(file, log) if isinstance(file, Listing) else [file])]
-        copies = {file.name: fetch(file, folder, log) for file in wanted}
-        place = {}
-    else:
-        root = root.expanduser().absolute()
-        copies = {name: copy for file in files for name, copy in found_in(root, file).items()}
-        place = {"root": str(root)}
-    documents = {name: copy.model_dump() for name, copy in copies.items()}
-    write_json(folder / "card.json", {**about, **place, "files": documents})
+    wanted = [each for file in files for each in (expand(file, log) if isinstance(file, Listing) else [file])]
+    copies = {file.name: fetch(file, folder, log).model_dump() for file in wanted}
+    write_json(folder / "card.json", {**about, "files": copies})
 
 
 def downloaded(card: Path) -> dict:
-    """The card.json that `download` wrote, after a check that its files (in `where(card)`) are still what they were.
+    """The card.json that `download` wrote, after a check that its files are still what they were.
 
     A file whose size and time are still the card's is not read again.
 
@@ -89,15 +76,9 @@ def downloaded(card: Path) -> dict:
     except (AttributeError, KeyError, TypeError, ValidationError) as error:
         raise DamagedFile(card, "not the card of a download") from error
     for name, copy in copies.items():
-        if not unchanged(path := where(card) / name, copy, card):
-            remedy = f"Put the right one back, or delete {card} and" if "root" in document else "Delete it and"
-            raise DamagedFile(path, f"is missing or no longer what {card} says", f"{remedy} download it again.")
+        if not unchanged(path := card.parent / name, copy, card):
+            raise DamagedFile(path, f"is missing or no longer what {card} says", "Delete it and download it again.")
     return document
-
-
-def where(card: Path) -> Path:
-    """The folder that holds the files of a download's card.json: its own, or that of the copy in place."""
-    return Path(read_json(card).get("root", card.parent))
 
 
 def unchanged(path: Path, copy: Copy, card: Path) -> bool:
@@ -216,34 +197,21 @@ def expand(listing: Listing, log=print) -> tuple[RemoteFile, ...]:
     return in_turn(listing.urls, attempt, listing.urls[0], log)
 
 
-def found_in(root: Path, file: RemoteFile | Listing) -> dict[str, Copy]:
-    """`file` by name as it lies in the folder `root`; of a listing, every parquet file there, 2 before 10.
+def check_copy(root: Path, file: RemoteFile) -> None:
+    """See to it that the copy of `file` in the folder `root`, which is used in place, is the right one.
 
     Raises:
-        UserError: it is missing there, or is not the right one.
+        UserError: it is not.
     """
-    if isinstance(file, Listing):
-        paths, known, expected = sorted(root.glob("[!.]*.parquet"), key=numbers_by_value), None, "the parquet files"
-    else:
-        size = f" of {file.size:,} bytes" if file.size else ""
-        checksums = "".join(f", {kind} {value}" for kind, value in file.checksums.items())
-        paths, known, expected = [root / file.name], file, f"{file.name}{size}{checksums}"
-    remedy = f"`root` must name a folder that holds {expected}, as published at {file.urls[0]}."
-    if not paths:
-        raise UserError(f"{root}: holds no parquet files. {remedy}")
-    copies = {}
-    for path in paths:
-        try:
-            copies[path.name] = examine(path, known)
-        except Failure as failure:
-            raise UserError(f"{path}: {failure}. {remedy}") from failure
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}. {remedy}") from error
-    return copies
-
-
-def numbers_by_value(path: Path) -> list[int | str]:
-    return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", path.name)]
+    size = f" of {file.size:,} bytes" if file.size else ""
+    checksums = "".join(f", {kind} {value}" for kind, value in file.checksums.items())
+    try:
+        examine(root / file.name, file)
+    except Failure as failure:
+        raise UserError(
+            f"{root / file.name}: {failure}. `root` must name a folder that holds {file.name}{size}{checksums}, as "
+            f"published at {file.urls[0]}."
+        ) from failure
 
 
 def examine(path: Path, file: RemoteFile | None = None) -> Copy:

@@ -13,7 +13,7 @@ from ddpm.data import readers
 from ddpm.data.readers import Part
 from ddpm.data.registry import DATASETS, DataSet, Reader
 from ddpm.data.streams import reported
-from ddpm.download import download, downloaded
+from ddpm.download import RemoteFile, check_copy, download, downloaded
 from ddpm.files import UserError, sha256, whole, write_json, write_npy, write_npz
 
 SPLITS = ("train", "test")
@@ -62,10 +62,16 @@ def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, 
 
 
 def published_files(data: DataSet, source: Path | None) -> Path | None:
-    """The folder of the published files, after a check of what was downloaded there."""
+    """The folder of the published files, after a check of what is known of them.
+
+    In a `root` they may lie in another form, too (unpacked, or in another archive), of which no checksum is known.
+    """
     if data.root is not None:
         if not data.root.is_dir():
             raise UserError(f"{data.root}: no such folder. It is the root of {data.name}: where its files are.")
+        for file in data.files:
+            if isinstance(file, RemoteFile) and (data.root / file.name).is_file():
+                check_copy(data.root, file)
         return data.root
     if not data.files:
         return None

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddpm.config import DiffusionConfig, NetworkConfig
-from ddpm.download import digests, where
+from ddpm.download import digests
 from ddpm.files import DamagedFile, UserError, sha256, write_json
 from ddpm.training.diffusers_folder import read_folder
 from ddpm.training.naming import Weights, to_ours
@@ -106,7 +106,7 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
     if path.name == "card.json" or (path / "card.json").is_file():
         card = path if path.name == "card.json" else path / "card.json"
         checkpoint = downloaded_checkpoint(card)
-        path = where(card)
+        path = card.parent
         if (path / "config.json").is_file():
             return from_folder(path, checkpoint)
         path = path / checkpoint.weights_file.name

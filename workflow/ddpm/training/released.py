@@ -116,16 +116,13 @@ def published(name: str) -> Checkpoint:
     return PUBLISHED[name]
 
 
-def download_weights(checkpoint: Checkpoint, folder: Path, log=print, root: Path | None = None) -> None:
+def download_weights(checkpoint: Checkpoint, folder: Path, log=print) -> None:
     """Fetch the files of `checkpoint` into `folder`; card.json there says what they are.
 
-    Args:
-        root: a folder that holds them already: they are used in place, and nothing is fetched.
-
     Raises:
-        UserError: no address gives a right copy of some file, or `root` has none.
+        UserError: no address gives a right copy of some file.
     """
-    download(checkpoint.files, folder, {"checkpoint": checkpoint.model_dump(mode="json")}, log, root)
+    download(checkpoint.files, folder, {"checkpoint": checkpoint.model_dump(mode="json")}, log)
 
 
 def default_for(data: str) -> Checkpoint | None:
@@ -134,7 +131,7 @@ def default_for(data: str) -> Checkpoint | None:
 
 
 def downloaded_checkpoint(card: Path) -> Checkpoint:
-    """The checkpoint whose `card` `download_weights` wrote, and whose files (in `where(card)`) are verified.
+    """The checkpoint that `download_weights` left beside `card`, whose files are verified.
 
     Raises:
         DamagedFile: a file is missing or is not what was downloaded.

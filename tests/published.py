@@ -3,10 +3,12 @@
 import gzip
 import hashlib
 import io
+import pickle
 import struct
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import lmdb
 import numpy as np
@@ -116,3 +118,45 @@ def write_fashion(folder: Path, packed: bool, train: int = 5, test: int = 3) -> 
         else:
             (folder / name).write_bytes(idx(array))
     return arrays
+
+
+CIFAR10_BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+
+
+def cifar10_batch(i: int, count: int = 4) -> dict:
+    """A batch as the archive holds it: byte strings for keys, rows of red, green and blue planes."""
+    random = np.random.Generator(np.random.PCG64(i))
+    return {
+        b"batch_label": b"training batch %d" % i,
+        b"labels": random.integers(0, 10, count).tolist(),
+        b"data": random.integers(0, 256, (count, 3072), dtype=np.uint8),
+        b"filenames": [b"a.png"] * count,
+    }
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes byte strings as Python 2 wrote its strings: the archive's batches are from 2009."""
+
+    def save_string(self, value: bytes) -> None:
+        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
+        self.memoize(value)
+
+    dispatch: ClassVar = {**pickle._Pickler.dispatch, bytes: save_string}
+
+
+def pickled(value: dict) -> bytes:
+    buffer = io.BytesIO()
+    Python2Pickler(buffer, protocol=2).dump(value)
+    return buffer.getvalue().replace(b"cnumpy._core.", b"cnumpy.core.")  # NumPy's name for it then
+
+
+def cifar10_archive(count: int = 4, replaced: dict[str, bytes] | None = None) -> bytes:
+    """cifar-10-python.tar.gz with `count` images to a batch; `replaced` holds other contents for some batches."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for i, name in enumerate(CIFAR10_BATCHES):
+            content = (replaced or {}).get(name) or pickled(cifar10_batch(i, count))
+            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
