@@ -558,14 +558,16 @@ def test_running_median_is_symmetric():
 
 
 def markers_of(axes):
-    """(x, y), hollow or not, and the error bars of every point of a panel."""
-    return {
+    """(x, y), hollow or not, and the error bars of every point of a panel, of which no two are the same."""
+    found = {
         (bars.lines[0].get_xdata()[0], bars.lines[0].get_ydata()[0]): (
             bars.lines[0].get_markerfacecolor() == "white",
             [np.ptp(bar.get_segments()[0], axis=0).max().round(6) / 2 for bar in bars.lines[2]],
         )
         for bars in axes.containers
     }
+    assert len(found) == len(axes.containers)
+    return found
 
 
 def test_every_number_of_every_table_is_drawn_once(results, make, tmp_path, drawn):

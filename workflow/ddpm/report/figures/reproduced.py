@@ -100,7 +100,7 @@ def panels(points: list[Point]) -> Figure:
     lines = -(-len(groups) // columns)
     width, height = max(2.75 * columns, 6), 2.75 * lines + 0.55
     figure = Figure(figsize=(width, height), layout="constrained", dpi=style.DPI)
-    figure.get_layout_engine().set(rect=(0, 0.5 / height, 1, 1 - 0.5 / height), wspace=0.06, hspace=0.06)
+    figure.get_layout_engine().set(rect=(0, 0.5 / height, 1, 1 - 0.6 / height), wspace=0.06, hspace=0.06)
     every = figure.subplots(lines, columns, squeeze=False).flatten()
     for axes in every[len(groups) :]:
         axes.remove()
