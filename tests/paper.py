@@ -14,6 +14,7 @@ from servers import Server
 from stand_in import StandIn, write_torchscript
 from workspace import PROJECT
 
+MAIN = {"parameterization": "eps", "objective": "simple", "variance": "fixedlarge"}  # with snapshots to choose from
 COUNT = 24  # images of each set but CIFAR-10
 
 
@@ -30,12 +31,12 @@ def shrunken(experiment: dict) -> dict:
     small = experiment["data"] == "cifar10"  # the others have 64 times the pixels
     override = {
         "network": {"ch": 8 if small else 4, "groups": 4, "num_res_blocks": 1},
-        "diffusion": {"timesteps": 40 if small else 8},
+        "diffusion": {"timesteps": 20 if small else 4},
         "training": {"steps": 4, "batch_size": 4, "warmup": 2, "log_every": 1, "save_every": 2},
         "sampling": {"images": 20, "shards": 1, "batch_size": 20},
     }
     if "snapshots" in experiment:
-        override["training"]["snapshot_every"] = 2
+        override["training"]["snapshot_every"] = 2 if experiment["diffusion"] == MAIN else 4
         override["snapshots"] = {"images": 20, "batch_size": 20, "previews": 2}
     if "likelihood" in experiment:
         override["likelihood"] = {"shards": 2, "batch_size": 10}
@@ -70,7 +71,7 @@ def sources(server: Server, folder: Path) -> dict:
     files["cifar10"] = [served(server, path)]
     faces = folder / "celeba64"
     faces.mkdir()
-    write_celeba(faces, [0] * COUNT + [1, 2, 2])
+    write_celeba(faces, [0] * COUNT + [1] + [2] * 10)
     files["celeba64"] = [served(server, faces / name) for name in ("img_align_celeba.zip", "list_eval_partition.txt")]
     parquets = {}
     for split, start, stop in (("train", 0, COUNT - 4), ("validation", COUNT - 4, COUNT)):
@@ -88,7 +89,7 @@ def sources(server: Server, folder: Path) -> dict:
     path = write("inception", "inception-2015-12-05.pt", lambda path: write_torchscript(StandIn(), path))
     found = {name: {"files": listed, "train": COUNT} for name, listed in files.items()}
     found["cifar10"] |= {"train": 50, "test": 10}
-    found["celeba64"] |= {"test": 2}
+    found["celeba64"] |= {"test": 10}
     found["lsun-bedroom256"] = {"root": str(folder / "lsun-bedroom"), "train": COUNT}
     for part in ("bedroom", "church", "cat"):
         found[f"lsun-{part}256"]["reference"] = COUNT - 4

@@ -21,7 +21,7 @@ def reproduced(tmp_path_factory):
         workspace.configure(paper.budgets(), sources=paper.sources(server, tmp_path_factory.mktemp("published")))
         workspace.snakemake("download")
         assert not (workspace.folder / "results").exists(), "downloading does nothing else"
-        server.asked.clear()
+        server.requests.clear()
         server.files.clear()  # what follows needs no network, as on a cluster's nodes
         workspace.snakemake()
         yield workspace, server
@@ -90,10 +90,10 @@ def test_the_lowest_fid_was_chosen_where_the_paper_does(reproduced):
             lines = (workspace.results / name / "snapshots.csv").read_text().splitlines()
             columns = lines[0].split(",")
             rows = [dict(zip(columns, map(float, line.split(",")), strict=True)) for line in lines[1:]]
-            assert [row["step"] for row in rows] == [2, 4]
+            assert [row["step"] for row in rows] == ([2, 4] if name == "cifar10-eps-simple" else [4])
             best = min(rows, key=lambda row: row["fid_train"])
             weights = json.loads((workspace.results / name / "metrics.json").read_text())["made_from"]["weights"]
-            assert (weights["step"], weights["checkpoint"], weights["snapshots"]) == (best["step"], "lowest-fid", 2)
+            assert (weights["step"], weights["checkpoint"], weights["snapshots"]) == (best["step"], "lowest-fid", len(rows))
 
 
 def test_a_second_run_does_nothing(reproduced):

@@ -29,6 +29,8 @@ def write_reference(network: FeatureNetwork, data: Path, splits: int, arrays: Pa
     for split in (split for split in SPLITS if card[split]):
         images = Images(data / f"{split}.npy")
         count = min(len(images), card.get("reference") or len(images))
+        if count < splits:
+            raise UserError(f"{data}: {count} {split} images are too few for an Inception Score over {splits} parts.")
         features[f"{split}_features"], probabilities = features_of(network, images, count)
         features[f"{split}_probabilities"] = probabilities
         mean, std = inception_score(probabilities, splits)
