@@ -23,7 +23,10 @@ SHRUNKEN = {
     },
     "experiments": {
         "digits-eps-simple": {
+            "training": {"snapshot_every": 4},
+            "snapshots": {"images": 20, "batch_size": 20, "previews": 2},
             "sampling": {"shards": 2},
+            "latents": {"chains": 1, "pairs": 1},
             "few_steps": {"steps": [2, 5, 10], "images": 24, "shards": 2, "batch_size": 16},
             "likelihood": {"test": 12, "train": 8},
         },
@@ -65,10 +68,10 @@ class Workspace:
         log = self.snakemake(*arguments).stderr
         ran = []
         for block in re.split(r"\n\[.*\]\n", log):
-            if found := re.match(r"(?:local)?rule (\w+):", block):
+            if found := re.match(r"(?:local)?rule ([\w-]+):", block):
                 experiment = re.search(r"wildcards: .*?experiment=([\w-]+)", block)
                 ran.append((found[1], experiment[1] if experiment else ""))
-        return [job for job in ran if job[0] not in ("all", "stage_config", "classifier_config")]
+        return [job for job in ran if job[0] not in ("all", "source", "stage_config", "classifier_config")]
 
     @property
     def results(self) -> Path:

@@ -93,7 +93,11 @@ def test_the_lowest_fid_was_chosen_where_the_paper_does(reproduced):
             assert [row["step"] for row in rows] == ([2, 4] if name == "cifar10-eps-simple" else [4])
             best = min(rows, key=lambda row: row["fid_train"])
             weights = json.loads((workspace.results / name / "metrics.json").read_text())["made_from"]["weights"]
-            assert (weights["step"], weights["checkpoint"], weights["snapshots"]) == (best["step"], "lowest-fid", len(rows))
+            assert (weights["step"], weights["checkpoint"], weights["snapshots"]) == (
+                best["step"],
+                "lowest-fid",
+                len(rows),
+            )
 
 
 def test_a_second_run_does_nothing(reproduced):

@@ -47,7 +47,8 @@ def test_a_restyled_figure_redraws_that_figure_and_no_more(finished):
 def test_a_changed_theme_redraws_the_curves_and_no_picture(finished):
     module = finished.folder / "workflow/ddpm/report/figures/charts.py"
     module.write_text(module.read_text() + "\n# touched\n")
-    assert sorted(finished.jobs()) == [("fewsteps", ""), ("figure10", ""), ("figure5", ""), ("page", "")]
+    curves = ("fewsteps", "figure10", "figure5", "page", "reproduced", "training-curve")
+    assert sorted(finished.jobs()) == [(name, "") for name in curves]
 
 
 def test_more_samples_resample_and_never_retrain(finished):

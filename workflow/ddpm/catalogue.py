@@ -37,6 +37,21 @@ FIGURES = {
     "training-curve": [CIFAR10],
     "fewsteps": [CIFAR10],
 }
+# What figures are drawn from, by the experiment; those not listed show the first samples.
+DRAWN_FROM = {
+    "diffusion": ["trajectory.npz"],
+    "figure5": ["rate_distortion.csv", "metrics.json"],
+    "figure7": ["latents.npz"],
+    "figure8": ["interpolations.npz"],
+    "figure9": ["coarse-to-fine.npz"],
+    "figure10": ["progressive.csv", "metrics.json"],
+    "figure12": ["neighbours-crop.npz", "metrics.json"],
+    "figure15": ["neighbours.npz", "metrics.json"],
+    "fewsteps": ["few_steps.csv", "metrics.json"],
+    "training-curve": ["training.csv", "metrics.json"],
+}
+# Those of first samples that also show a score.
+WITH_SCORES = ("figure3", "figure4", "figure16", "figure17", "figure18", "figure19")
 # The key of its experiments without which a table or figure has nothing to show.
 NEEDS = {
     "table4": "likelihood",

@@ -50,9 +50,10 @@ class Config(Strict):
         return [f"{self.stand_in(data)}-{ending}" for data, ending in {**TABLES, **FIGURES}[name]]
 
     def data_of(self, name: str) -> str:
-        """The data sets that table or figure `name` shows at this scale, in words."""
-        shown = dict.fromkeys(self.stand_in(data) for data, _ in {**TABLES, **FIGURES}[name])
-        return " and ".join(shown) or "no data"
+        """The data sets that table or figure `name` shows at this scale, in words; a drawing shows none."""
+        made_from = {**TABLES, **FIGURES}
+        parts = [part for table in self.tables for part in TABLES[table]] if name == "reproduced" else made_from[name]
+        return " and ".join(dict.fromkeys(self.stand_in(data) for data, _ in parts))
 
 
 KEYS = {

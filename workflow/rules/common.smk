@@ -9,6 +9,7 @@ sys.path.insert(0, f"{workflow.basedir}/workflow")
 
 try:
     from ddpm import resolving
+    from ddpm.catalogue import DRAWN_FROM, WITH_SCORES
     from ddpm.config import ConfigError, Selection
     from ddpm.planning import advising
     from ddpm.report.figures import BEYOND, MODULES
@@ -123,29 +124,13 @@ def first_samples(experiment, count=256):
     return sample_shards(experiment)[:enough]
 
 
-# What figures are drawn from, by the experiment; those not listed show the first samples.
-DRAWN_FROM = {
-    "diffusion": ["trajectory.npz"],
-    "figure5": ["rate_distortion.csv", "metrics.json"],
-    "figure7": ["latents.npz"],
-    "figure8": ["interpolations.npz"],
-    "figure9": ["coarse-to-fine.npz"],
-    "figure10": ["progressive.csv", "metrics.json"],
-    "figure12": ["neighbours-crop.npz", "metrics.json"],
-    "figure15": ["neighbours.npz", "metrics.json"],
-    "fewsteps": ["few_steps.csv", "metrics.json"],
-    "training-curve": ["training.csv", "metrics.json"],
-}
-SCORED_SAMPLES = ("figure3", "figure4", "figure16", "figure17", "figure18", "figure19")  # captions with a FID
-
-
 def figure_sources(name):
     """The saved arrays that a figure is drawn from, and the metrics that say what they are."""
     if name == "reproduced":
         return [f"{RESULTS}/tables/{table}.csv" for table in CONFIG.tables]
     experiments = CONFIG.experiments_of(name)
     if name not in DRAWN_FROM:
-        scored = [f"{RESULTS}/{experiment}/metrics.json" for experiment in experiments if name in SCORED_SAMPLES]
+        scored = [f"{RESULTS}/{experiment}/metrics.json" for experiment in experiments if name in WITH_SCORES]
         return [shard for experiment in experiments for shard in first_samples(experiment)] + scored
     (experiment,) = experiments
     sources = [f"{RESULTS}/{experiment}/{file}" for file in DRAWN_FROM[name]]
@@ -179,4 +164,7 @@ def figure_code(name):
     """The modules that draw a figure."""
     drawing = MODULES[name]
     shared = ["__init__", "samples", "style", *(["charts"] if drawing in CURVES else [])]
-    return code("report/inputs", *(f"report/figures/{module}" for module in (drawing, *shared)))
+    used = code("report/inputs", *(f"report/figures/{module}" for module in (drawing, *shared)))
+    if name == "figure5":
+        used += [f"{PACKAGE}/report/published/table4.csv"]
+    return used + (code("report/rendering") if name == "reproduced" else [])

@@ -38,10 +38,10 @@ for name in CONFIG.figures:
             name=name,
             data=CONFIG.data_of(name),
             scale=SCALE,
+            stamp=", ".join(filter(None, (CONFIG.data_of(name), f"scale {SCALE}"))),
             out=lambda wildcards, output: repeat("--out", output),
         shell:
-            "python -m ddpm figure {params.name} {input.sources} {params.out}"
-            " --stamp '{params.data}, scale {params.scale}' > {log} 2>&1"
+            "python -m ddpm figure {params.name} {input.sources} {params.out}" " --stamp '{params.stamp}' > {log} 2>&1"
 
 
 for name in CONFIG.tables:

@@ -21,6 +21,7 @@ TITLES = {
     "NLL": "NLL (bits/dim, upper bounds)",
     "Rate": "Rate (bits/dim)",
     "Distortion": "Distortion (RMSE, 0 to 255)",
+    **{part: f"FID, LSUN {part}" for part in ("Bedroom", "Church", "Cat")},  # Table 3's columns
 }
 TIME = "Reverse process time (T − t + 1)"  # what tells the rows of Table 4 apart
 # How the kinds of one quantity are told apart; a quantity without kinds has the last look.
