@@ -66,6 +66,16 @@ WRONG = {
     "likelihood images": (f"{EXPERIMENT}.likelihood.test", 361, ["likelihood.test", "361", "1..360"]),
     "likelihood words": (f"{EXPERIMENT}.likelihood.test", "some", ["likelihood.test", "'some'"]),
     "clip shards": (f"{EXPERIMENT}.training.clip_shards", 5, ["batch_size", "5 equal clip_shards"]),
+    "snapshots between rows": (f"{EXPERIMENT}.training.snapshot_every", 75, ["snapshot_every: 75", "log_every: 50"]),
+    "snapshots without samples": (f"{EXPERIMENT}.snapshots", None, ["`snapshots`", "need each other"]),
+    "samples without snapshots": ("experiments.digits-mu-simple.snapshots", {"images": 40}, ["need each other"]),
+    "few samples of snapshots": (f"{EXPERIMENT}.snapshots.images", 19, ["snapshots.images: 19", "splits"]),
+    "nothing to choose from": (
+        "experiments.digits-mu-simple.checkpoint", "lowest-fid", ["lowest-fid", "training.snapshot_every"],
+    ),
+    "another choice": (f"{EXPERIMENT}.checkpoint", "best", ["checkpoint", "'best'", "final, lowest-fid"]),
+    "crop": (f"{EXPERIMENT}.evaluation.neighbour_crop", [1, 3, 6, 6], ["neighbour_crop: [1, 3, 6, 6]", "8x8"]),
+    "features without labels": ("features", "classifie", ["features", "'classifie'", "'inception'"]),
     "misnamed": (
         f"{EXPERIMENT}.diffusion.parameterization", "mu", ["digits-mu-simple", "is called"],
     ),
@@ -100,6 +110,17 @@ def test_wrong_keys_are_refused(case):
             ["table1", "leaves out"],
         ),
         ({"scale": "demo", "override": "fast"}, ["override", "'fast'", "mapping"]),
+        ({"scale": "demo", "sources": ["digits"]}, ["sources", "mapping"]),
+        ({"scale": "demo", "sources": {"cifar10": "/data"}}, ["sources.cifar10", "'/data'", "{root: FOLDER}"]),
+        ({"scale": "demo", "sources": {"cifar10": {"rot": "/"}}}, ["sources.cifar10.rot", "unknown key", "root"]),
+        (
+            {"scale": "demo", "sources": {"cifar10": {"root": "/none/here"}}},
+            ["sources.cifar10.root: /none/here", "no such"],
+        ),
+        ({"scale": "demo", "sources": {"inception": {"url": "x"}}}, ["sources.inception", "url", "urls"]),
+        ({"scale": "demo", "sources": {"inception": {"root": "/none"}}}, ["sources.inception.root: /none", "no such"]),
+        ({"scale": "demo", "sources": {"mine": {"reader": "folder"}}}, ["sources.mine.image_size", "required"]),
+        ({"scale": "demo", "figures": ["figure3"]}, ["figure3 needs lsun-church256-eps-simple"]),
     ],
 )
 def test_wrong_config_yaml_is_refused(wrong, words):
@@ -107,6 +128,44 @@ def test_wrong_config_yaml_is_refused(wrong, words):
         load(wrong)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_folder_of_images_becomes_a_data_set(tmp_path):
+    flowers = {"reader": "folder", "root": str(tmp_path), "image_size": 16}
+    new = {
+        "data": "flowers",
+        "network": {"attn_resolutions": [8]},
+        "diffusion": {"parameterization": "eps", "objective": "simple", "variance": "fixedlarge"},
+        "likelihood": {"train": 7},
+    }
+    override = {"features": "inception", "experiments": {"flowers-eps-simple": new}}
+    config = load({"scale": "demo", "sources": {"flowers": flowers}, "override": override})
+    experiment = config.scale_config.experiments["flowers-eps-simple"]
+    assert (experiment.network.image_size, experiment.network.channels) == (16, 3)
+    assert experiment.data_set == config.data_sets["flowers"]
+    del override["features"]
+    with pytest.raises(ConfigError, match=r"features: classifier: flowers of flowers-eps-simple has no labels"):
+        load({"scale": "demo", "sources": {"flowers": flowers}, "override": override})
+
+
+def test_a_known_set_is_found_where_config_yaml_says(tmp_path):
+    config = load({"scale": "paper", "sources": {"lsun-cat256": {"root": str(tmp_path)}}})
+    assert config.scale_config.experiments["lsun-cat256-eps-simple"].data_set.root == tmp_path
+    assert config.data_sets["lsun-church256"].root is None
+
+
+def test_the_papers_scale_has_all_that_the_paper_shows():
+    config = load({"scale": "paper"})
+    assert len(config.scale_config.experiments) == 12
+    assert config.tables == ("table1", "table2", "table3", "table4")
+    assert {f"figure{number}" for number in range(1, 20)} < set(config.figures)
+
+
+def test_snapshots_end_with_the_last_step():
+    training = load({"scale": "demo"}).scale_config.experiments["digits-eps-simple"].training
+    assert training.snapshot_steps == [300, 600, 900]
+    assert training.model_copy(update={"steps": 1000}).snapshot_steps == [300, 600, 900, 1000]
+    assert training.model_copy(update={"snapshot_every": 0}).snapshot_steps == []
 
 
 def test_every_error_is_listed_at_once():
@@ -147,7 +206,7 @@ def test_an_experiment_can_be_added_in_config_yaml():
         "diffusion": {"parameterization": "x0", "objective": "simple", "variance": "fixedsmall"},
     }
     experiments = load(document(experiments={"digits-x0-simple": new})).scale_config.experiments
-    assert experiments["digits-x0-simple"].training == experiments["digits-eps-simple"].training
+    assert experiments["digits-x0-simple"].training == experiments["digits-mu-simple"].training
 
 
 def test_stages_read_only_what_concerns_them():

@@ -345,6 +345,10 @@ class Experiment(Strict):
             raise ValueError(f"few_steps.steps: {most} is more than diffusion.timesteps; allowed: 2..{timesteps}")
         if self.snapshots and self.snapshots.images < 2 * self.evaluation.splits:
             raise ValueError(f"snapshots.images: {self.snapshots.images} is too few for evaluation.splits")
+        if box := self.evaluation.neighbour_crop:
+            (top, left, height, width), size = box, self.network.image_size
+            if max(top + height, left + width) > size:
+                raise ValueError(f"evaluation.neighbour_crop: {list(box)} reaches out of images of {size}x{size}")
         taken = bool(self.training and self.training.snapshot_every)
         if taken != bool(self.snapshots):
             raise ValueError("training.snapshot_every and the section `snapshots` (images, ...) need each other")
