@@ -39,10 +39,10 @@ def shrunken(experiment: dict) -> dict:
         override["training"]["snapshot_every"] = 2 if experiment["diffusion"] == MAIN else 4
         override["snapshots"] = {"images": 20, "batch_size": 20, "previews": 2}
     if "likelihood" in experiment:
-        override["likelihood"] = {"shards": 2, "batch_size": 10}
-        override["sampling"]["shards"] = 2
+        override["likelihood"] = {"shards": 1, "batch_size": 50}
     if "few_steps" in experiment:
         override["few_steps"] = {"steps": [5, 10], "images": 20, "shards": 2}
+        override["sampling"]["shards"] = 2
     if "latents" in experiment:
         override["latents"] = {"chains": 1, "pairs": 1}
     return override

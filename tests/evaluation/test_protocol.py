@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from ddpm.evaluation.protocol import deviations
-from ddpm.resolving import resolve_experiment
+from ddpm.resolving import load, resolve_experiment
 
 # Appendix B, with what its columns share in the settings below.
 PHOTOGRAPHS = {
@@ -57,6 +57,22 @@ LARGE = {"network": {"ch": 192}, "training": {"steps": 1_150_000}}
 def test_the_papers_own_settings_are_no_deviation(data):
     assert said(experiment(data), data) == []
     assert said(experiment(data), data, trained={"step": 1, "checkpoint": "lowest-fid"}) == []
+
+
+@pytest.mark.parametrize("name", load({"scale": "paper"}).scale_config.experiments)
+def test_the_papers_scale_is_the_papers_protocol(name):
+    """As far as the paper goes: CelebA is not in it, and it has no score of CelebA-HQ to draw 50,000 images for."""
+    experiment = load({"scale": "paper"}).scale_config.experiments[name]
+    document, sampling = experiment.stage_config("training"), experiment.sampling
+    trained = {"step": 1, "checkpoint": experiment.checkpoint.value}
+    found = said(document, experiment.data, sampling.images, experiment.evaluation.splits, trained=trained)
+    match experiment.data:
+        case "celeba64":
+            assert any(text.startswith("data: celeba64") for text in found)
+        case "celebahq256":
+            assert found == ["checkpoint: the final one, not the one of lowest FID", "10,000 sample images, not 50,000"]
+        case _:
+            assert found == []
 
 
 def test_the_papers_other_models_are_no_deviation():

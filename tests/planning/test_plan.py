@@ -141,7 +141,7 @@ def test_too_little_disk(tmp_path):
     assert f"{needed:.0f} GB" in warning
     assert not warnings(make_plan(config, machine(80, disk=int(needed) + 1), tmp_path))
     # 30,000 faces and their download, 60,000 small images, a database and its archive, and published weights
-    faces, church = 30_000 * 256**2 * 3 + 2_762_109_745, 2 * 2_448_463_466
+    faces, church = 30_000 * 256**2 * 3 + 3 * 10**9, 2 * 2_448_463_466
     resources = (faces + church + 60_000 * 32**2 * 3 + 4 * 113_673_219) / GB
     for folder, amount in (("resources", resources), ("results", needed - resources)):
         roomy = {"resources": Disk(1, int(needed * GB)), "results": Disk(2, int(needed * GB))}

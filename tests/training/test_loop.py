@@ -12,7 +12,8 @@ from ddpm.config import TrainingConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.files import DamagedFile, UserError
 from ddpm.training.loop import Trainer, image_indices, train, training_batch
-from ddpm.training.state import EMA, RAW, load_state, load_weights, save_state, saved_states, snapshot_file
+from ddpm.training.state import load_state, load_weights, save_state, saved_states
+from ddpm.training.weights_file import EMA, RAW, snapshot_file
 
 
 def run(config, images, folder, log=lambda message: None):

@@ -7,7 +7,8 @@ from ddpm.config import Selection
 from ddpm.files import UserError
 from ddpm.training.loop import train
 from ddpm.training.selection import select_weights
-from ddpm.training.state import load_weights, snapshot_file
+from ddpm.training.state import load_weights
+from ddpm.training.weights_file import snapshot_file
 
 SCORES = "step,images,inception_score,inception_score_std,fid_train,fid_test\n"
 

@@ -240,10 +240,11 @@ DATASETS = {
             files=(
                 Listing(
                     urls=(
-                        "https://huggingface.co/api/datasets/mattymchen/celeba-hq/parquet",
+                        # At 256x256 by its name; the other one is of the size of 1024x1024 JPEGs.
                         "https://huggingface.co/api/datasets/eurecom-ds/celeba-hq-256/parquet",
+                        "https://huggingface.co/api/datasets/mattymchen/celeba-hq/parquet",
                     ),
-                    about=2_762_109_745,
+                    about=3 * 10**9,
                 ),
             ),
         ),

@@ -10,7 +10,8 @@ from ddpm.files import UserError, write_npz
 from ddpm.sampling.ancestral import sample_batch
 from ddpm.sampling.batches import write_shard
 from ddpm.shards import ANCESTRAL, read_shard
-from ddpm.training.state import EMA, RAW, Trained, load_weights, snapshot_file
+from ddpm.training.state import Trained, load_weights
+from ddpm.training.weights_file import EMA, RAW, snapshot_file
 
 
 def snapshot_weights(final: Path, snapshots: Path, step: int, device: torch.device) -> tuple[Trained, Trained]:

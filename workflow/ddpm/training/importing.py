@@ -15,7 +15,8 @@ from ddpm.files import DamagedFile, UserError, sha256, write_json
 from ddpm.training.diffusers_folder import read_folder
 from ddpm.training.naming import Weights, to_ours
 from ddpm.training.released import Checkpoint, downloaded_checkpoint
-from ddpm.training.state import read_header, save_weights
+from ddpm.training.state import save_weights
+from ddpm.training.weights_file import read_header
 from ddpm.unet import UNet
 
 

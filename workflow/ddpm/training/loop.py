@@ -20,7 +20,8 @@ from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import UserError, whole, write_csv, write_json
 from ddpm.parallel import ALONE, Group, check_batch
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
-from ddpm.training.state import EMA, RAW, State, load_state, save_state, save_weights, snapshot_file
+from ddpm.training.state import State, load_state, save_state, save_weights
+from ddpm.training.weights_file import EMA, RAW, snapshot_file
 from ddpm.unet import UNet
 
 COLUMNS = ("step", "loss", "gradient_norm", "learning_rate")

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ddpm.config import Selection
-from ddpm.files import DamagedFile, UserError
+from ddpm.files import DamagedFile, UserError, whole
 from ddpm.report.inputs import read_curve
-from ddpm.training.state import save_weights, snapshot_file, unpack
+from ddpm.training.weights_file import read_header, snapshot_file, with_header
 
 
 def select_weights(
@@ -23,20 +23,27 @@ def select_weights(
     Raises:
         UserError: scores or snapshots are missing.
     """
-    tensors, header = unpack(final.read_bytes(), final)
-    if header["outcome"]["status"] == "unstable":
-        return save_weights(path, tensors, header)
-    chosen = {"checkpoint": selection.value}
-    if selection is Selection.LOWEST_FID:
-        if snapshots is None or scores is None:
-            raise UserError("the lowest FID is chosen among snapshots: give --snapshots and --scores.")
-        curve = read_curve(scores, "step", "images", "fid_train")
-        if not len(curve["step"]):
-            raise DamagedFile(scores, "holds no snapshot to choose from", "Choose `checkpoint: final` instead.")
-        best = int(curve["fid_train"].argmin())
-        file = snapshot_file(snapshots, int(curve["step"][best]))
-        if not file.exists():
-            raise UserError(f"{file}: no such file. Train the experiment first.")
-        tensors, header = unpack(file.read_bytes(), file)
-        chosen |= {"snapshots": len(curve["step"]), "snapshot_images": int(curve["images"][best])}
-    return save_weights(path, tensors, {**header, "outcome": {**header["outcome"], **chosen}})
+    content, header = read_weights(final)
+    if header["outcome"]["status"] != "unstable":
+        chosen = {"checkpoint": selection.value}
+        if selection is Selection.LOWEST_FID:
+            if snapshots is None or scores is None:
+                raise UserError("the lowest FID is chosen among snapshots: give --snapshots and --scores.")
+            curve = read_curve(scores, "step", "images", "fid_train")
+            if not len(curve["step"]):
+                raise DamagedFile(scores, "holds no snapshot to choose from", "Choose `checkpoint: final` instead.")
+            best = int(curve["fid_train"].argmin())
+            content, header = read_weights(snapshot_file(snapshots, int(curve["step"][best])))
+            chosen |= {"snapshots": len(curve["step"]), "snapshot_images": int(curve["images"][best])}
+        content = with_header(content, {**header, "outcome": {**header["outcome"], **chosen}})
+    with whole(path) as part:
+        part.write_bytes(content)
+
+
+def read_weights(path: Path) -> tuple[bytes, dict]:
+    """The bytes of a weights file, and its header."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file. Train the experiment first.")
+    if (header := read_header(path)) is None:
+        raise DamagedFile(path, "not a file of this project's weights")
+    return path.read_bytes(), header

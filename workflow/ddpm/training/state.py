@@ -1,7 +1,6 @@
 """Saved states and weights: whole files that carry their own checksum and the fingerprint of their config."""
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from torch import Tensor
 from ddpm.config import DiffusionConfig, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import DamagedFile, UserError, whole
+from ddpm.training.weights_file import header_of, metadata
 from ddpm.unet import UNet
 
-EMA, RAW = "ema", "raw"  # the running mean of the weights, and the weights themselves
 KEPT_STATES = 2  # the newest, and the one before it in case the newest is damaged
 
 
@@ -33,28 +32,15 @@ class State:
 def pack(tensors: dict[str, Tensor], header: dict) -> bytes:
     """safetensors bytes; the header is one JSON value, since the format does not order several keys."""
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    return save(contiguous, metadata={"ddpm": json.dumps(header)})
+    return save(contiguous, metadata=metadata(header))
 
 
 def unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict]:
     """The tensors and the header of the bytes that `path` holds."""
     try:
-        tensors = load(data)
-        size = int.from_bytes(data[:8], "little")
-        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["ddpm"])
+        return load(data), header_of(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise DamagedFile(path, f"not a whole file of this project's weights ({error})") from error
-    return tensors, header
-
-
-def read_header(path: Path) -> dict | None:
-    """The header of a weights file of this project; None of any other file."""
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        try:
-            return json.loads(json.loads(file.read(min(size, 2**24)))["__metadata__"]["ddpm"])
-        except (ValueError, KeyError, TypeError):
-            return None
 
 
 def save_state(folder: Path, state: State) -> None:
@@ -104,11 +90,6 @@ def save_weights(path: Path, weights: dict[str, Tensor], header: dict) -> None:
     """Write averaged weights with all that is needed to use and to judge them."""
     with whole(path) as part:
         part.write_bytes(pack(weights, header))
-
-
-def snapshot_file(folder: Path, step: int, kind: str = EMA) -> Path:
-    """Where a training keeps the weights as they were after `step` updates."""
-    return folder / f"{step:09d}-{kind}.safetensors"
 
 
 @dataclass

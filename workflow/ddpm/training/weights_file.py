@@ -1,0 +1,53 @@
+"""The headers of this project's weights, which are safetensors files: read and replaced without torch.
+
+Such a file begins with the length of a JSON document (8 bytes, little endian) and that document, which says where each
+tensor lies behind it; `__metadata__` in it is free to use.
+"""
+
+import json
+from pathlib import Path
+
+EMA, RAW = "ema", "raw"  # the running mean of the weights, and the weights themselves
+LONGEST = 2**24  # bytes of a document; the largest network's has some 10,000
+
+
+def metadata(header: dict) -> dict[str, str]:
+    """What `__metadata__` holds of a header: one JSON value, since the format does not order several keys."""
+    return {"ddpm": json.dumps(header)}
+
+
+def document_of(content: bytes) -> tuple[dict, int]:
+    """The JSON document at the start of a safetensors file, and where the tensors begin."""
+    end = 8 + min(int.from_bytes(content[:8], "little"), LONGEST)
+    return json.loads(content[8:end]), end
+
+
+def header_of(content: bytes) -> dict:
+    """The header in the first bytes of a file.
+
+    Raises:
+        ValueError, KeyError, TypeError: there is none.
+    """
+    return json.loads(document_of(content)[0]["__metadata__"]["ddpm"])
+
+
+def read_header(path: Path) -> dict | None:
+    """The header of a weights file of this project; None of any other file."""
+    with open(path, "rb") as file:
+        try:
+            return header_of(file.read(8 + LONGEST))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def with_header(content: bytes, header: dict) -> bytes:
+    """The same tensors behind another header."""
+    document, end = document_of(content)
+    text = json.dumps({**document, "__metadata__": metadata(header)}).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def snapshot_file(folder: Path, step: int, kind: str = EMA) -> Path:
+    """Where a training keeps the weights as they were after `step` updates."""
+    return folder / f"{step:09d}-{kind}.safetensors"
