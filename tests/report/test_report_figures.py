@@ -385,6 +385,13 @@ def test_fewsteps_of_which_a_later_shard_is_unstable_says_so(results, make, tmp_
     assert make.reason in texts_of(drawn[0])
 
 
+def test_figure1_shows_one_experiment_twice_where_it_stands_for_both(results, tmp_path, drawn):
+    draw("figure1", results.shards(2, 100), [tmp_path / "x.png"], STAMP)
+    pictures = drawn[0].axes[0].images
+    assert len(pictures) == 4**2 + 8**2
+    assert pictures[16].get_extent()[0] > figure1.PANEL
+
+
 def test_fewsteps_needs_no_ancestral_numbers(results, make, tmp_path, drawn):
     table, run, shard = sources_of("fewsteps", results, make)
     run.write_text(json.dumps(make.unstable("eps-simple")))

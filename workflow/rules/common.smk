@@ -128,7 +128,7 @@ def figure_sources(name):
     """The saved arrays that a figure is drawn from, and the metrics that say what they are."""
     if name == "reproduced":
         return [f"{RESULTS}/tables/{table}.csv" for table in CONFIG.tables]
-    experiments = CONFIG.experiments_of(name)
+    experiments = list(dict.fromkeys(CONFIG.experiments_of(name)))
     if name not in DRAWN_FROM:
         scored = [f"{RESULTS}/{experiment}/metrics.json" for experiment in experiments if name in WITH_SCORES]
         return [shard for experiment in experiments for shard in first_samples(experiment)] + scored

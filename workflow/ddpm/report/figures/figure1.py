@@ -17,8 +17,10 @@ BETWEEN = 60
 
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
-    """sources: results/SCALE/EXPERIMENT/samples/*.npz of two experiments; the first to appear is on the left."""
+    """sources: results/SCALE/EXPERIMENT/samples/*.npz of two experiments, the left one first; or of one for both."""
     experiments = [list(shards) for _, shards in groupby(sources, key=lambda path: path.parent)]
+    if len(experiments) == 1:  # one data set stands for both
+        experiments *= 2
     figure, axes = style.canvas(len(SIDES) * (PANEL + BETWEEN) - BETWEEN, PANEL)
     for i, (shards, most) in enumerate(zip(experiments, SIDES, strict=False)):
         samples, status = read_samples(shards, most**2)
