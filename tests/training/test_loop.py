@@ -332,7 +332,7 @@ def test_snapshots_outlive_a_kill(train_images, tmp_path):
 
 
 def test_an_unstable_training_leaves_no_snapshot_of_its_end(train_images, tmp_path):
-    unstable = {**SNAPSHOTS, "training": {**SNAPSHOTS["training"], "loss_limit": 1e-6}}
+    unstable = {**SNAPSHOTS, "training": {**SNAPSHOTS["training"], "snapshot_every": 2, "loss_limit": 1e-6}}
     run(tiny_experiment(**unstable).stage_config("training"), train_images, tmp_path)
     assert outcome(tmp_path)["status"] == "unstable"
     assert not list((tmp_path / "snapshots").iterdir())
