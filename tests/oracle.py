@@ -325,6 +325,7 @@ class Drawn:
     """Images of the data as a data set: rounded to 256 levels, with the face of `ddpm.data.store.Images`."""
 
     sha256 = "drawn"
+    resident = True
 
     def __init__(self, data: Data, count: int, seed: int):
         self.array = to_uint8(data.sample(count, seed))

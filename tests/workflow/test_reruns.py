@@ -38,7 +38,7 @@ def test_a_second_run_does_nothing(finished):
 def test_a_restyled_figure_redraws_that_figure_and_no_more(finished):
     module = finished.folder / "workflow/ddpm/report/figures/figure5.py"
     before = {path: path.stat().st_mtime_ns for path in (finished.results / "figures").iterdir()}
-    module.write_text(module.read_text().replace("figsize=(8.4, 2.7)", "figsize=(8.4, 3.1)"))
+    module.write_text(module.read_text().replace("figsize=(8.4, 3.0)", "figsize=(8.4, 3.4)"))
     assert finished.jobs() == [("figure5", ""), ("page", "")]
     redrawn = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert redrawn == {"figure5.png", "figure5.pdf"}

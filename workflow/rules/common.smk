@@ -35,7 +35,7 @@ TRAINED = [name for name in EXPERIMENTS if name not in RELEASED]
 CHECKPOINTS = {EXPERIMENTS[name].checkpoint.name: name for name in RELEASED}
 
 INCEPTION = f"{CONFIG.inception.root or 'resources/inception'}/inception-2015-12-05.pt"
-CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training-curve")  # figures in the theme of charts
+CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # figures in the theme of charts
 
 # Jobs find the package here in any environment.
 shell.prefix(f"export PYTHONPATH='{workflow.basedir}/workflow'; ")
