@@ -5,6 +5,7 @@ from typing import Any
 
 from ddpm.config import Variance
 from ddpm.evaluation.inception import NAME
+from ddpm.report.inputs import is_large
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,6 @@ PROTOCOLS = {
 }
 # "Increasing filter count" to about 256 million weights: ch 192 has 255,677,955. Inferred; the paper does not say.
 LARGE = {"lsun-bedroom256": lsun("bedroom", 1_150_000, flip=False, ch=192)}
-
-
-def is_large(experiment: str) -> bool:
-    """Whether an experiment is of the larger network of Table 3, by its name."""
-    return experiment.endswith("-large")
 
 
 def protocol_of(data: str, experiment: str) -> Protocol:

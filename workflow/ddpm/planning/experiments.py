@@ -9,8 +9,9 @@ from ddpm.planning.costs import FLOAT, network_cost, training_flops
 from ddpm.planning.rates import Kind
 from ddpm.planning.work import Place, Work, count, image_bytes, scored, shards, times
 from ddpm.resolving import Config
+from ddpm.training.weights_file import KEPT_STATES
 
-KEPT_STATES, VECTORS = 2, 4  # of a training: see training/state.py
+VECTORS = 4  # of a training's state: weights, average, and Adam's two
 
 
 class ExperimentWork:

@@ -75,9 +75,9 @@ def is_untrained(run: dict) -> bool:
     return run["experiment"].endswith("-untrained")
 
 
-def is_large(run: dict) -> bool:
-    """Whether this is the larger network of Table 3, which evaluation/protocol.py knows by its name too."""
-    return run["experiment"].endswith("-large")
+def is_large(experiment: str) -> bool:
+    """Whether an experiment is of the larger network of Table 3, by its name."""
+    return experiment.endswith("-large")
 
 
 def find_run(runs: list[dict], parameterization: str, objective: str, variance: str) -> dict | None:

@@ -143,7 +143,7 @@ def by_category(runs: list[dict], columns: dict[str, str]) -> dict[tuple[str, bo
                 f"table3: say which column {experiment} belongs to, as in --column bedroom:{experiment}. "
                 f"Columns: {', '.join(CATEGORIES)}."
             )
-        if (other := found.setdefault((column, is_large(run)), run)) is not run:
+        if (other := found.setdefault((column, is_large(run["experiment"])), run)) is not run:
             raise UserError(f"table3: {other['experiment']} and {experiment} have the same place in column {column}.")
     return found
 

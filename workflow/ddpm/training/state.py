@@ -12,10 +12,8 @@ from torch import Tensor
 from ddpm.config import DiffusionConfig, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import DamagedFile, UserError, whole
-from ddpm.training.weights_file import header_of, metadata
+from ddpm.training.weights_file import KEPT_STATES, header_of, metadata
 from ddpm.unet import UNet
-
-KEPT_STATES = 2  # the newest, and the one before it in case the newest is damaged
 
 
 @dataclass

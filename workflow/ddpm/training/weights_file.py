@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 EMA, RAW = "ema", "raw"  # the running mean of the weights, and the weights themselves
+KEPT_STATES = 2  # of a training: the newest, and the one before it in case the newest is damaged
 LONGEST = 2**24  # bytes of a document; the largest network's has some 10,000
 
 
