@@ -6,9 +6,11 @@ uninterrupted one, and image i is the same whatever the batch size or the number
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # naming a draw needs no torch
+    import torch
+    from torch import Tensor
 
 # Consecutive items whose numbers come from one generator: one per item is too slow on a GPU.
 BLOCK = 16
@@ -20,16 +22,22 @@ def seed_of(*name: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def generator(*name: object, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(*name: object, device: "torch.device | str" = "cpu") -> "torch.Generator":
     """A fresh generator for what `name` names."""
+    import torch
+
     return torch.Generator(device).manual_seed(seed_of(*name))
 
 
-def normal(*name: object, start: int, stop: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+def normal(
+    *name: object, start: int, stop: int, shape: Sequence[int], device: "torch.device | str" = "cpu"
+) -> "Tensor":
     """Standard normal numbers of the items start .. stop-1, [stop - start, *shape] float32.
 
     Item i is row i % BLOCK of block i // BLOCK, whichever range is asked for.
     """
+    import torch
+
     first = start // BLOCK
     blocks = [
         torch.randn(BLOCK, *shape, generator=generator(*name, block, device=device), device=device)

@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.special import rel_entr
 
+from ddpm.evaluation.fid import require_finite
+
 
 def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float, float]:
     """exp(mean KL(p(y|x) || p(y))) over each of `splits` consecutive parts.
@@ -12,10 +14,14 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
 
     Returns:
         Mean and (population) standard deviation over the parts, between 1 and K.
+
+    Raises:
+        ValueError: there are fewer images than parts, or some probabilities are not finite.
     """
     count = len(probabilities)
     if count < splits:
         raise ValueError(f"{count} images cannot be split into {splits} parts")
+    require_finite(probabilities, "probabilities")
     scores = []
     for i in range(splits):
         part = probabilities[count * i // splits : count * (i + 1) // splits].astype(np.float64)
