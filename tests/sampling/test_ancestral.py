@@ -14,6 +14,7 @@ from ddpm.config import SamplingConfig
 from ddpm.data.pixels import to_uint8
 from ddpm.data.store import Images
 from ddpm.files import read_npz
+from ddpm.sampling import ancestral
 from ddpm.sampling.ancestral import (
     preview_times,
     reverse_chain,
@@ -22,7 +23,8 @@ from ddpm.sampling.ancestral import (
     trajectory_times,
     write_trajectory,
 )
-from ddpm.shards import bounds, unpack_header
+from ddpm.sampling.batches import write_shard
+from ddpm.shards import ANCESTRAL_SAMPLER, bounds, unpack_header
 
 KEYS = ("images", "previews", "preview_times", "start", "status", "header")
 
@@ -128,6 +130,71 @@ def test_samples_out_of_range_are_a_result(trained, tmp_path):
         assert status["step"] == 1  # the tiny chain is looked at once, at its end
         assert "limit 0.5" in status["reason"]
         assert shard["images"].shape == (0, 8, 8, 1)
+
+
+def test_a_batch_out_of_range_empties_its_shard(trained, tmp_path):
+    """Whatever was drawn before it, and nothing is kept for longer work."""
+    image, failure = np.zeros((4, 8, 8, 1), np.uint8), {"status": "unstable", "step": 3, "reason": "too large"}
+    config = SamplingConfig(images=8, batch_size=4)
+    write_shard(
+        tmp_path / "1-of-1.npz",
+        trained,
+        config,
+        1,
+        draw=lambda first, last: (image, failure if first else None),
+        shapes={"images": (8, 8, 1)},
+        sampler=ANCESTRAL_SAMPLER,
+        device=CPU,
+        log=lambda message: None,
+        state=tmp_path / "state",
+    )
+    arrays = read_npz(tmp_path / "1-of-1.npz", "images", "status")
+    assert unpack_header(arrays["status"]) == failure
+    assert len(arrays["images"]) == 0
+    assert not list(tmp_path.glob("state/*/*/*"))
+
+
+def count_drawn(monkeypatch) -> list[int]:
+    """The numbers of the images that are drawn from here on."""
+    drawn = []
+
+    def draw(trained, start, stop, config, device):
+        drawn.extend(range(start, stop))
+        return sample_batch(trained, start, stop, config, device)
+
+    monkeypatch.setattr(ancestral, "sample_batch", draw)
+    return drawn
+
+
+def test_more_images_and_other_shards_draw_only_what_is_new(trained, tmp_path, monkeypatch):
+    def run(folder, state, images, shards):
+        config, read = SamplingConfig(images=images, shards=shards, batch_size=8, previews=4), []
+        for shard in range(1, shards + 1):
+            path = folder / f"{shard}-of-{shards}.npz"
+            path.unlink(missing_ok=True)  # as Snakemake does before a job
+            sample_shard(trained, config, shard, path, CPU, log=lambda message: None, state=state)
+            read.append(read_npz(path, "images", "previews"))
+        return {key: np.concatenate([part[key] for part in read]) for key in read[0]}
+
+    drawn = count_drawn(monkeypatch)
+    run(tmp_path, tmp_path / "state", 16, 1)
+    assert drawn == list(range(16))
+    for images, shards, new in ((40, 1, range(16, 40)), (40, 3, []), (48, 3, range(40, 48))):
+        drawn.clear()
+        extended = run(tmp_path, tmp_path / "state", images, shards)
+        assert drawn == list(new)
+        fresh = run(tmp_path / "fresh", None, images, shards)
+        assert all(np.array_equal(extended[key], fresh[key]) for key in fresh)
+
+
+def test_images_of_another_seed_or_other_weights_are_not_taken(trained, tmp_path, monkeypatch):
+    drawn = count_drawn(monkeypatch)
+    other = dataclasses.replace(trained, sha256="f" * 64)
+    quiet, config = {"log": lambda message: None, "state": tmp_path / "state"}, SamplingConfig(images=8, batch_size=8)
+    for which, changes in ((trained, {}), (trained, {"seed": 1}), (trained, {"limit": 50.0}), (other, {})):
+        drawn.clear()
+        sample_shard(which, config.model_copy(update=changes), 1, tmp_path / "1-of-1.npz", CPU, **quiet)
+        assert drawn == list(range(8))
 
 
 def test_samples_that_are_no_numbers_are_a_result(trained):

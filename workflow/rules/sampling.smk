@@ -1,51 +1,57 @@
-# Stage 3: sampling, in numbered shards.
+# Stage 3: sampling, in numbered shards. It goes before evaluation where both wait for a GPU.
 
 
 rule sample:
     input:
         config=f"{RESULTS}/{{experiment}}/config/sampling.json",
-        weights=f"{RESULTS}/{{experiment}}/model.safetensors",
+        weights=weights,
     output:
         f"{RESULTS}/{{experiment}}/samples/{{shard}}-of-{{shards}}.npz",
     log:
         f"{RESULTS}/logs/sampling/{{experiment}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-{{shard}}-of-{{shards}}.tsv"
+    priority: 1
     conda:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
+    params:
+        state=f"{RESULTS}/{{experiment}}/state/samples",
     shell:
         "python -m ddpm sample --config {input.config} --weights {input.weights} --shard {wildcards.shard}"
-        " --out {output} --device {resources.device} > {log} 2>&1"
+        " --out {output} --state {params.state} --device {resources.device} > {log} 2>&1"
 
 
 rule few_steps:
     input:
         config=f"{RESULTS}/{{experiment}}/config/few_steps.json",
-        weights=f"{RESULTS}/{{experiment}}/model.safetensors",
+        weights=weights,
     output:
         f"{RESULTS}/{{experiment}}/few_steps/{{shard}}-of-{{shards}}.npz",
     log:
         f"{RESULTS}/logs/sampling/{{experiment}}-few-steps-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-few-steps-{{shard}}-of-{{shards}}.tsv"
+    priority: 1
     conda:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
+    params:
+        state=f"{RESULTS}/{{experiment}}/state/few_steps",
     shell:
         "python -m ddpm few-steps --config {input.config} --weights {input.weights} --shard {wildcards.shard}"
-        " --out {output} --device {resources.device} > {log} 2>&1"
+        " --out {output} --state {params.state} --device {resources.device} > {log} 2>&1"
 
 
 rule trajectory:
     input:
-        weights=f"{RESULTS}/{{experiment}}/model.safetensors",
+        weights=weights,
         data=prepared("test.npy"),
     output:
         f"{RESULTS}/{{experiment}}/trajectory.npz",
@@ -75,6 +81,7 @@ rule snapshot:
         f"{RESULTS}/logs/sampling/{{experiment}}-snapshot-{{step}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-snapshot-{{step}}.tsv"
+    priority: 1
     conda:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
@@ -102,7 +109,7 @@ rule snapshot_previews:
 
 rule latents:
     input:
-        weights=f"{RESULTS}/{{experiment}}/model.safetensors",
+        weights=weights,
     output:
         f"{RESULTS}/{{experiment}}/latents.npz",
     log:
@@ -125,7 +132,7 @@ rule latents:
 
 rule interpolate:
     input:
-        weights=f"{RESULTS}/{{experiment}}/model.safetensors",
+        weights=weights,
         data=prepared("train.npy"),
     output:
         f"{RESULTS}/{{experiment}}/{{grid}}.npz",

@@ -13,7 +13,7 @@ from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.store import Images
 from ddpm.files import write_npz
 from ddpm.sampling.batches import out_of_range, write_shard
-from ddpm.shards import ANCESTRAL
+from ddpm.shards import ANCESTRAL_SAMPLER
 from ddpm.training.state import Trained
 
 LOOK_EVERY = 50  # steps: a look at the values waits for the GPU
@@ -71,9 +71,17 @@ def sample_batch(
 
 
 def sample_shard(
-    trained: Trained, config: SamplingConfig, shard: int, path: Path, device: torch.device, log=print
+    trained: Trained,
+    config: SamplingConfig,
+    shard: int,
+    path: Path,
+    device: torch.device,
+    log=print,
+    state: Path | None = None,
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: images, previews, and how it went.
+
+    With a folder `state` a killed call is gone on with, and images drawn for other shards are taken from there.
 
     The draws of image i depend on the seed and i alone. The network's arithmetic may round otherwise in the last
     bit for another batch size, which 8 bits per pixel do not show.
@@ -87,10 +95,11 @@ def sample_shard(
         shard,
         draw=lambda first, last: sample_batch(trained, first, last, config, device),
         shapes={"images": image, "previews": (config.previews, *image)},
-        sampler=f"{ANCESTRAL}, all T steps, x0-hat clipped to [-1, 1]",
+        sampler=ANCESTRAL_SAMPLER,
         device=device,
         log=log,
         quantisation=config.quantisation,
+        state=state,
         preview_times=np.array(preview_times(trained.diffusion.num_timesteps, config.previews), dtype=np.int64),
     )
 

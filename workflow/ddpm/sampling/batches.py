@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddpm.config import FewStepsConfig, Quantisation, SamplingConfig
 from ddpm.files import write_npz
+from ddpm.parts import Parts
 from ddpm.shards import bounds, pack_header
 from ddpm.training.state import Trained
 
@@ -20,6 +21,14 @@ def out_of_range(x: Tensor, limit: float) -> str | None:
     if largest <= limit:
         return None
     return f"|x_t| reached {largest:.4g} (limit {limit:g}; the data are in [-1, 1])"
+
+
+class Unstable(Exception):
+    """A run whose values left their range: an outcome, with its step and reason."""
+
+    def __init__(self, status: dict):
+        super().__init__(status["reason"])
+        self.status = status
 
 
 def write_shard(
@@ -33,6 +42,7 @@ def write_shard(
     device: torch.device,
     log=print,
     quantisation: Quantisation = Quantisation.NEAREST,
+    state: Path | None = None,
     **settings: np.ndarray,
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: what was drawn, and how it went.
@@ -42,30 +52,41 @@ def write_shard(
             order of `shapes`, and then None or how it failed.
         shapes: name and shape per image of each of these arrays. All are empty for an unstable run.
         sampler: its name, a comma, and what else is to be known of it; `shards.read_shard` tells by the name.
+        state: folder for finished batches, from which a later call goes on, and which more images extend.
         settings: arrays that no image changes.
     """
     start, stop = bounds(config.images, shard, config.shards)
-    status = trained.outcome if trained.outcome["status"] == "unstable" else None
-    parts, began = [[np.zeros((0, *shape), np.uint8) for shape in shapes.values()]], time.monotonic()
-    for first in range(start, stop, config.batch_size):
-        if status is not None:
-            break
-        last = min(first + config.batch_size, stop)
-        *drawn, status = draw(first, last)
-        parts.append(drawn)
+    header = about(trained, sampler, device, quantisation)
+    asked, status, began = config.model_dump(mode="json"), None, time.monotonic()
+    decisive = {key: value for key, value in asked.items() if key not in ("images", "shards", "batch_size")}
+    drawn_by = {"sampler": sampler, "quantisation": quantisation, "device": device.type, **decisive}
+    parts = Parts(state, trained.sha256, drawn_by, tuple(shapes), log)
+
+    def make(first: int, last: int) -> dict[str, np.ndarray]:
+        *drawn, failure = draw(first, last)
+        if failure is not None:
+            raise Unstable(failure)
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
-    if status is not None:
-        log(f"unstable: {status['reason']}")
-        del parts[1:]
-    header = {**about(trained, sampler, device, quantisation), "sampling": config.model_dump(mode="json")}
+        return dict(zip(shapes, drawn, strict=True))
+
+    pieces, nothing = [], {name: np.zeros((0, *shape), np.uint8) for name, shape in shapes.items()}
+    try:
+        if trained.outcome["status"] == "unstable":
+            raise Unstable(trained.outcome)
+        pieces = list(parts.each(start, stop, config.batch_size, make))
+    except Unstable as error:
+        status = error.status
+        log(f"unstable: {error}")
     write_npz(
         path,
-        **{name: np.concatenate(kind) for name, kind in zip(shapes, zip(*parts, strict=True), strict=True)},
+        **{name: np.concatenate([piece[name] for piece in (nothing, *pieces)]) for name in shapes},
         **settings,
         start=np.array(start),
         status=pack_header(status or {"status": "sampled", "step": None, "reason": None}),
-        header=pack_header(header),
+        header=pack_header({**header, "sampling": asked}),
     )
+    if status is None:
+        parts.finish(start, stop, path)
 
 
 def about(

@@ -94,7 +94,13 @@ def few_steps_batch(trained: Trained, start: int, stop: int, config: FewStepsCon
 
 
 def few_steps_shard(
-    trained: Trained, config: FewStepsConfig, shard: int, path: Path, device: torch.device, log=print
+    trained: Trained,
+    config: FewStepsConfig,
+    shard: int,
+    path: Path,
+    device: torch.device,
+    log=print,
+    state: Path | None = None,
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: the images of every pair of eta and steps.
 
@@ -117,6 +123,7 @@ def few_steps_shard(
         sampler=f"{DDIM}, few steps, x0-hat not clipped",
         device=device,
         log=log,
+        state=state,
         eta=np.array(eta),
         steps=np.array(steps),
         evaluations=np.array(evaluations),

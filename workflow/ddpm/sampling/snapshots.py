@@ -9,7 +9,7 @@ from ddpm.config import SamplingConfig, SnapshotsConfig
 from ddpm.files import UserError, write_npz
 from ddpm.sampling.ancestral import sample_batch
 from ddpm.sampling.batches import write_shard
-from ddpm.shards import ANCESTRAL, read_shard
+from ddpm.shards import ANCESTRAL_SAMPLER, read_shard
 from ddpm.training.state import Trained, load_weights
 from ddpm.training.weights_file import EMA, RAW, snapshot_file
 
@@ -56,7 +56,7 @@ def snapshot_shard(
         1,
         draw=draw,
         shapes={"images": image, "raw": image},
-        sampler=f"{ANCESTRAL}, all T steps, x0-hat clipped to [-1, 1]",
+        sampler=ANCESTRAL_SAMPLER,
         device=device,
         log=log,
     )
