@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,14 @@ from ddpm.files import (
     read_json,
     read_npy,
     read_npz,
+    rows_of_npz,
     whole,
     write_csv,
     write_json,
     write_npy,
     write_npz,
     write_text,
+    writing_npz,
 )
 from ddpm.training.loop import write_history
 from ddpm.training.state import State, save_state, save_weights
@@ -51,11 +54,20 @@ def animation(path: Path) -> None:
     draw("diffusion", [source], [path], "stamp")
 
 
+def write_rows(path: Path, rows: np.ndarray, size: int = 7) -> None:
+    """`rows` block by block, and another array before and after them."""
+    with writing_npz(path) as archive:
+        archive.add(before=np.array("é"))
+        archive.add_rows("x", len(rows), (rows[i : i + size] for i in range(0, max(len(rows), 1), size)))
+        archive.add(after=np.arange(3))
+
+
 # Every kind of write of the project, of more than 64 bytes each.
 WRITES = {
     "json": lambda path: write_json(path, {"key": list(range(100))}),
     "npy": lambda path: write_npy(path, np.arange(1000)),
     "npz": lambda path: write_npz(path, a=np.random.default_rng(0).random(1000)),
+    "rows.npz": lambda path: write_rows(path, np.random.default_rng(0).random((100, 3))),
     "csv": lambda path: write_history(path, [(i, 0.5, 0.25, 1e-4) for i in range(100)]),
     "curve.csv": lambda path: write_csv(path, ("t", "rate"), zip(range(100), range(100), strict=True)),
     "weights.safetensors": lambda path: save_weights(path, {"w": torch.arange(100.0)}, {}),
@@ -146,6 +158,81 @@ def test_round_trips(tmp_path):
     assert read_json(tmp_path / "a.json") == {"a": [1, None]}
     assert read_npy(tmp_path / "a.npy").tolist() == list(range(5))
     assert str(read_npz(tmp_path / "a.npz", "text")["text"]) == "é"
+
+
+@pytest.mark.parametrize("shape", [(20, 3), (21, 2, 4), (1,), (0, 5)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">i2", np.uint8])
+@pytest.mark.parametrize("size", [1, 7, 20, 1000])  # every row, a rest, all of some, more than there are
+def test_rows_are_written_and_read_in_blocks(shape, dtype, size, tmp_path):
+    rows = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
+    write_rows(tmp_path / "a.npz", rows, size)
+    with np.load(tmp_path / "a.npz") as archive:
+        assert archive["x"].dtype == rows.dtype
+        np.testing.assert_array_equal(archive["x"], rows)
+        assert (str(archive["before"]), archive["after"].tolist()) == ("é", [0, 1, 2])
+    blocks = list(rows_of_npz(tmp_path / "a.npz", "x", 7))
+    assert [len(block) for block in blocks] == [7] * (len(rows) // 7) + [len(rows) % 7] * (len(rows) % 7 > 0)
+    np.testing.assert_array_equal(np.concatenate([rows[:0], *blocks]), rows)
+    np.savez_compressed(tmp_path / "b.npz", x=rows)  # as all other archives of the project are
+    np.testing.assert_array_equal(np.concatenate([rows[:0], *rows_of_npz(tmp_path / "b.npz", "x", 7)]), rows)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [
+        ([np.zeros((2, 3)), np.zeros((2, 3))], "4 rows, where 5 were announced"),
+        ([np.zeros((2, 3)), np.zeros((4, 3))], "6 rows, where 5 were announced"),
+        ([np.zeros((2, 3)), np.zeros((3, 4))], "block"),
+        ([np.zeros((2, 3)), np.zeros((3, 3), np.float32)], "block"),
+    ],
+)
+def test_other_rows_than_announced_leave_no_archive(blocks, words, tmp_path):
+    with pytest.raises(ValueError, match=words), writing_npz(tmp_path / "a.npz") as archive:
+        archive.add_rows("x", 5, blocks)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_rows_are_named_with_the_way_out(tmp_path):
+    path = tmp_path / "a.npz"
+    write_rows(path, np.arange(500.0).reshape(100, 5))
+    whole_file = path.read_bytes()
+    flipped = bytearray(whole_file)
+    flipped[len(flipped) // 2] ^= 0xFF  # in the middle of the rows: their checksum tells
+    for content in (whole_file[: len(whole_file) // 2], b"<html>", bytes(flipped)):
+        path.write_bytes(content)
+        with pytest.raises(DamagedFile, match=r"a\.npz: not a whole .npz archive .* Delete it"):
+            list(rows_of_npz(path, "x", 10))
+    with writing_npz(path) as archive, pytest.raises(ValueError, match="announced"):
+        archive.add_rows("x", 100, [np.zeros((95, 5))])
+    with pytest.raises(DamagedFile, match="reshape"):  # fewer rows than its own header says
+        list(rows_of_npz(path, "x", 10))
+    # Archives that hold something else, whole as they are.
+    np.savez(path, x=np.array([{"a": 1}], dtype=object), columns=np.asfortranarray(np.eye(3)))
+    for key, words in (("x", "no rows"), ("columns", "no rows"), ("y", r"\['y'\] was expected")):
+        with pytest.raises(DamagedFile, match=words):
+            list(rows_of_npz(path, key, 10))
+    path.unlink()
+    with pytest.raises(UserError, match="no such file"):
+        list(rows_of_npz(path, "x", 10))
+
+
+def test_rows_with_a_newer_header_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, archive.open("x.npy", "w") as member:
+        np.lib.format.write_array(member, np.zeros((3, 2)), version=(2, 0))
+    assert read_npz(tmp_path / "a.npz", "x")["x"].shape == (3, 2)
+    with pytest.raises(DamagedFile, match="newer version"):
+        list(rows_of_npz(tmp_path / "a.npz", "x", 2))
+
+
+def test_an_archive_of_a_kind_that_numpy_never_writes_is_damaged(tmp_path):
+    path = tmp_path / "a.npz"
+    write_rows(path, np.arange(50.0).reshape(10, 5))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\x01\x02")  # the first entry of the directory, whose flags are 8 bytes further
+    content[at + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedFile, match="encrypted"):
+        read_npz(path, "before")
 
 
 READERS = {"json": read_json, "npy": read_npy, "npz": lambda path: read_npz(path, "x")}

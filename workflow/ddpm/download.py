@@ -43,6 +43,14 @@ class Listing(Strict):
     about: int | None = Field(None, ge=1, description="Bytes of all files together, about.")
 
 
+class NotDownloaded(UserError):
+    """No address gives a right copy; `failures` is what each one gave."""
+
+    def __init__(self, message: str, failures: dict[str, str]):
+        super().__init__(message)
+        self.failures = failures
+
+
 class Copy(Strict):
     """A file as it was when it was read to its end and found right."""
 
@@ -90,13 +98,17 @@ def unchanged(path: Path, copy: Copy, card: Path) -> bool:
     return (settled and status.st_mtime_ns == copy.mtime_ns) or sha256(path) == copy.sha256
 
 
-def fetch(file: RemoteFile, folder: Path, log=print) -> Copy:
+def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False) -> Copy:
     """See to it that `file` is in `folder`: as it is there if it is right, else downloaded.
 
     Processes that want the same file wait for each other; what a killed one has fetched, the next one goes on from.
 
+    Args:
+        once: try each address once, without a pause.
+
     Raises:
-        UserError: no address gives a right copy (what each one gave is listed), or the folder has no room for it.
+        NotDownloaded: no address gives a right copy (what each one gave is listed).
+        UserError: the folder has no room for it.
     """
     path = folder / file.name
     part = Part(path, file.size, mixing=bool(file.checksums))
@@ -124,7 +136,7 @@ def fetch(file: RemoteFile, folder: Path, log=print) -> Copy:
                     return copy
                 except Failure as failure:
                     log(f"{path}: {failure}; it is downloaded anew")
-            return in_turn(file.urls, attempt, path, log)
+            return in_turn(file.urls, attempt, path, log, 1 if once else ROUNDS)
     except OSError as error:  # the disk, not the network: no other address helps
         raise UserError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error
 
@@ -144,27 +156,28 @@ def alone(path: Path, log) -> Iterator[None]:
         yield
 
 
-def in_turn(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, log) -> Any:
+def in_turn(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, log, rounds: int) -> Any:
     """The first success of `attempt` with one of `urls`; all again after a pause, since most failures pass.
 
     Raises:
-        UserError: there is none; what each address gave is listed.
+        NotDownloaded: there is none; what each address gave is listed.
     """
     failures: dict[str, str] = {}
-    for i in range(ROUNDS):
+    for i in range(rounds):
         for url in urls:
             try:
                 return attempt(url)
             except Failure as failure:
                 failures[url] = str(failure)
                 log(f"{url}: {failure}")
-        if i < ROUNDS - 1:
+        if i < rounds - 1:
             time.sleep(PAUSE * 2**i)
     listed = "\n".join(f"  {url}: {failure}" for url, failure in failures.items())
-    raise UserError(
+    raise NotDownloaded(
         f"{what}: could not be downloaded. If this machine has no way to the internet, run this command on one that "
         "has, or get the files by hand and say with `root` which folder holds them; each address was tried "
-        f"{ROUNDS} times:\n{listed}"
+        f"{rounds} times:\n{listed}",
+        failures,
     )
 
 
@@ -194,7 +207,7 @@ def expand(listing: Listing, log=print) -> tuple[RemoteFile, ...]:
             raise Failure("lists no files")
         return files
 
-    return in_turn(listing.urls, attempt, listing.urls[0], log)
+    return in_turn(listing.urls, attempt, listing.urls[0], log, ROUNDS)
 
 
 def check_copy(root: Path, file: RemoteFile) -> None:

@@ -5,11 +5,15 @@ Every file of the project is written through `whole` and read through the reader
 
 import hashlib
 import json
+import math
 import os
 import socket
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +97,46 @@ def write_npy(path: Path | str, array: np.ndarray) -> None:
         np.save(part, array)
 
 
-def write_npz(path: Path | str, **arrays: np.ndarray) -> None:
+def write_npz(path: Path | str, *, compressed: bool = True, **arrays: np.ndarray) -> None:
+    """Compressed but for arrays that would not shrink, as features do not: that takes longer than making them."""
     with whole(path) as part:
-        np.savez_compressed(part, **arrays)
+        (np.savez_compressed if compressed else np.savez)(part, **arrays)
+
+
+class NpzWriter:
+    """Adds arrays to an .npz archive, of which no more than one block is in memory."""
+
+    def __init__(self, archive: zipfile.ZipFile):
+        self.archive = archive
+
+    def add(self, **arrays: np.ndarray) -> None:
+        for key, array in arrays.items():
+            with self.archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+    def add_rows(self, key: str, count: int, blocks: Iterable[np.ndarray]) -> None:
+        """Add the `count` rows that `blocks` hold, one block or more, as one array."""
+        blocks = iter(blocks)
+        first = next(blocks)
+        descr = np.lib.format.dtype_to_descr(first.dtype)
+        header = {"descr": descr, "fortran_order": False, "shape": (count, *first.shape[1:])}
+        written = 0
+        with self.archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for block in chain([first], blocks):
+                if (block.dtype, block.shape[1:]) != (first.dtype, first.shape[1:]):
+                    raise ValueError(f"{key}: a block of {block.dtype} {block.shape} after one of {first.shape}")
+                member.write(block.tobytes())
+                written += len(block)
+        if written != count:
+            raise ValueError(f"{key}: {written} rows, where {count} were announced")
+
+
+@contextmanager
+def writing_npz(path: Path | str) -> Iterator[NpzWriter]:
+    """Yield what writes an .npz member by member. They are not compressed: numbers of a network hardly shrink."""
+    with whole(path) as part, zipfile.ZipFile(part, "w") as archive:
+        yield NpzWriter(archive)
 
 
 def read_json(path: Path | str) -> dict:
@@ -117,21 +158,41 @@ def read_npy(path: Path | str) -> np.ndarray:
         raise DamagedFile(path, f"not a whole .npy array ({error})") from error
 
 
-def read_npz(path: Path | str, *keys: str) -> dict[str, np.ndarray]:
-    """The arrays named `keys`; every one must be there and pass the archive's own checksum."""
-    import zipfile
-    import zlib
-
+@contextmanager
+def open_npz(path: Path | str, *keys: str) -> Iterator["np.lib.npyio.NpzFile"]:
+    """The open archive, which must have the arrays `keys`; what the block finds damaged in it is said."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [key for key in keys if key not in archive.files]
             if missing:
                 raise DamagedFile(path, f"holds {archive.files} where {missing} was expected")
-            return {key: archive[key] for key in keys}
+            yield archive
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except (ValueError, EOFError, OSError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, OSError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DamagedFile(path, f"not a whole .npz archive ({error})") from error
+
+
+def read_npz(path: Path | str, *keys: str) -> dict[str, np.ndarray]:
+    """The arrays named `keys`; every one must be there and pass the archive's own checksum."""
+    with open_npz(path, *keys) as archive:
+        return {key: archive[key] for key in keys}
+
+
+def rows_of_npz(path: Path | str, key: str, size: int) -> Iterator[np.ndarray]:
+    """The rows of the array `key` in order, in read-only blocks of `size` (the last one holds what is left).
+
+    One block is in memory at a time. The archive's checksum is compared when the last one is read.
+    """
+    with open_npz(path, key) as archive, archive.zip.open(f"{key}.npy") as member:
+        if np.lib.format.read_magic(member) != (1, 0):
+            raise ValueError(f"{key} is of a newer version than 1.0")
+        (count, *width), by_columns, dtype = np.lib.format.read_array_header_1_0(member)
+        if by_columns or dtype.hasobject:
+            raise ValueError(f"{key} has no rows that could be read one after another")
+        for first in range(0, count, size):
+            shape = min(size, count - first), *width
+            yield np.frombuffer(member.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
 
 
 def sha256(path: Path | str) -> str:

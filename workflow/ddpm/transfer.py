@@ -14,6 +14,7 @@ from pathlib import Path
 from ddpm.files import UserError, read_json, write_json
 
 TIMEOUT = 30  # seconds without a byte
+CONNECT = 10  # seconds for an address to answer at all
 CHUNK = 2**18  # bytes that are read at a time
 EVERY = 5  # seconds between lines of progress
 PAGE = "is an HTML page (a login, or a quota that is used up?), not the file"
@@ -102,7 +103,7 @@ def answer_of(url: str, **headers: str) -> Iterator:
     from urllib3.exceptions import HTTPError
 
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        with requests.get(url, headers=headers, stream=True, timeout=(CONNECT, TIMEOUT)) as answer:
             if answer.status_code not in ((200, 206, 416) if "Range" in headers else (200,)):
                 raise Failure(f"{answer.status_code} {answer.reason}")
             if answer.headers.get("Content-Type", "").startswith("text/html"):
