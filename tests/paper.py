@@ -9,7 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from published import cifar10_archive, jpeg, lsun_images, write_celeba, write_lmdb, write_parquet, zip_lmdb
+from published import (
+    cifar10_archive,
+    jpeg,
+    lsun_images,
+    write_celeba,
+    write_lmdb,
+    write_parquet,
+    write_statistics,
+    zip_lmdb,
+)
 from servers import Server
 from stand_in import StandIn, write_torchscript
 from workspace import PROJECT
@@ -58,7 +67,8 @@ def served(server: Server, path: Path) -> dict:
 def sources(server: Server, folder: Path) -> dict:
     """Small copies of all of the paper's data sets and of Inception, published as the real ones are.
 
-    LSUN Bedroom lies unpacked in a folder, as on a cluster that has it already; all else is downloaded.
+    LSUN Bedroom lies unpacked in a folder, as on a cluster that has it already; all else is downloaded. Of the
+    statistics that others published, CIFAR-10's can be had, and LSUN's are where nobody answers.
     """
     files: dict[str, list[dict]] = {}
 
@@ -86,11 +96,18 @@ def sources(server: Server, folder: Path) -> dict:
         if database:
             zip_lmdb(lmdb, folder / f"{database}.zip")
             files[f"lsun-{part}256"] = [served(server, folder / f"{database}.zip")]
+    statistics = {}
+    for split in ("train", "test"):
+        path = write("statistics", f"cifar10_legacy_tensorflow_{split}_32.npz", write_statistics)
+        statistics[split] = served(server, path)
     path = write("inception", "inception-2015-12-05.pt", lambda path: write_torchscript(StandIn(), path))
     found = {name: {"files": listed, "train": COUNT} for name, listed in files.items()}
-    found["cifar10"] |= {"train": 50, "test": 10}
+    found["cifar10"] |= {"train": 50, "test": 10, "statistics": statistics}
     found["celeba64"] |= {"test": 10}
     found["lsun-bedroom256"] = {"root": str(folder / "lsun-bedroom"), "train": COUNT}
     for part in ("bedroom", "church", "cat"):
         found[f"lsun-{part}256"]["reference"] = COUNT - 4
+    for part in ("church", "cat"):
+        nowhere = {"name": f"lsun_{part}_legacy_tensorflow_train_256.npz", "urls": ["http://127.0.0.1:9/statistics"]}
+        found[f"lsun-{part}256"]["statistics"] = {"train": nowhere}
     return found | {"inception": {"urls": served(server, path)["urls"]}}

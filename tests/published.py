@@ -160,3 +160,8 @@ def cifar10_archive(count: int = 4, replaced: dict[str, bytes] | None = None) ->
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def write_statistics(path: Path, features: int = 2048) -> None:
+    """Mean and covariance of features, as clean-fid writes them: those of a standard normal distribution."""
+    np.savez_compressed(path, mu=np.zeros(features), sigma=np.eye(features))

@@ -46,6 +46,26 @@ def test_where_no_checksum_is_published_the_entry_says_so():
         assert set(DATASETS[name].published.values()) == {"none published"}
 
 
+def test_published_statistics_are_those_that_clean_fid_asks_for(monkeypatch):
+    """For the paper's network, at its size; of LSUN Bedroom and CelebA-HQ there are none."""
+    from cleanfid import features
+
+    asked = []
+    monkeypatch.setattr(features, "check_download_url", lambda local_folder, url: asked.append(url))
+    monkeypatch.setattr(features.np, "load", lambda path: {"mu": None, "sigma": None})
+    theirs = {"cifar10": "cifar10", "lsun-church256": "lsun_church", "lsun-cat256": "lsun_cat"}
+    ours = []
+    for name, data in DATASETS.items():
+        for split, file in data.statistics.items():
+            features.get_reference_statistics(theirs[name], data.image_size, mode="legacy_tensorflow", split=split)
+            ours += file.urls
+            assert file.urls[0].endswith(f"/{file.name}")
+            assert file.images == (data.reference or getattr(data, split))
+            assert file.publisher == "clean-fid" and file.notes
+    assert ours == [url.replace("/stats//", "/stats/") for url in asked]
+    assert len(ours) == 4
+
+
 def test_a_known_set_with_changes():
     data = resolve("lsun-church256", {"root": "/data/lsun", "reference": 10})
     assert (str(data.root), data.reference, data.train) == ("/data/lsun", 10, 126_227)
@@ -53,6 +73,9 @@ def test_a_known_set_with_changes():
     files = [{"name": "a.tar", "urls": ["http://a"]}, {"urls": ["http://b"]}]
     kinds = [type(file).__name__ for file in resolve("cifar10", {"files": files}).files]
     assert kinds == ["RemoteFile", "Listing"]
+    assert resolve("cifar10", {"statistics": {}}).statistics == {}
+    mirror = {"test": {"name": "a.npz", "urls": ["http://a"]}}
+    assert set(resolve("cifar10", {"statistics": mirror}).statistics) == {"test"}
 
 
 def test_a_folder_needs_a_root_and_a_size_and_nothing_else():

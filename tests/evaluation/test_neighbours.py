@@ -22,9 +22,10 @@ CONFIG = EvaluationConfig(neighbour_rows=4, neighbours=5, neighbour_crop=BOX)
 def write_samples(path, images):
     """A shard as `sample_shard` writes it, as far as features need it."""
     status = {"status": "sampled", "step": None, "reason": None}
+    header = {"sampler": "ancestral", "weights_sha256": "", "quantisation": "", "device": "cpu", "sampling": {}}
     write_npz(
         path, images=images, previews=np.zeros((len(images), 0, *images.shape[1:]), np.uint8), start=np.array(0),
-        preview_times=np.zeros(0, np.int64), status=pack_header(status), header=pack_header({"sampler": "ancestral"}),
+        preview_times=np.zeros(0, np.int64), status=pack_header(status), header=pack_header(header),
     )  # fmt: skip
 
 
@@ -97,8 +98,8 @@ def test_distances_of_large_images_are_exact():
 
 
 def test_fewer_training_images_than_neighbours_are_all_shown(compare):
-    arrays, _ = compare(train=TRAIN[:3])
-    assert arrays["pixel"].shape == arrays["feature"].shape == (4, 3, 16, 16, 3)
+    arrays, _ = compare(train=TRAIN[:4])
+    assert arrays["pixel"].shape == arrays["feature"].shape == (4, 4, 16, 16, 3)
 
 
 def test_no_samples_have_no_neighbours(compare):

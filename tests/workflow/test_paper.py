@@ -5,6 +5,7 @@ import re
 
 import paper
 import pytest
+import yaml
 from PIL import Image
 from servers import serving
 from workspace import Workspace
@@ -100,6 +101,38 @@ def test_the_lowest_fid_was_chosen_where_the_paper_does(reproduced):
                 "lowest-fid",
                 len(rows),
             )
+
+
+def test_others_statistics_are_compared_or_it_is_said_why_not(reproduced):
+    """CIFAR-10's were fetched, LSUN's could not be; and none is Inception's where a stand-in is in its place."""
+    workspace, server = reproduced
+    names = ("cifar10", "lsun-cat256", "lsun-church256")
+    files = [workspace.results / f"reference/{name}/published.json" for name in names]
+    workspace.snakemake(*(str(file.relative_to(workspace.folder)) for file in files))
+    assert not server.asked, "downloading has tried it already"
+    for name, file in zip(names, files, strict=True):
+        card = json.loads((workspace.folder / f"resources/statistics/{name}/card.json").read_text())
+        status = "fetched" if name == "cifar10" else "not fetched"
+        assert [each["status"] for each in card["statistics"].values()] == [status] * len(card["statistics"])
+        comparisons = json.loads(file.read_text())["comparisons"]
+        assert [each["split"] for each in comparisons] == (["train", "test"] if name == "cifar10" else ["train"])
+        for comparison in comparisons:
+            assert comparison["status"] == "not compared"
+            assert "ours of those of TorchScript network" in comparison["reason"]
+
+
+def test_others_statistics_are_no_reason_to_do_anything_else_again(reproduced):
+    workspace, _ = reproduced
+    path = workspace.folder / "config.yaml"
+    before = path.read_text()
+    document = yaml.safe_load(before)
+    document["sources"]["cifar10"]["statistics"]["train"]["notes"] = "others"
+    path.write_text(yaml.safe_dump(document))
+    planned = workspace.snakemake("-n").stdout + workspace.snakemake("-n", "download").stdout
+    path.write_text(before)
+    rules = set(re.findall(r"^(?:local)?rule (\w+):", planned, re.M))
+    assert {"statistics_source", "download_statistics"} <= rules
+    assert rules <= {"statistics_source", "download_statistics", "published", "page", "all", "download"}
 
 
 def test_a_second_run_does_nothing(reproduced):

@@ -38,7 +38,8 @@ rule source:
     conda:
         "../../envs/report.yaml"
     params:
-        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(indent=2),
+        # Without others' statistics, which are no reason to prepare the data again.
+        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(indent=2, exclude={"statistics"}),
     shell:
         "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
@@ -56,6 +57,37 @@ rule download_data:
         "../../envs/torch.yaml"
     shell:
         "python -m ddpm download {input} --out resources/downloads/{wildcards.data} > {log} 2>&1"
+
+
+rule statistics_source:
+    output:
+        "resources/statistics/{data}/source.json",
+    log:
+        "resources/logs/statistics-source-{data}.log",
+    wildcard_constraints:
+        data=one_of(WITH_STATISTICS),
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(indent=2),
+    shell:
+        "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
+
+
+rule download_statistics:
+    # Never fails: its card says what could not be fetched, and why.
+    input:
+        "resources/statistics/{data}/source.json",
+    output:
+        "resources/statistics/{data}/card.json",
+    log:
+        "resources/logs/statistics-{data}.log",
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm download-statistics {input} --out resources/statistics/{wildcards.data} > {log} 2>&1"
 
 
 rule download_network:
@@ -78,6 +110,7 @@ rule download:
         [card for data in DATA for card in downloads(data)],
         [f"resources/weights/{checkpoint}/card.json" for checkpoint in CHECKPOINTS],
         [INCEPTION] if CONFIG.scale_config.features == "inception" else [],
+        [f"resources/statistics/{data}/card.json" for data in WITH_STATISTICS],
     localrule: True
 
 

@@ -149,7 +149,7 @@ def write_keys(data: DataSet, published: Path, folder: Path, threads: int, log) 
 
 def write_card(data: DataSet, folder: Path, counts: dict, checksums: dict, seen: Counter, **more: Any) -> None:
     """card.json, last of all: what the registry says, and what was found."""
-    card = data.model_dump(mode="json", exclude={"files", "root"}) | {"checksums": data.published}
+    card = data.model_dump(mode="json", exclude={"files", "root", "statistics"}) | {"checksums": data.published}
     if seen:
         size = f" {data.image_size}x{data.image_size}"
         other = sum(count for encoding, count in seen.items() if not encoding.endswith(size))

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,14 @@ class Reader(StrEnum):
     """Image files."""
 
 
+class PublishedStatistics(RemoteFile):
+    """Mean and covariance of Inception's features of one split, as others computed them: an .npz with `mu`, `sigma`."""
+
+    publisher: str = Field("", description="Whose they are.")
+    images: int | None = Field(None, ge=2, description="Of how many images, where known.")
+    notes: str = Field("", description="Which images, and how they were prepared, as far as it is known.")
+
+
 class DataSet(Strict):
     """One data set, as it is published and as it is prepared."""
 
@@ -50,6 +58,9 @@ class DataSet(Strict):
     files: tuple[RemoteFile | Listing, ...] = Field((), description="What to download; nothing where data come along.")
     root: Path | None = Field(None, description="A folder that holds the published files already, used in place.")
     reference: int | None = Field(None, ge=1, description="So many training images, from the first, are the FID's.")
+    statistics: dict[Literal["train", "test"], PublishedStatistics] = Field(
+        {}, description="Others' statistics of a split, which ours are compared with. Nothing else depends on them."
+    )
 
     @model_validator(mode="after")
     def can_be_read(self):
@@ -82,8 +93,22 @@ def fashion(name: str, md5: str, size: int) -> RemoteFile:
     return RemoteFile(name=name, urls=tuple(f"{host}/{name}" for host in hosts), md5=md5, size=size)
 
 
+def clean_fid(name: str, split: str, size: int, images: int, notes: str) -> PublishedStatistics:
+    """clean-fid's, with the paper's network and its resize inside (as listed for version 0.1.35)."""
+    file = f"{name}_legacy_tensorflow_{split}_{size}.npz"
+    urls = (f"https://www.cs.cmu.edu/~clean-fid/stats/{file}",)
+    return PublishedStatistics(name=file, urls=urls, publisher="clean-fid", images=images, notes=notes)
+
+
 def lsun(
-    part: str, count: int, flip: bool, archive: str, notes: str, size: int | None = None, about: int | None = None
+    part: str,
+    count: int,
+    flip: bool,
+    archive: str,
+    notes: str,
+    size: int | None = None,
+    about: int | None = None,
+    statistics: str | None = None,
 ) -> DataSet:
     """A category of LSUN, prepared as StyleGAN2 does (create_lsun of its dataset_tool.py)."""
     return DataSet(
@@ -109,6 +134,7 @@ def lsun(
             ),
         ),
         reference=50_000,
+        statistics={"train": clean_fid(f"lsun_{part}", "train", 256, 50_000, statistics)} if statistics else {},
     )  # fmt: skip
 
 
@@ -159,6 +185,10 @@ DATASETS = {
                     size=170_498_071,
                 ),
             ),
+            statistics={
+                "train": clean_fid("cifar10", "train", 32, 50_000, "Of all training images."),
+                "test": clean_fid("cifar10", "test", 32, 10_000, "Of all test images."),
+            },
         ),
         DataSet(
             name="fashionmnist",
@@ -256,10 +286,14 @@ DATASETS = {
         lsun(
             "church", 126_227, flip=True, archive="scenes/church_outdoor_train_lmdb.zip", size=2_448_463_466,
             notes="Others report sha256 91128ae026840ac0c5982b4445ab5fc4e092d6847cca76793b2b1a0815c2e74a.",
+            statistics="Which images, and how they were cropped and resized, clean-fid's documentation does not say. "
+            "Ours are the first ones of the database.",
         ),
         lsun(
             "cat", 1_657_266, flip=True, archive="objects/cat.zip", about=42 * 10**9,
             notes="Its server holds a checksum, cat.zip.md5, which could not be reached where this was written.",
+            statistics="Drawn at random from the first 200,000 of the database, as StyleGAN2-ADA's dataset_tool.py "
+            "crops and resizes them (clean-fid, docs/datasets.md). Ours are the first ones of the database.",
         ),
     ]
 }  # fmt: skip

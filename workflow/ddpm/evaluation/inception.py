@@ -42,7 +42,7 @@ class Inception(FeatureNetwork):
     def batch(self, images: np.ndarray) -> tuple["Tensor", "Tensor"]:
         import torch
 
-        x = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).float()
+        x = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).float()  # channels_last, as it lies
         x = x.expand(-1, 3, -1, -1)  # a grey image has one channel, which stands for three
         features = self.model(x, return_features=True)
         if self.output is None:
@@ -77,7 +77,7 @@ def load_inception(path: Path, device: "torch.device | str" = "cpu") -> Inceptio
     try:
         with warnings.catch_warnings():  # torch would have the file in another format; it is published in this one
             warnings.simplefilter("ignore", FutureWarning)
-            model = torch.jit.load(path, map_location=device).eval()
+            model = torch.jit.load(path, map_location=device).eval().to(memory_format=torch.channels_last)
         arguments = {argument.name for argument in model.forward.schema.arguments}
     except (RuntimeError, AttributeError) as error:
         raise DamagedFile(path, f"not a TorchScript network ({str(error).splitlines()[0]})") from error

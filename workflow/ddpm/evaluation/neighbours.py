@@ -8,8 +8,8 @@ import numpy as np
 from ddpm.config import EvaluationConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.networks import FeatureNetwork
-from ddpm.evaluation.reference import read_reference
-from ddpm.files import UserError, read_npz, write_npz
+from ddpm.evaluation.reference import read_header
+from ddpm.files import UserError, read_npz, rows_of_npz, write_npz
 from ddpm.shards import read_shard, unpack_header
 
 CHUNK = 256  # training images in memory at a time; 400 MB in float64 at 256x256
@@ -74,7 +74,7 @@ def write_neighbours(
 
     shard = read_npz(features, "features", "header")
     sha256 = unpack_header(shard["header"])["network"]["sha256"]
-    real, header = read_reference(reference, sha256)
+    header = read_header(reference, sha256)
     covered = not crop and header["train"] == {"images": len(training), "sha256": training.sha256}
     if not covered and network is None:
         raise UserError(f"{reference}: has not the features of all of {train} as they are compared; give --network.")
@@ -83,10 +83,11 @@ def write_neighbours(
     own = network(cut(images))[0] if crop else shard["features"][: config.neighbour_rows]
 
     pixel, feature = Nearest(flat(cut(images)), config.neighbours), Nearest(own, config.neighbours)
+    known = rows_of_npz(reference, "train_features", CHUNK)
     for first in range(0, len(training) if len(images) else 0, CHUNK):
         chunk = cut(training[slice(first, min(first + CHUNK, len(training)))])
         pixel.add(flat(chunk), first)
-        feature.add(real["train"][first : first + CHUNK] if covered else network(chunk)[0], first)
+        feature.add(next(known) if covered else network(chunk)[0], first)
     write_npz(
         path,
         samples=images,

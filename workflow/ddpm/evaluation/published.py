@@ -1,0 +1,110 @@
+"""Others' statistics of the real images, and how far ours are from them: a check of data, network and resize at once.
+
+Nothing depends on it. What cannot be fetched or compared is said, with the reason, and everything else goes on.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ddpm.data.registry import DataSet, PublishedStatistics
+from ddpm.download import NotDownloaded, examine, fetch
+from ddpm.evaluation.fid import frechet_distance
+from ddpm.evaluation.inception import NAME, SHA256
+from ddpm.evaluation.reference import SPLITS
+from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256, write_json
+from ddpm.shards import unpack_header
+from ddpm.transfer import Failure
+
+AGAIN = "snakemake download --cores 1 --forcerun download_statistics"
+
+
+def download_statistics(data: DataSet, folder: Path, log=print) -> None:
+    """Try once to fetch what others published of `data`; card.json in `folder` says what became of each file.
+
+    A file that lies in the data set's `root`, or in `folder` already, is used as it is.
+    """
+    card = {"data": data.name, "to_try_again": AGAIN}
+    card |= {"statistics": {split: fetched(file, data.root, folder, log) for split, file in data.statistics.items()}}
+    write_json(folder / "card.json", card)
+
+
+def fetched(file: PublishedStatistics, root: Path | None, folder: Path, log) -> dict:
+    """What is known of `file`, where it lies now, and its hash; or why it is not there."""
+    known = {"name": file.name, "url": file.urls[0]}
+    known |= {"publisher": file.publisher, "images": file.images, "notes": file.notes}
+    missing = {"status": "not fetched", "file": None, "sha256": None}
+    there = root.absolute() / file.name if root and (root / file.name).is_file() else None
+    try:
+        copy = examine(there, file) if there else fetch(file, folder, log, once=True)
+    except NotDownloaded as error:
+        reason = "; ".join(f"{url}: {failure}" for url, failure in error.failures.items())
+        return {**known, **missing, "reason": reason}
+    except (Failure, UserError) as error:
+        return {**known, **missing, "reason": f"{there}: {error}" if there else str(error)}
+    return {**known, "status": "fetched", "file": str(there or file.name), "sha256": copy.sha256, "reason": None}
+
+
+def write_comparison(reference: Path, card: Path, path: Path) -> None:
+    """Compare our statistics with those that others published.
+
+    Args:
+        reference: real features, from `reference.write_reference`. card: of `download_statistics`.
+    """
+    header = unpack_header(read_npz(reference, "header")["header"])
+    listed = read_json(card)["statistics"]
+    comparisons = [
+        compared(split, listed[split], header, reference, card.parent) for split in SPLITS if split in listed
+    ]
+    write_json(path, {"data": header["data"], "comparisons": comparisons})
+
+
+def compared(split: str, known: dict, header: dict, reference: Path, folder: Path) -> dict:
+    """Fréchet distance between both and the largest difference of a mean; both None where `reason` says why."""
+    whose = [known["name"], known["publisher"], known["images"] and f"{known['images']:,} images"]
+    ours = header.get(split, {"images": None, "sha256": None})
+    comparison = {
+        "split": split,
+        "images": ours["images"],
+        "sha256": ours["sha256"],
+        "source": ", ".join(filter(None, whose)),
+        "url": known["url"],
+        "notes": known["notes"],
+    }
+    reason = distance = difference = None
+    if header["network_sha256"] != SHA256:
+        reason = f"they are of the features of {NAME}, ours of those of {header['network']}"
+    elif split not in header:
+        reason = f"there are no {split} images here"
+    elif known["status"] != "fetched":
+        reason = f"not fetched: {known['reason']}"
+    else:
+        mu, sigma = read_npz(reference, f"{split}_mu", f"{split}_sigma").values()
+        try:
+            their_mu, their_sigma = read_statistics(folder / known["file"], known["sha256"], len(mu))
+        except UserError as error:
+            reason = str(error)
+        else:
+            distance = frechet_distance(mu, sigma, their_mu, their_sigma)
+            difference = float(np.abs(mu - their_mu).max())
+    status = "not compared" if reason else "compared"
+    found = {"status": status, "reason": reason, "frechet_distance": distance, "mean_difference": difference}
+    return comparison | found
+
+
+def read_statistics(path: Path, checksum: str, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Others' mean [D] and covariance [D, D], D = `width`.
+
+    Raises:
+        UserError: the file is missing, is not what was fetched, or holds no such statistics.
+    """
+    remedy = f"Delete it and run `{AGAIN}`."
+    if not path.is_file() or sha256(path) != checksum:
+        raise DamagedFile(path, "is missing or no longer what was fetched", remedy)
+    mu, sigma = (array.astype(np.float64) for array in read_npz(path, "mu", "sigma").values())
+    if (mu.shape, sigma.shape) != ((width,), (width, width)):
+        what = f"holds statistics of shapes {mu.shape} and {sigma.shape}, not of {width} features"
+        raise DamagedFile(path, what, remedy)
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise DamagedFile(path, "holds values that are no numbers", remedy)
+    return mu, sigma
