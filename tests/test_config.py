@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ddpm.config import ConfigError, read_stage_config, training_fingerprint
+from ddpm.config import ConfigError, Experiment, Repeat, read_repeat, read_stage_config, training_fingerprint
 from ddpm.files import UserError, write_json
 from ddpm.resolving import SCALES, load
 
@@ -60,7 +60,7 @@ WRONG = {
     "steps twice": (f"{EXPERIMENT}.few_steps.steps", [10, 10], ["few_steps", "steps: [10, 10] names a value twice"]),
     "eta": (f"{EXPERIMENT}.few_steps.eta", [0, 1.5], ["few_steps.eta.1", "1.5", "less than or equal to 1"]),
     "spacing": (f"{EXPERIMENT}.few_steps.spacing", "quad", ["few_steps.spacing", "'quad'", "'quadratic'"]),
-    "few-step shards": (f"{EXPERIMENT}.few_steps.shards", 251, ["few_steps", "shards: 251", "allowed: 1..250"]),
+    "few-step shards": (f"{EXPERIMENT}.few_steps.shards", 257, ["few_steps", "shards: 257", "allowed: 1..256"]),
     "few-step splits": (f"{EXPERIMENT}.few_steps.images", 15, ["few_steps.images: 15", "splits: 10"]),
     "few-step key": (f"{EXPERIMENT}.few_steps.step", [10], ["few_steps.step", "unknown key", "spacing"]),
     "likelihood images": (f"{EXPERIMENT}.likelihood.test", 361, ["likelihood.test", "361", "1..360"]),
@@ -79,7 +79,26 @@ WRONG = {
     "misnamed": (
         f"{EXPERIMENT}.diffusion.parameterization", "mu", ["digits-mu-simple", "is called"],
     ),
+    "seeds of what": (f"{EXPERIMENT}.seeds.snapshots", [1], ["seeds.snapshots", "unknown key", "training, sampling"]),
+    "one seed": (f"{EXPERIMENT}.seeds.training", 1, ["seeds.training", "1", "tuple"]),
+    "negative seed": (f"{EXPERIMENT}.seeds.sampling", [1, -1], ["seeds.sampling.1", "-1", "or equal to 0"]),
+    "seeds twice": (f"{EXPERIMENT}.seeds.sampling", [1, 2, 1], ["seeds", "sampling: [1, 2, 1] names a seed twice"]),
+    "own training seed": (f"{EXPERIMENT}.seeds.training", [1, 0], ["seeds.training: 0", "own training.seed"]),
+    "own sampling seed": (f"{EXPERIMENT}.seeds.sampling", [0], ["seeds.sampling: 0", "own sampling.seed"]),
+    "a repeat by key": (
+        f"{EXPERIMENT}.repeat", {"of": "x"}, ["digits-eps-simple.repeat", "digits-eps-simple.seeds: {training: [...]"],
+    ),
+    "a repeat by name": (
+        f"{EXPERIMENT}-training-seed1.training.steps", 7,
+        ["digits-eps-simple-training-seed1", "name of a repeat", "digits-eps-simple.seeds: {training: [...]"],
+    ),
 }  # fmt: skip
+
+
+def test_no_fewer_samples_than_precision_and_recall_take():
+    few = {"sampling": {"images": 3}, "evaluation": {"splits": 1}}
+    with pytest.raises(ConfigError, match=r"digits-mu-simple.*sampling\.images: 3 is too few .* 4 or more"):
+        load({"scale": "demo", "override": {"experiments": {"digits-mu-simple": few}}})
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -114,6 +133,15 @@ def test_wrong_keys_are_refused(case):
         ({"scale": "demo", "sources": {"cifar10": "/data"}}, ["sources.cifar10", "'/data'", "{root: FOLDER}"]),
         ({"scale": "demo", "sources": {"cifar10": {"rot": "/"}}}, ["sources.cifar10.rot", "unknown key", "root"]),
         (
+            {"scale": "demo", "sources": {"cifar10": {"files": [{"nam": "x"}]}}},
+            ["files.0", "nam", "Allowed: name, urls, md5", "Allowed: urls, about"],
+        ),
+        (
+            {"scale": "demo", "sources": {"cifar10": {"statistics": {"train": {"url": "x"}}}}},
+            ["sources.cifar10.statistics.train.url", "unknown key", "publisher"],
+        ),
+        ({"scale": "demo", "sources": {"cifar10": {"statistics": {"trian": {}}}}}, ["trian", "'train' or 'test'"]),
+        (
             {"scale": "demo", "sources": {"cifar10": {"root": "/none/here"}}},
             ["sources.cifar10.root: /none/here", "no such"],
         ),
@@ -121,6 +149,10 @@ def test_wrong_keys_are_refused(case):
         ({"scale": "demo", "sources": {"inception": {"root": "/none"}}}, ["sources.inception.root: /none", "no such"]),
         ({"scale": "demo", "sources": {"mine": {"reader": "folder"}}}, ["sources.mine.image_size", "required"]),
         ({"scale": "demo", "figures": ["figure3"]}, ["figure3 needs lsun-church256-eps-simple"]),
+        (
+            {"scale": "demo", "experiments": ["digits-mu-simple", "digits-mu-simple-sampling-seed12"]},
+            ["experiments: 'digits-mu-simple-sampling-seed12'", "comes with its experiment: digits-mu-simple."],
+        ),
     ],
 )
 def test_wrong_config_yaml_is_refused(wrong, words):
@@ -157,7 +189,10 @@ def test_a_known_set_is_found_where_config_yaml_says(tmp_path):
 def test_the_papers_scale_has_all_that_the_paper_shows():
     config = load({"scale": "paper"})
     assert len(config.scale_config.experiments) == 12
-    assert config.tables == ("table1", "table2", "table3", "table4")
+    assert config.tables == ("table1", "table2", "table3", "table4", "scores")
+    assert config.experiments_of("scores") == list(config.scale_config.experiments)
+    assert config.data_of("scores").startswith("cifar10 and celebahq256 and ")
+    assert "celeba64" not in config.data_of("reproduced")  # whose tables have it not
     assert {f"figure{number}" for number in range(1, 20)} < set(config.figures)
 
 
@@ -184,7 +219,7 @@ def test_damaged_scale_file_is_named(tmp_path):
 
 def test_fewer_experiments_leave_what_they_suffice_for():
     config = load({"scale": "demo", "experiments": ["digits-eps-simple"]})
-    assert config.tables == ("table4",)
+    assert config.tables == ("table4", "scores")
     assert "figure13" in config.figures
 
 
@@ -198,6 +233,13 @@ def test_a_section_that_is_left_out_leaves_out_what_is_made_of_it(section, kind,
     assert name not in getattr(load(without), kind)
     with pytest.raises(ConfigError, match=rf"{kind}: {name} needs {EXPERIMENT}\.{section}, which .*demo\.yaml"):
         load(without | {kind: [name]})
+
+
+def test_numbers_are_laid_beside_the_papers_only_where_a_table_of_the_paper_is_made():
+    only = {"scale": "demo", "tables": ["scores"]}
+    assert "reproduced" not in load(only).figures and "reproduced" in load({"scale": "demo"}).figures
+    with pytest.raises(ConfigError, match="figures: reproduced needs a table of the paper"):
+        load(only | {"figures": ["reproduced"]})
 
 
 def test_an_experiment_can_be_added_in_config_yaml():
@@ -241,3 +283,112 @@ def test_documents_of_other_stages_are_refused(tmp_path):
     write_json(path, [1, 2])
     with pytest.raises(UserError, match="not the document"):
         read_stage_config(path, "sampling")
+
+
+STAGES = ("training", "sampling", "snapshots", "few_steps", "likelihood", "evaluation")
+
+
+def repeated(training=(), sampling=(), name="digits-eps-simple", **changes):
+    """The demo with further seeds of an experiment, and this experiment."""
+    asked = {name: {"seeds": {"training": list(training), "sampling": list(sampling)}, **changes}}
+    config = load(document(experiments=asked))
+    return config, config.scale_config.experiments[name]
+
+
+def test_seeds_bring_repeats_with_their_experiment():
+    config, _ = repeated(training=[7, 1], sampling=[3])
+    ours = [f"digits-eps-simple-{ending}" for ending in ("training-seed7", "training-seed1", "sampling-seed3")]
+    assert config.repeats_of("digits-eps-simple") == ours
+    assert config.repeats_of("digits-mu-simple") == config.repeats_of(ours[0]) == []
+    names, without = list(config.scale_config.experiments), list(load(document()).scale_config.experiments)
+    assert [name for name in names if name not in ours] == without
+    assert names[(place := names.index("digits-eps-simple")) + 1 : place + 4] == ours
+    repeats = [config.scale_config.experiments[name].repeat for name in ours]
+    assert {each.of for each in repeats} == {"digits-eps-simple"}
+    assert [(each.varies, each.seed) for each in repeats] == [("training", 7), ("training", 1), ("sampling", 3)]
+    assert (config.tables, config.figures) == (load(document()).tables, load(document()).figures)
+    assert config.experiments_of("table4") == ["digits-eps-simple"]
+    seeds = {"digits-eps-simple": {"seeds": {"sampling": [3]}}}
+    alone = load(document(experiments=seeds) | {"experiments": ["digits-eps-simple"]})
+    assert list(alone.scale_config.experiments) == ["digits-eps-simple", ours[2]]
+
+
+def test_seeds_of_all_experiments_may_be_asked_for_at_once():
+    config = load(document(defaults={"seeds": {"sampling": [1]}}))
+    names = list(load(document()).scale_config.experiments)
+    assert list(config.scale_config.experiments) == [
+        each for name in names for each in (name, f"{name}-sampling-seed1")
+    ]
+
+
+def test_an_experiment_with_seeds_has_the_documents_of_one_without():
+    """So that asking for the spread of what is there makes nothing of it again."""
+    before = load(document()).scale_config.experiments["digits-eps-simple"]
+    _, after = repeated(training=[1], sampling=[2])
+    for stage in STAGES:
+        assert list(after.stage_config(stage).items()) == list(before.stage_config(stage).items())
+    assert set(before.stage_config("evaluation")) == {"name", "evaluation"}
+
+
+@pytest.mark.parametrize("checkpoint", ["final", "lowest-fid"])
+def test_another_training_differs_in_its_seed_and_in_what_is_made_of_it(checkpoint):
+    config, base = repeated(training=[7], checkpoint=checkpoint)
+    repeat = config.scale_config.experiments["digits-eps-simple-training-seed7"]
+    snapshots = {} if checkpoint == "lowest-fid" else {"snapshot_every": 0}
+    assert repeat.training == base.training.model_copy(update={"seed": 7, **snapshots})
+    assert repeat.snapshots == (base.snapshots if checkpoint == "lowest-fid" else None)
+    assert repeat.sampling == base.sampling.model_copy(update={"previews": 0})
+    assert base.sampling.previews == 20
+    for section in ("checkpoint", "network", "diffusion", "data_set", "likelihood", "evaluation"):
+        assert getattr(repeat, section) == getattr(base, section)
+    assert repeat.latents is repeat.few_steps is None
+    assert repeat.trained_as == repeat.name == repeat.stage_config("training")["name"]
+    assert repeat.fingerprint() != base.fingerprint()
+
+
+def test_another_sampling_has_the_training_of_its_experiment():
+    config, base = repeated(sampling=[7], checkpoint="lowest-fid")
+    repeat = config.scale_config.experiments["digits-eps-simple-sampling-seed7"]
+    assert repeat.sampling == base.sampling.model_copy(update={"seed": 7, "previews": 0})
+    assert repeat.latents is repeat.few_steps is repeat.likelihood is None
+    assert repeat.trained_as == base.name
+    assert repeat.stage_config("training") == base.stage_config("training")
+    assert repeat.fingerprint() == base.fingerprint()
+    assert repeat.stage_config("sampling")["name"] == repeat.name
+    assert repeat.evaluation == base.evaluation
+
+
+@pytest.mark.parametrize("checkpoint", ["final", "lowest-fid"])
+def test_repeats_pass_the_checks_of_experiments(checkpoint):
+    config, _ = repeated(training=[1], sampling=[1], checkpoint=checkpoint)
+    for name in config.repeats_of("digits-eps-simple"):
+        experiment = config.scale_config.experiments[name]
+        assert Experiment.model_validate(dict(experiment)) == experiment
+
+
+def test_the_document_of_an_evaluation_says_what_is_repeated(tmp_path):
+    config, base = repeated(training=[1], sampling=[2])
+    path = tmp_path / "evaluation.json"
+    for name in config.repeats_of(base.name):
+        write_json(path, config.scale_config.experiments[name].stage_config("evaluation"))
+        assert (found := read_repeat(path)) == config.scale_config.experiments[name].repeat
+        assert found.name == name
+    assert found == Repeat(of=base.name, varies="sampling", seed=2)
+    write_json(path, base.stage_config("evaluation"))
+    assert read_repeat(path) is None
+
+
+def test_released_weights_are_sampled_again_and_never_trained():
+    released = {"weights": "released", "diffusion": {"parameterization": "eps", "objective": "simple"}}
+    name = "cifar10-eps-simple"
+
+    def with_seeds(**seeds):
+        asked = {name: {**released, "seeds": seeds}}
+        return load({"scale": "paper", "override": {"experiments": asked}})
+
+    repeat = with_seeds(sampling=[4]).scale_config.experiments[f"{name}-sampling-seed4"]
+    assert (repeat.training, repeat.sampling.seed, repeat.trained_as) == (None, 4, name)
+    with pytest.raises(
+        ConfigError, match=rf"experiments\.{name}: seeds\.training: the weights are released; nothing is"
+    ):
+        with_seeds(training=[4])

@@ -189,6 +189,21 @@ def test_smaller_runs_have_their_own_hours(tmp_path):
     assert f"fewer samples: {hours} with" in options
 
 
+def test_smaller_runs_are_named_as_they_can_be_asked_for(tmp_path):
+    """A repeat comes with its experiment, whose hours alone are those of all of them."""
+    alone = {"experiments": {CIFAR: {"seeds": {"sampling": [1]}}}}
+    rates = Rates({}, papers_tpu)
+    options = "\n".join(what_fits(paper(tmp_path, alone), rates, tmp_path))
+    hours = make_plan(paper(tmp_path, alone, experiments=[CIFAR]), machine(80), tmp_path).hours
+    assert f"fewer experiments: {hours} for `experiments: [{CIFAR}]`" in options
+    assert hours.known > 1.05 * make_plan(paper(tmp_path, experiments=[CIFAR]), machine(80), tmp_path).hours.known
+    assert f"there are some for {CIFAR}, {FACES}." in options
+    assert "fewer experiments" not in "\n".join(what_fits(paper(tmp_path, alone, experiments=[CIFAR]), rates, tmp_path))
+    trained = {"experiments": {CIFAR: {"seeds": {"training": [1]}}}}
+    options = "\n".join(what_fits(paper(tmp_path, trained), rates, tmp_path))
+    assert f"there are some for {FACES}." in options
+
+
 @pytest.mark.parametrize(
     ("hours", "words"),
     [(0.001, "less than a minute"), (0.5, "30 minutes"), (2, "2 hours"), (100, "4.2 days"), (20_000, "2.3 years")],

@@ -122,3 +122,42 @@ def test_a_training_goes_on_from_its_newest_state(tmp_path):
     state = tmp_path / "results/paper" / CIFAR / "state" / config.scale_config.experiments[CIFAR].fingerprint()
     touch(state, "000200000-00aa.safetensors", "000600000-00bb.safetensors")
     assert of(config, tmp_path, "train", CIFAR).flops == whole / 4
+
+
+SEEDS = {"experiments": {CIFAR: {"seeds": {"training": [1], "sampling": [2, 3]}}, CHURCH: {"seeds": {"sampling": [1]}}}}
+TRAINING, SAMPLING = f"{CIFAR}-training-seed1", f"{CIFAR}-sampling-seed2"
+
+
+def jobs_of(config, root, name):
+    return {(each.rule, each.part): each.jobs for each in all_work(config, root) if each.subject == name}
+
+
+def test_a_repeat_is_trained_only_where_its_training_is_another(tmp_path):
+    config = paper(tmp_path, SEEDS)
+    drawn = {("sample", ""): 5, ("features", ""): 5}
+    bound = {("likelihood", "test"): 2, ("likelihood", "train"): 2}
+    assert jobs_of(config, tmp_path, TRAINING) == {("train", ""): 1, **drawn, **bound}
+    for name in (SAMPLING, f"{CIFAR}-sampling-seed3", f"{CHURCH}-sampling-seed1"):
+        assert jobs_of(config, tmp_path, name) == drawn
+    image, samples = 32 * 32 * 3, of(config, tmp_path, "sample", SAMPLING)
+    assert (samples.flops, samples.disk) == (of(config, tmp_path, "sample", CIFAR).flops, 50_000 * image)
+    for name in (CIFAR, FACES, CHURCH):
+        assert jobs_of(config, tmp_path, name) == jobs_of(paper(tmp_path), tmp_path, name)
+
+
+def test_snapshots_of_a_repeat_are_those_that_are_chosen_among(tmp_path):
+    chosen = {"experiments": {CIFAR: {"checkpoint": "lowest-fid", **SEEDS["experiments"][CIFAR]}}}
+    config = paper(tmp_path, chosen)
+    assert of(config, tmp_path, "snapshot", TRAINING).flops == of(config, tmp_path, "snapshot", CIFAR).flops
+    assert ("snapshot", "") not in jobs_of(config, tmp_path, SAMPLING)
+
+
+def test_samples_of_a_repeat_are_done_if_they_are_of_these_weights(finished):
+    """The weights lie with the experiment that was trained; other settings of its training count for both."""
+    folder = finished / "results/paper" / SAMPLING
+    touch(folder, "samples/1-of-5.npz", "samples/2-of-5.npz", "samples/3-of-5.npz")
+    assert of(paper(finished, SEEDS), finished, "sample", SAMPLING).done == 3
+    assert of(paper(finished, SEEDS), finished, "train", CIFAR).done == 1
+    assert of(paper(finished, SEEDS), finished, "train", TRAINING).done == 0
+    changed = {"experiments": {CIFAR: {"training": {"learning_rate": 1e-3}, **SEEDS["experiments"][CIFAR]}}}
+    assert of(paper(finished, changed), finished, "sample", SAMPLING).done == 0

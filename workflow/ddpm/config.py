@@ -8,7 +8,7 @@ import hashlib
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -285,6 +285,8 @@ class EvaluationConfig(Strict):
     """Scores of the samples."""
 
     splits: Count = Field(10, description="Parts of the samples over which the Inception Score is averaged.")
+    replicates: int = Field(100, ge=2, strict=True, description="Bootstrap samples behind the interval of a FID.")
+    seed: Seed = Field(0, description="Names the draws of these, of KID's subsets, and of the FID for infinitely many.")
     neighbour_rows: Count = Field(5, description="Samples whose nearest training images are shown (Figure 15).")
     neighbours: Count = Field(9, description="Nearest training images per sample.")
     neighbour_crop: tuple[Offset, Offset, Count, Count] | None = Field(
@@ -302,6 +304,37 @@ class ClassifierConfig(Strict):
     batch_size: Count = Field(64, description="Images per update.")
     learning_rate: Rate = Field(1e-3, description="Adam's.")
     seed: Seed = Field(0, description="Names every random number of its training.")
+
+
+class SeedsConfig(Strict):
+    """Further seeds, under each of which the experiment is repeated, for the mean and the spread of its numbers."""
+
+    training: tuple[Seed, ...] = Field((), description="For training.seed: each trains, samples and scores again.")
+    sampling: tuple[Seed, ...] = Field((), description="For sampling.seed: each samples and scores the same weights.")
+
+    @model_validator(mode="after")
+    def seeds_differ(self):
+        for key, seeds in self:
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"{key}: {list(seeds)} names a seed twice")
+        return self
+
+
+class Repeat(Strict):
+    """What makes an experiment a repeat: it is the experiment `of`, with one seed replaced."""
+
+    of: str
+    varies: Literal["training", "sampling"]
+    seed: Seed
+
+    @property
+    def name(self) -> str:
+        return f"{self.of}-{self.varies}-seed{self.seed}"
+
+    @property
+    def trained_as(self) -> str:
+        """The experiment that its weights are of."""
+        return self.of if self.varies == "sampling" else self.name
 
 
 class Experiment(Strict):
@@ -324,6 +357,8 @@ class Experiment(Strict):
     few_steps: FewStepsConfig | None = None
     likelihood: LikelihoodConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
+    seeds: SeedsConfig = SeedsConfig()
+    repeat: Repeat | None = Field(None, description="Of a repeat, which `resolving` makes from another's `seeds`.")
 
     @model_validator(mode="after")
     def counts_fit(self):
@@ -337,6 +372,8 @@ class Experiment(Strict):
                     f"{section}.images: {drawn.images} is too few for evaluation.splits: "
                     f"{self.evaluation.splits}; a part needs two images"
                 )
+        if self.sampling.images < 4:
+            raise ValueError(f"sampling.images: {self.sampling.images} is too few for precision and recall; 4 or more")
         previews, timesteps = self.sampling.previews, self.diffusion.timesteps
         if previews and timesteps % previews:
             raise ValueError(f"sampling.previews: {previews} does not divide diffusion.timesteps: {timesteps}")
@@ -365,9 +402,26 @@ class Experiment(Strict):
                 raise ValueError(f"likelihood.shards: {self.likelihood.shards} is more than likelihood.{split}")
         return self
 
+    @model_validator(mode="after")
+    def seeds_are_others(self):
+        for section, seeds in self.seeds:
+            own = getattr(self, section)
+            if seeds and own is None:
+                raise ValueError(f"seeds.{section}: the weights are released; nothing is trained")
+            if seeds and own.seed in seeds:
+                raise ValueError(f"seeds.{section}: {own.seed} is the experiment's own {section}.seed; name others")
+        return self
+
+    @property
+    def trained_as(self) -> str:
+        """The experiment that the weights are of: another one where only the seed of the sampling is replaced."""
+        return self.repeat.trained_as if self.repeat else self.name
+
     def stage_config(self, stage: str) -> dict[str, Any]:
         """All that `stage` may depend on, and nothing that only another stage depends on."""
         document = self.model_dump(mode="json")
+        if stage == "training":
+            document["name"] = self.trained_as
         origin = "training" if self.weights is WeightsSource.TRAIN else "checkpoint"
         keys = {
             "training": ("name", "data", "network", "diffusion", origin),
@@ -375,7 +429,7 @@ class Experiment(Strict):
             "snapshots": ("name", "snapshots"),
             "few_steps": ("name", "few_steps"),
             "likelihood": ("name", "likelihood"),
-            "evaluation": ("name", "evaluation"),
+            "evaluation": ("name", *(("repeat",) if self.repeat else ()), "evaluation"),
         }[stage]
         return {key: document[key] for key in keys}
 
@@ -440,13 +494,19 @@ def readable(error: ValidationError, model: type[BaseModel], where: str) -> Conf
 
 def allowed_keys(model: type[BaseModel], location: tuple) -> list[str]:
     """The keys of the section of `model` that holds the key at `location`."""
-    for part in location[:-1]:
-        candidates = [
-            model.model_fields[part].annotation,
-            *getattr(model.model_fields[part].annotation, "__args__", ()),
-        ]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(model.model_fields)
+    found = [model]
+    for part in location[:-1]:  # a key of a model, or else an index, a key of a mapping, or the name of one of several
+        fields = [one.model_fields[part] for one in found if part in one.model_fields]
+        found = [each for field in fields for each in models(field.annotation)] or found
+        found = [one for one in found if one.__name__ == part] or found
+    return list(dict.fromkeys(key for one in found for key in one.model_fields))
+
+
+def models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation names, as `X | None`, `tuple[X, ...]` and `dict[str, X]` do."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models(part)]
 
 
 SECTIONS: dict[str, type[Strict]] = {
@@ -459,6 +519,7 @@ SECTIONS: dict[str, type[Strict]] = {
     "likelihood": LikelihoodConfig,
     "evaluation": EvaluationConfig,
     "checkpoint": Checkpoint,
+    "repeat": Repeat,
 }
 
 
@@ -480,3 +541,8 @@ def read_stage_config(path: Path, *sections: str) -> dict[str, Any]:
 def read_section(path: Path, section: str) -> Any:
     """The one section that most stages' documents hold, as its model."""
     return SECTIONS[section](**read_stage_config(path, section)[section])
+
+
+def read_repeat(path: Path) -> Repeat | None:
+    """What the document of an evaluation says of a repeat; None where the experiment is none."""
+    return read_section(path, "repeat") if "repeat" in read_stage_config(path, "evaluation") else None

@@ -4,20 +4,23 @@ The scale's file names experiments and budgets; config.yaml may replace any key 
 what data sets, methods and published weights imply, and checks the whole before any job runs.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from ddpm.catalogue import FIGURES, NEEDS, TABLES
+from ddpm.catalogue import FIGURES, NEEDS, SCORES_TABLE, TABLES
 from ddpm.config import (
     ConfigError,
     Experiment,
     Features,
     InceptionSource,
     Parameterization,
+    Repeat,
     Scale,
+    SeedsConfig,
     Selection,
     Variance,
     WeightsSource,
@@ -29,6 +32,7 @@ from ddpm.strict import Strict
 from ddpm.training.released import PUBLISHED, Checkpoint, default_for
 
 SCALES = Path(__file__).parents[1] / "scales"
+REPEATS = re.compile(r"(.+)-(?:training|sampling)-seed\d+")  # what `Repeat.name` gives
 
 
 class Config(Strict):
@@ -47,10 +51,19 @@ class Config(Strict):
 
     def experiments_of(self, name: str) -> list[str]:
         """The experiments that table or figure `name` is made from, in the order of its rows or panels."""
+        if name == SCORES_TABLE:
+            return list(self.scale_config.experiments)
         return [f"{self.stand_in(data)}-{ending}" for data, ending in {**TABLES, **FIGURES}[name]]
+
+    def repeats_of(self, name: str) -> list[str]:
+        """The experiments that are experiment `name` with another seed, those of the training before the sampling's."""
+        experiments = self.scale_config.experiments.items()
+        return [other for other, experiment in experiments if experiment.repeat and experiment.repeat.of == name]
 
     def data_of(self, name: str) -> str:
         """The data sets that table or figure `name` shows at this scale, in words; a drawing shows none."""
+        if name == SCORES_TABLE:
+            return " and ".join(dict.fromkeys(each.data for each in self.scale_config.experiments.values()))
         made_from = {**TABLES, **FIGURES}
         parts = [part for table in self.tables for part in TABLES[table]] if name == "reproduced" else made_from[name]
         return " and ".join(dict.fromkeys(self.stand_in(data) for data, _ in parts))
@@ -103,11 +116,16 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
     defaults = raw.pop("defaults", {})
     if not isinstance(raw.get("experiments"), dict):
         raise ConfigError(f"{source}: experiments: must be a mapping of names to experiments.")
-    names = chosen("experiments", document.get("experiments", "all"), list(raw["experiments"]))
-    raw["experiments"] = {
-        name: resolve_experiment(name, merge(defaults, raw["experiments"][name] or {}), source, data_sets)
-        for name in names
-    }
+    asked = document.get("experiments", "all")
+    for name in asked if isinstance(asked, list) else ():
+        if found := REPEATS.fullmatch(str(name)):
+            raise ConfigError(f"config.yaml: experiments: {name!r}: a repeat comes with its experiment: {found[1]}.")
+    experiments = {}
+    for name in chosen("experiments", asked, list(raw["experiments"])):
+        raw_experiment = merge(defaults, raw["experiments"][name] or {})
+        experiments[name] = resolve_experiment(name, raw_experiment, source, data_sets)
+        experiments |= repeats(experiments[name])
+    raw["experiments"] = experiments
     scale_config = validated(Scale, raw, source)
     for part, data in scale_config.stand_ins.items():
         if data not in data_sets:
@@ -122,9 +140,11 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
     config = Config(scale=scale, scale_config=scale_config, data_sets=data_sets, inception=inception)
     tables = choose_things(config, "tables", TABLES, document, source)
     figures = choose_things(config, "figures", FIGURES, document, source)
-    if not tables and "reproduced" in figures:
+    if not set(tables) - {SCORES_TABLE} and "reproduced" in figures:
         if document.get("figures", "all") != "all":
-            raise ConfigError("config.yaml: figures: reproduced needs a table, and `tables` leaves this run none.")
+            raise ConfigError(
+                "config.yaml: figures: reproduced needs a table of the paper, and `tables` leaves this run none."
+            )
         figures.remove("reproduced")
     return config.model_copy(update={"tables": tuple(tables), "figures": tuple(figures)})
 
@@ -193,6 +213,13 @@ def resolve_experiment(
     where = f"{source}: experiments.{name}"
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: {raw!r}: must be a mapping.")
+    if (found := REPEATS.fullmatch(name)) or "repeat" in raw:
+        of = found[1] if found else name
+        what = "the name of a repeat" if found else "the key of a repeat"
+        raise ConfigError(
+            f"{where}{'' if found else '.repeat'}: {what}, which is not described but asked for: "
+            f"experiments.{of}.seeds: {{training: [...], sampling: [...]}}."
+        )
     data = data_sets.get(raw.get("data"))
     if data is None:
         raise ConfigError(f"{where}.data: {raw.get('data')!r} is no data set. Allowed: {', '.join(data_sets)}.")
@@ -231,6 +258,31 @@ def resolve_experiment(
     if checkpoint:
         filled |= {"training": None, "snapshots": None, "checkpoint": checkpoint}
     return validated(Experiment, filled, where)
+
+
+def repeats(experiment: Experiment) -> dict[str, Experiment]:
+    """The experiment under each of its further seeds, by name."""
+    found = [Repeat(of=experiment.name, varies=key, seed=seed) for key, seeds in experiment.seeds for seed in seeds]
+    return {repeat.name: repeated(experiment, repeat) for repeat in found}
+
+
+def repeated(experiment: Experiment, repeat: Repeat) -> Experiment:
+    """`experiment` with the seed of `repeat`; no more is made of it than its numbers.
+
+    Another training starts image i from the same noise. Another sampling has the same weights, on which alone the
+    likelihood depends.
+    """
+    sections = {"training": {}, "sampling": {"previews": 0}}
+    sections[repeat.varies]["seed"] = repeat.seed
+    changes = {"name": repeat.name, "repeat": repeat, "seeds": SeedsConfig(), "latents": None, "few_steps": None}
+    if repeat.varies == "sampling":
+        changes["likelihood"] = None
+    elif experiment.checkpoint is Selection.FINAL:  # nothing is chosen among snapshots
+        sections["training"]["snapshot_every"], changes["snapshots"] = 0, None
+    for name, update in sections.items():
+        if update:
+            changes[name] = getattr(experiment, name).model_copy(update=update)
+    return experiment.model_copy(update=changes)
 
 
 def resolve_checkpoint(raw: Any, name: str, data: str, where: str) -> Checkpoint:

@@ -120,8 +120,9 @@ def what_fits(config: Config, rates: Rates, root: Path = Path()) -> list[str]:
             "published weights, by `override: {experiments: {NAME: {weights: released}}}`, save "
             f"{saved} of training; there are some for {', '.join(published)}."
         )
-    if len(experiments) > 1 and estimate(config).known:
-        alone = {name: estimate(with_experiments(config, {name: each})) for name, each in experiments.items()}
+    originals = [name for name, experiment in experiments.items() if not experiment.repeat]
+    if len(originals) > 1 and estimate(config).known:
+        alone = {name: estimate(only(config, name)) for name in originals}
         least = min(alone, key=lambda name: alone[name].known)
         options.append(f"fewer experiments: {alone[least]} for `experiments: [{least}]`.")
     fewer = {name: with_images(each, FEWER_IMAGES) for name, each in experiments.items()}
@@ -137,6 +138,8 @@ def is_published(experiment: Experiment) -> bool:
     """Whether an experiment that is trained could take published weights of its network and method instead."""
     checkpoint = default_for(experiment.data)
     method = (experiment.diffusion.parameterization, experiment.diffusion.objective)
+    if experiment.repeat or experiment.seeds.training:  # which are for what is trained here
+        return False
     if not (experiment.training and checkpoint) or method != (Parameterization.EPS, Objective.SIMPLE):
         return False
     sizes = experiment.network.model_dump(include=set(checkpoint.network or ()))
@@ -146,6 +149,12 @@ def is_published(experiment: Experiment) -> bool:
 def with_experiments(config: Config, experiments: dict[str, Experiment]) -> Config:
     scale = config.scale_config.model_copy(update={"experiments": experiments})
     return config.model_copy(update={"scale_config": scale})
+
+
+def only(config: Config, name: str) -> Config:
+    """The configuration with experiment `name`, and its repeats, alone."""
+    names = [name, *config.repeats_of(name)]
+    return with_experiments(config, {each: config.scale_config.experiments[each] for each in names})
 
 
 def with_images(experiment: Experiment, most: int) -> Experiment:

@@ -19,7 +19,7 @@ class ExperimentWork:
 
     def __init__(self, experiment: Experiment, place: Place):
         self.experiment = experiment
-        self.folder = place.results / experiment.name
+        self.folder, self.home = place.results / experiment.name, place.results / experiment.trained_as
         self.place = place
         self.cost = network_cost(experiment.network)
         self.weights = FLOAT * self.cost.parameters
@@ -29,16 +29,18 @@ class ExperimentWork:
 
     def done(self, stage: str, files: list[str]) -> int:
         """How many of `files` are there, if the stage's settings are still those that they were made with."""
-        document = self.folder / "config" / f"{stage}.json"
+        folder = self.home if stage == "training" else self.folder
+        document = folder / "config" / f"{stage}.json"
         if document.exists() and read_json(document) != self.experiment.stage_config(stage):
             return 0
-        return sum((self.folder / file).exists() for file in files)
+        return sum((folder / file).exists() for file in files)
 
     def all(self, config: Config) -> Iterator[Work]:
         """From the weights to the features of the samples."""
-        yield self.train() if self.experiment.training else self.import_weights()
-        if self.steps:
-            yield self.snapshot()
+        if self.home == self.folder:
+            yield self.train() if self.experiment.training else self.import_weights()
+            if self.steps:
+                yield self.snapshot()
         yield (samples := self.sample())
         if self.experiment.few_steps:
             yield self.few_steps()
