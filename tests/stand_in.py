@@ -42,6 +42,20 @@ def write_torchscript(model: nn.Module, path: Path) -> nn.Module:
     return model
 
 
+class Counting:
+    """A network that counts the images it sees; after `until` of them it is killed."""
+
+    def __init__(self, network, until=np.inf, batch_size=4):
+        self.network, self.until, self.seen, self.batch_size = network, until, 0, batch_size
+        self.name, self.sha256, self.device = network.name, network.sha256, network.device
+
+    def __call__(self, images):
+        self.seen += len(images)
+        if self.seen > self.until:
+            raise KeyboardInterrupt
+        return self.network(images)
+
+
 def write_data_set(folder: Path, train: np.ndarray, test: np.ndarray | None = None, **card) -> Path:
     """A prepared data set of these images [N, H, W, C], without labels unless `card` has classes: then all are 0."""
     test = train[:0] if test is None else test

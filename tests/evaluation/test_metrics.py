@@ -11,19 +11,16 @@ from stand_in import StandIn, write_data_set, write_torchscript
 from ddpm.config import ClassifierConfig, EvaluationConfig, FewStepsConfig, SamplingConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.classifier import load_classifier, train_classifier
-from ddpm.evaluation.features import read_features, write_features
+from ddpm.evaluation.curves import write_few_steps, write_progressive, write_rate_distortion, write_snapshot_scores
+from ddpm.evaluation.features import write_features
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.inception_score import inception_score
+from ddpm.evaluation.kid import kernel_distance
 from ddpm.evaluation.likelihood import likelihood_shard
-from ddpm.evaluation.metrics import (
-    write_few_steps,
-    write_metrics,
-    write_progressive,
-    write_rate_distortion,
-    write_snapshot_scores,
-)
+from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.neighbours import write_neighbours
 from ddpm.evaluation.networks import load_network
+from ddpm.evaluation.precision_recall import precision_recall
 from ddpm.evaluation.reference import write_reference
 from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256
 from ddpm.report.inputs import read_curve, read_rows
@@ -31,7 +28,7 @@ from ddpm.sampling.ancestral import sample_shard
 from ddpm.sampling.ddim import few_steps_shard
 
 QUIET = {"log": lambda message: None}
-CONFIG = EvaluationConfig(splits=4, neighbour_rows=3, neighbours=2)
+CONFIG = EvaluationConfig(splits=4, replicates=10, neighbour_rows=3, neighbours=2)
 
 
 @pytest.fixture(scope="module")
@@ -104,25 +101,6 @@ def test_features_are_per_image(network, digits):
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-6)
 
 
-def test_features_of_previews_keep_their_times(run, network):
-    _, samples, features = run
-    arrays, _ = read_features(features, "features", "preview_features", "preview_probabilities")
-    assert arrays["features"].shape == (40, 16)
-    assert arrays["preview_features"].shape == (4, 40, 16)
-    previews = np.concatenate([read_npz(path, "previews")["previews"] for path in samples])
-    for slot in range(4):
-        np.testing.assert_allclose(
-            arrays["preview_features"][slot], network(previews[:, slot])[0], rtol=1e-5, atol=1e-5
-        )
-
-
-def test_shards_may_come_in_any_order(run):
-    _, _, features = run
-    forth, _ = read_features(features, "features")
-    back, _ = read_features(features[::-1], "features")
-    assert np.array_equal(forth["features"], back["features"])
-
-
 def test_scores_are_those_of_all_samples(run, network, digits):
     folder, samples, _ = run
     metrics = read_json(folder / "metrics.json")
@@ -151,7 +129,7 @@ def test_every_number_says_what_it_was_computed_from(run, trained, network, refe
     assert metrics["features"] == {"network": "digits classifier", "sha256": network.sha256}
     for key in ("sampler", "quantisation", "process", "sampling", "training", "device", "packages", "code", "machine"):
         assert made[key], key
-    words = " ".join(metrics["deviations"])
+    words = " ".join(deviation["text"] for deviation in metrics["deviations"])
     for word in (
         "ch 8, not 128",
         "ema_decay 0.9, not 0.9999",
@@ -200,7 +178,7 @@ def test_an_unstable_run_is_recorded_through_the_whole_evaluation(trained, netwo
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["status"], metrics["step"], metrics["reason"]) == ("unstable", 7, "the loss was nan")
     assert metrics["inception_score"] is None
-    assert metrics["fid"] is None
+    assert all(metrics[key] is None for key in ("fid", "fid_spread", "kid", "precision_recall"))
     assert metrics["nll"] == {"test": None, "train": None}
     for curve in ("progressive.csv", "rate_distortion.csv"):
         assert len((tmp_path / curve).read_text().splitlines()) == 1
@@ -226,6 +204,7 @@ def test_a_data_set_without_test_images_has_no_score_against_them(
     write_snapshot_scores(CONFIG, network, samples, arrays, tmp_path / "snapshots.csv")
     metrics, whole = read_json(tmp_path / "metrics.json"), read_json(folder / "metrics.json")
     assert metrics["fid"] == {"train": pytest.approx(whole["fid"]["train"], rel=1e-6), "test": None}
+    assert (metrics["fid_spread"]["train"], metrics["fid_spread"]["test"]) == (whole["fid_spread"]["train"], None)
     assert metrics["nll"] is None
     for name in ("progressive", "few_steps", "snapshots"):
         curve = read_curve(tmp_path / f"{name}.csv", "fid_train", "fid_test")
@@ -246,6 +225,38 @@ def test_scores_against_features_of_another_network_are_refused(run, reference, 
         with pytest.raises(UserError, match=r"features\.npz: these are features of digits classifier"):
             write()
     assert not out.exists()
+
+
+def test_scores_against_other_data_are_refused(run, network, digits_without_test, tmp_path):
+    """The wrong statistics file, of the same network: its images are told by their hash."""
+    _, _, features = run
+    images = np.load(digits_without_test / "train.npy")[:100]
+    other = write_data_set(tmp_path / "other", images, name="digits", title="Scans")
+    write_reference(network, other, 10, tmp_path / "features.npz", tmp_path / "reference.json")
+    card = digits_without_test / "card.json"
+    with pytest.raises(UserError, match=r"features\.npz: features of other train images \(digits\) than those of"):
+        write_metrics(CONFIG, "demo", features, [], tmp_path / "features.npz", card, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_metrics_say_how_certain_they_are(run, network, reference, digits):
+    folder, samples, _ = run
+    metrics = read_json(folder / "metrics.json")
+    images = np.concatenate([read_npz(path, "images")["images"] for path in samples])
+    ours, training = network(images)[0], network(np.load(digits / "train.npy"))[0]
+    for split in ("train", "test"):
+        spread = metrics["fid_spread"][split]
+        low, high = spread["interval"]
+        assert low < metrics["fid"][split] < high
+        assert 0 < spread["std"] < metrics["fid"][split]
+        assert spread["replicates"] == CONFIG.replicates
+        assert spread["infinity"] is None  # 40 images are fewer than four times its 16 features
+        assert "too few" in spread["note"]
+    assert metrics["kid"]["subset_size"] == 40
+    assert metrics["kid"]["mean"] == pytest.approx(kernel_distance(ours, training, CONFIG.seed)["mean"], rel=1e-4)
+    expected = precision_recall(ours, training)
+    assert metrics["precision_recall"] == pytest.approx(expected, abs=0.05)
+    assert metrics["precision_recall"]["images"] == 40
 
 
 def test_snapshots_are_scored_in_the_order_of_their_steps(trained, network, reference, digits, tmp_path):
@@ -276,10 +287,10 @@ def test_snapshots_are_scored_in_the_order_of_their_steps(trained, network, refe
 
 
 def test_one_unstable_shard_makes_the_run_unstable(trained, network, reference, digits, tmp_path):
-    paths = []
-    for i, limit in ((1, 100.0), (2, 0.1)):
-        config = SamplingConfig(images=40, shards=2, previews=0, limit=limit)
-        sample_shard(trained, config, i, tmp_path / f"s{i}.npz", CPU, **QUIET)
+    paths, config = [], SamplingConfig(images=40, shards=2, previews=0)
+    outcome = {"status": "unstable", "step": 7, "reason": "the samples left their range"}
+    for i, of in ((1, trained), (2, dataclasses.replace(trained, header={**trained.header, "outcome": outcome}))):
+        sample_shard(of, config, i, tmp_path / f"s{i}.npz", CPU, **QUIET)
         write_features(network, tmp_path / f"s{i}.npz", tmp_path / f"f{i}.npz")
         paths.append(tmp_path / f"f{i}.npz")
     arrays, card = reference / "features.npz", digits / "card.json"
@@ -329,7 +340,7 @@ def test_few_step_samples_are_never_scored_as_the_papers(run, few_steps, network
         write_features(network, few_steps[0], out)
     with pytest.raises(UserError, match=belongs):
         write_neighbours(CONFIG, few_steps[0], features[0], digits / "train.npy", arrays, out)
-    with pytest.raises(UserError, match=r"1-of-3\.npz: holds .*'features'"):
+    with pytest.raises(UserError, match=r"1-of-3\.npz: holds .*'count', 'preview_times'"):
         write_metrics(CONFIG, "demo", few_steps, [], arrays, digits / "card.json", out)
     with pytest.raises(UserError, match="ancestral sampler, where the DDIM sampler's belong"):
         write_few_steps(CONFIG, network, samples, arrays, out)

@@ -6,6 +6,7 @@ import pytest
 
 from ddpm.evaluation.protocol import deviations
 from ddpm.resolving import load, resolve_experiment
+from ddpm.shards import ANCESTRAL_SAMPLER
 
 # Appendix B, with what its columns share in the settings below.
 PHOTOGRAPHS = {
@@ -37,17 +38,25 @@ def experiment(data, ending="", **sections):
     return resolve_experiment(name, raw, "tests").stage_config("training")
 
 
-def said(document, data, images=50_000, splits=10, likelihood=None, reference=None, title=None, **header):
+def found(document, data, images=50_000, splits=10, likelihood=None, reference=None, title=None, card=None, **header):
+    """The deviations of a run on all of `data`, but for what is given."""
     header = {
         "training": document,
         "network": {"name": "Inception (2015-12-05)", "sha256": "0" * 64},
         "weights": "ema",
         "trained": {"status": "trained", "step": 1, "reason": None},
+        "sampler": ANCESTRAL_SAMPLER,
     } | header
-    train = TRAIN.get(data, 1437)
-    card = {"name": data, "title": title or data, "image_size": 32, "train": train, "test": 10_000}
-    compared = reference or (50_000 if data.startswith("lsun") else train)
-    return deviations(header, images, splits, card, likelihood or {}, {"train": {"images": compared}})
+    train, test = TRAIN.get(data, 1437), 10_000 if data == "cifar10" else 0
+    card = {"name": data, "title": title or data, "image_size": 32, "train": train, "test": test} | (card or {})
+    compared = {"train": 50_000 if data.startswith("lsun") else train, "test": test} | (reference or {})
+    real = {split: {"images": count} for split, count in compared.items() if count}
+    return deviations(header, images, splits, card, likelihood or {}, real)
+
+
+def said(*arguments, **changes):
+    """The words of the deviations alone."""
+    return [deviation["text"] for deviation in found(*arguments, **changes)]
 
 
 LARGE = {"network": {"ch": 192}, "training": {"steps": 1_150_000}}
@@ -76,7 +85,9 @@ def test_the_papers_scale_is_the_papers_protocol(name):
 
 
 def test_the_papers_other_models_are_no_deviation():
-    assert said(experiment("lsun-bedroom256", "-large", **LARGE), "lsun-bedroom256") == []
+    large = experiment("lsun-bedroom256", "-large", **LARGE)
+    for name in (large["name"], f"{large['name']}-training-seed1"):
+        assert said(large | {"name": name}, "lsun-bedroom256") == []
     learned = {"diffusion": {"parameterization": "mu", "objective": "vlb", "variance": "learned"}}
     assert said(experiment("cifar10", "-learned", **learned), "cifar10") == []
     assert said(experiment("cifar10", "-fixed", diffusion={"objective": "vlb"}), "cifar10") == []
@@ -142,7 +153,10 @@ def test_what_is_not_of_the_training_is_named_too():
         ({"splits": 5}, "Inception Score over 5 splits, not 10"),
         ({"network": {"name": "cifar10 classifier"}}, "features and classes: cifar10 classifier, not Inception"),
         ({"weights": "raw"}, "weights: raw, not their running mean"),
-        ({"reference": 10_000}, "FID against 10,000 training images, not 50,000"),
+        ({"reference": {"train": 10_000}}, "FID against 10,000 training images, not 50,000"),
+        ({"reference": {"test": 9_984}}, "FID against 9,984 test images, not 10,000"),
+        ({"reference": {"test": 0}}, "FID against 0 test images, not 10,000"),
+        ({"sampler": "DDIM, few steps"}, "sampler: DDIM, few steps"),
         ({"likelihood": {"test": {"images": 9_984}}}, "bits/dim of 9,984 of the 10,000 test images"),
         (
             {"trained": {"step": 9, "checkpoint": "final"}},
@@ -151,7 +165,7 @@ def test_what_is_not_of_the_training_is_named_too():
     ):
         assert said(document, "cifar10", **changes) == [words]
     church = experiment("lsun-church256")
-    assert said(church, "lsun-church256", reference=126_227) == [
+    assert said(church, "lsun-church256", reference={"train": 126_227}) == [
         "FID against 126,227 training images, not 50,000"  # StyleGAN2 takes the first
     ]
 
@@ -167,3 +181,32 @@ def test_another_data_set_is_named_first():
                           title="Scans")  # fmt: skip
     assert first == "data: Scans, 32x32, not CIFAR-10"
     assert any(words.startswith("network: ") for words in others)
+
+
+def test_each_deviation_says_which_numbers_it_affects():
+    document, everything = experiment("cifar10"), ["is", "fid_train", "fid_test", "nll_test", "nll_train"]
+    of_samples = everything[:3]
+    for changes, affected in (
+        ({"images": 49_999}, of_samples),
+        ({"splits": 5}, ["is"]),
+        ({"network": {"name": "cifar10 classifier"}}, of_samples),
+        ({"sampler": "DDIM, few steps"}, of_samples),
+        ({"weights": "raw"}, everything),
+        ({"trained": {"step": 9, "checkpoint": "final"}}, everything),
+        ({"reference": {"train": 10_000}}, ["fid_train"]),
+        ({"reference": {"test": 9_984}}, ["fid_test"]),
+        ({"likelihood": {"test": {"images": 9_984}}}, ["nll_test"]),
+        ({"likelihood": {"train": {"images": 9_984}}}, ["nll_train"]),
+    ):
+        (deviation,) = found(document, "cifar10", **changes)
+        assert deviation["affects"] == affected
+    for document in (experiment("cifar10", training={"steps": 10}), experiment("cifar10", network={"dropout": 0.0})):
+        assert [deviation["affects"] for deviation in found(document, "cifar10")] == [everything]
+
+
+def test_a_smaller_data_set_under_the_papers_name_is_named():
+    few = found(experiment("cifar10"), "cifar10", card={"train": 50, "test": 10}, reference={"train": 50, "test": 10})
+    assert [deviation["text"] for deviation in few] == ["50 training images, not 50,000", "10 test images, not 10,000"]
+    assert few[1]["affects"] == ["fid_test", "nll_test"]
+    # A few images of LSUN do not decode, and the FID is against the first 50,000 in any case.
+    assert said(experiment("lsun-cat256"), "lsun-cat256", card={"train": 1_657_200}) == []

@@ -33,6 +33,10 @@ Shard = Annotated[int, typer.Option(min=1, help="Which part, from 1.")]
 Network = Annotated[Path, typer.Option(help="Network of the scores: a classifier (.safetensors), or Inception (.pt).")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per call of the network. Does not change the images.")]
 Seed = Annotated[int, typer.Option(min=0, help="Names the noise.")]
+State = Annotated[
+    Path | None,
+    typer.Option(help="Folder for finished pieces, from which a killed call goes on and a larger one starts."),
+]
 
 
 def choose_device(name: str):
@@ -186,6 +190,7 @@ def sample(
     shard: Shard,
     out: Out,
     device: Device = "auto",
+    state: State = None,
 ) -> None:
     """Draw one shard of images from a trained network."""
     from ddpm.sampling.ancestral import sample_shard
@@ -193,7 +198,7 @@ def sample(
 
     on = choose_device(device)
     settings = section_of_shard(config, "sampling", shard)
-    sample_shard(load_weights(weights, on), settings, shard, out, on, log)
+    sample_shard(load_weights(weights, on), settings, shard, out, on, log, state)
 
 
 @app.command()
@@ -226,14 +231,16 @@ def snapshot_previews(
 
 
 @app.command("few-steps")
-def few_steps(config: Config, weights: Weights, shard: Shard, out: Out, device: Device = "auto") -> None:
+def few_steps(
+    config: Config, weights: Weights, shard: Shard, out: Out, device: Device = "auto", state: State = None
+) -> None:
     """Draw one shard of images in few steps with DDIM: an addition, in no table or figure of the paper."""
     from ddpm.sampling.ddim import few_steps_shard
     from ddpm.training.state import load_weights
 
     on = choose_device(device)
     settings = section_of_shard(config, "few_steps", shard)
-    few_steps_shard(load_weights(weights, on), settings, shard, out, on, log)
+    few_steps_shard(load_weights(weights, on), settings, shard, out, on, log, state)
 
 
 @app.command()
@@ -330,12 +337,36 @@ def reference(
     summary: Annotated[Path, typer.Option(help="reference.json: how real images score.")],
     splits: Annotated[int, typer.Option(min=1, help="Parts of the Inception Score.")] = 10,
     device: Device = "auto",
+    state: State = None,
 ) -> None:
     """Features of the real images, which samples are compared with."""
     from ddpm.evaluation.networks import load_network
     from ddpm.evaluation.reference import write_reference
 
-    write_reference(load_network(network, choose_device(device)), data, splits, out, summary)
+    write_reference(load_network(network, choose_device(device)), data, splits, out, summary, state, log)
+
+
+@app.command("download-statistics")
+def download_statistics(
+    name: DataName,
+    out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there, or why not.")],
+) -> None:
+    """Try once to download the statistics that others published of a data set; does not fail where there are none."""
+    from ddpm.evaluation import published
+
+    published.download_statistics(find_data(name), out, log)
+
+
+@app.command("compare-reference")
+def compare_reference(
+    reference: Annotated[Path, typer.Argument(help="Features of the real images, as `reference` writes them.")],
+    statistics: Annotated[Path, typer.Option(help="card.json of `download-statistics`.")],
+    out: Out,
+) -> None:
+    """Say how far our statistics of the real images are from others'."""
+    from ddpm.evaluation.published import write_comparison
+
+    write_comparison(reference, statistics, out)
 
 
 @app.command()
@@ -344,12 +375,13 @@ def features(
     samples: Annotated[Path, typer.Option(help="A shard of samples.")],
     out: Out,
     device: Device = "auto",
+    state: State = None,
 ) -> None:
     """Features and class probabilities of one shard of samples."""
     from ddpm.evaluation.features import write_features
     from ddpm.evaluation.networks import load_network
 
-    write_features(load_network(network, choose_device(device)), samples, out)
+    write_features(load_network(network, choose_device(device)), samples, out, state, log)
 
 
 @app.command()
@@ -384,10 +416,11 @@ def evaluate(
     bound: Annotated[list[Path] | None, typer.Option(help="A shard of `likelihood`; repeat for each.")] = None,
 ) -> None:
     """Score an experiment: metrics.json."""
-    from ddpm.config import read_section
+    from ddpm.config import read_repeat, read_section
     from ddpm.evaluation.metrics import write_metrics
 
-    write_metrics(read_section(config, "evaluation"), scale, features, bound or [], reference, card, out)
+    settings, repeat = read_section(config, "evaluation"), read_repeat(config)
+    write_metrics(settings, scale, features, bound or [], reference, card, out, repeat)
 
 
 @app.command("rate-distortion")
@@ -395,7 +428,7 @@ def rate_distortion(
     shards: Annotated[list[Path], typer.Argument(help="Bound shards of the test set.")], out: Out
 ) -> None:
     """The rate-distortion curve of Figure 5 and Table 4."""
-    from ddpm.evaluation.metrics import write_rate_distortion
+    from ddpm.evaluation.curves import write_rate_distortion
 
     write_rate_distortion(shards, out)
 
@@ -409,7 +442,7 @@ def progressive(
 ) -> None:
     """Scores of x0-hat over the reverse process: the curves of Figure 10."""
     from ddpm.config import read_section
-    from ddpm.evaluation.metrics import write_progressive
+    from ddpm.evaluation.curves import write_progressive
 
     write_progressive(read_section(config, "evaluation"), features, reference, out)
 
@@ -425,7 +458,7 @@ def few_steps_scores(
 ) -> None:
     """Score few-step samples, a row for each eta and number of steps."""
     from ddpm.config import read_section
-    from ddpm.evaluation.metrics import write_few_steps
+    from ddpm.evaluation.curves import write_few_steps
     from ddpm.evaluation.networks import load_network
 
     scoring = load_network(network, choose_device(device))
@@ -443,7 +476,7 @@ def snapshot_scores(
 ) -> None:
     """Score samples of a training's snapshots, a row for each step."""
     from ddpm.config import read_section
-    from ddpm.evaluation.metrics import write_snapshot_scores
+    from ddpm.evaluation.curves import write_snapshot_scores
     from ddpm.evaluation.networks import load_network
 
     scoring = load_network(network, choose_device(device))
@@ -476,15 +509,17 @@ def neighbours(
 
 @app.command()
 def table(
-    name: Annotated[str, typer.Argument(help="table1, table2, table3 or table4.")],
+    name: Annotated[str, typer.Argument(help="table1, table2, table3, table4 or scores.")],
     out: Annotated[Path, typer.Option(help="The .csv; .md, .tex and .html are written beside it.")],
-    metrics: Annotated[list[Path] | None, typer.Option(help="metrics.json of an experiment; repeat.")] = None,
+    metrics: Annotated[
+        list[Path] | None, typer.Option(help="metrics.json of an experiment, or of its repeats; repeat.")
+    ] = None,
     curve: Annotated[list[Path] | None, typer.Option(help="rate_distortion.csv, for table4.")] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="bedroom:EXPERIMENT, church:... or cat:..., for table3; repeat.")
     ] = None,
 ) -> None:
-    """Make a table of the paper with our numbers beside: CSV, Markdown, LaTeX and HTML."""
+    """Make a table of the paper with our numbers beside, or that of other scores: CSV, Markdown, LaTeX and HTML."""
     from ddpm.report.tables import make_table
 
     outputs = [out.with_suffix(suffix) for suffix in (".csv", ".md", ".tex", ".html")]
@@ -518,6 +553,9 @@ def report(
     reference: Annotated[list[Path], typer.Option(help="reference.json of a data set; repeat.")],
     card: Annotated[list[Path], typer.Option(help="card.json of a data set; repeat.")],
     config: Annotated[list[Path], typer.Option(help="A stage's JSON document; repeat.")],
+    published: Annotated[
+        list[Path] | None, typer.Option(help="published.json: a data set's statistics against published ones; repeat.")
+    ] = None,
     table: Annotated[list[Path] | None, typer.Option(help="A table's .csv; repeat.")] = None,
     figure: Annotated[list[Path] | None, typer.Option(help="A figure's .png or .gif; repeat.")] = None,
 ) -> None:
@@ -525,7 +563,8 @@ def report(
     from ddpm.report.page import write_page
 
     times = sorted(benchmarks.rglob("*.tsv"))
-    write_page(out, scale, description, metrics, reference, card, config, table or [], figure or [], captions, times)
+    drawn = (table or [], figure or [], captions)
+    write_page(out, scale, description, metrics, reference, published or [], card, config, *drawn, times)
 
 
 @app.command()
@@ -562,6 +601,38 @@ def bench_data(
     if not all(number.isdecimal() for number in workers.split(",")):
         raise UserError(f"--workers {workers}: give numbers with commas between them, as in 1,2.")
     benchmark_data(images, [int(number) for number in workers.split(",")], out, log)
+
+
+@bench.command("features")
+def bench_features(
+    network: Annotated[
+        Path | None, typer.Option(help="Inception's file; its architecture at random weights if left out.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 256,
+    size: Annotated[int, typer.Option(min=1, help="Their height and width.")] = 32,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+    device: Device = "auto",
+) -> None:
+    """The pass over a shard of samples, beside the network's own speed."""
+    from ddpm.bench.features import benchmark_features
+
+    benchmark_features(network, images, size, choose_device(device), out, log)
+
+
+@bench.command("scores")
+def bench_scores(
+    size: Annotated[int, typer.Option(min=2, help="Features of an image; Inception has 2048.")] = 2048,
+    images: Annotated[int, typer.Option(min=3, help="Images of a covariance of full rank.")] = 50_000,
+    few: Annotated[int, typer.Option(min=2, help="Images of a singular one: no more than features.")] = 1000,
+    compared: Annotated[int, typer.Option(min=4, help="Images for precision and recall.")] = 10_000,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+) -> None:
+    """Seconds and exactness of FID, beside a general matrix root, and seconds of what goes with it."""
+    from ddpm.bench.scores import benchmark_scores
+
+    if not few <= size < images:
+        raise UserError(f"--few {few} --size {size} --images {images}: few must be at most size, images more than it.")
+    benchmark_scores(size, images, few, min(compared, images), out, log)
 
 
 def log(message: str) -> None:

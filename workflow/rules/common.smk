@@ -9,7 +9,7 @@ sys.path.insert(0, f"{workflow.basedir}/workflow")
 
 try:
     from ddpm import resolving
-    from ddpm.catalogue import DRAWN_FROM, WITH_SCORES
+    from ddpm.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
     from ddpm.config import ConfigError, Selection
     from ddpm.planning import advising
     from ddpm.report.figures import BEYOND, MODULES
@@ -29,10 +29,17 @@ EXPERIMENTS = CONFIG.scale_config.experiments
 COMPUTE = CONFIG.scale_config.compute
 RESULTS = f"results/{SCALE}"
 DATA = sorted({experiment.data for experiment in EXPERIMENTS.values()})
-RELEASED = [name for name, experiment in EXPERIMENTS.items() if experiment.weights == "released"]
-TRAINED = [name for name in EXPERIMENTS if name not in RELEASED]
+# All but those that sample from another's weights.
+OWN_WEIGHTS = [name for name, experiment in EXPERIMENTS.items() if experiment.trained_as == name]
+RELEASED = [name for name in OWN_WEIGHTS if EXPERIMENTS[name].weights == "released"]
+TRAINED = [name for name in OWN_WEIGHTS if name not in RELEASED]
 # Published weights by name, and an experiment that says where they are.
 CHECKPOINTS = {EXPERIMENTS[name].checkpoint.name: name for name in RELEASED}
+
+# Data sets of which others published statistics of Inception's features, where ours are Inception's, too.
+WITH_STATISTICS = [
+    data for data in DATA if CONFIG.scale_config.features == "inception" and CONFIG.data_sets[data].statistics
+]
 
 INCEPTION = f"{CONFIG.inception.root or 'resources/inception'}/inception-2015-12-05.pt"
 CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # figures in the theme of charts
@@ -60,6 +67,11 @@ wildcard_constraints:
 
 def experiment_of(wildcards):
     return EXPERIMENTS[wildcards.experiment]
+
+
+def weights(wildcards):
+    """The weights that a job's experiment samples from."""
+    return f"{RESULTS}/{experiment_of(wildcards).trained_as}/model.safetensors"
 
 
 def downloads(data):
@@ -124,10 +136,17 @@ def first_samples(experiment, count=256):
     return sample_shards(experiment)[:enough]
 
 
+def with_repeats(name):
+    """The experiments of a table, and those that repeat them with other seeds."""
+    experiments = CONFIG.experiments_of(name)
+    repeats = [repeat for experiment in experiments for repeat in CONFIG.repeats_of(experiment)]
+    return list(dict.fromkeys(experiments + repeats))
+
+
 def figure_sources(name):
     """The saved arrays that a figure is drawn from, and the metrics that say what they are."""
     if name == "reproduced":
-        return [f"{RESULTS}/tables/{table}.csv" for table in CONFIG.tables]
+        return [f"{RESULTS}/tables/{table}.csv" for table in CONFIG.tables if table != SCORES_TABLE]
     experiments = list(dict.fromkeys(CONFIG.experiments_of(name)))
     if name not in DRAWN_FROM:
         scored = [f"{RESULTS}/{experiment}/metrics.json" for experiment in experiments if name in WITH_SCORES]

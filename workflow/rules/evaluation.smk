@@ -41,9 +41,27 @@ rule reference:
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
+    params:
+        state=f"{RESULTS}/reference/{{data}}/state",
     shell:
         "python -m ddpm reference --network {input.network} --data resources/{wildcards.data}"
-        " --out {output.arrays} --summary {output.summary} --device {resources.device} > {log} 2>&1"
+        " --out {output.arrays} --summary {output.summary} --state {params.state} --device {resources.device} > {log} 2>&1"
+
+
+rule published:
+    input:
+        reference=f"{RESULTS}/reference/{{data}}/features.npz",
+        card="resources/statistics/{data}/card.json",
+    output:
+        f"{RESULTS}/reference/{{data}}/published.json",
+    log:
+        f"{RESULTS}/logs/evaluation/{{data}}-published.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluation/{{data}}-published.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "python -m ddpm compare-reference {input.reference} --statistics {input.card} --out {output} > {log} 2>&1"
 
 
 rule features:
@@ -62,15 +80,17 @@ rule features:
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device,
+    params:
+        state=f"{RESULTS}/{{experiment}}/state/features",
     shell:
         "python -m ddpm features --network {input.network} --samples {input.samples}"
-        " --out {output} --device {resources.device} > {log} 2>&1"
+        " --out {output} --state {params.state} --device {resources.device} > {log} 2>&1"
 
 
 rule likelihood:
     input:
         config=f"{RESULTS}/{{experiment}}/config/likelihood.json",
-        weights=f"{RESULTS}/{{experiment}}/model.safetensors",
+        weights=weights,
         data=prepared("{split}.npy"),
     output:
         f"{RESULTS}/{{experiment}}/likelihood/{{split}}/{{shard}}-of-{{shards}}.npz",
@@ -106,6 +126,7 @@ rule evaluate:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-metrics.tsv"
     conda:
         "../../envs/torch.yaml"
+    threads: COMPUTE.threads
     params:
         scale=SCALE,
         bounds=lambda wildcards, input: repeat("--bound", input.bounds),

@@ -50,9 +50,10 @@ class ClassifierNetwork(FeatureNetwork):
 
     def __init__(self, model: Classifier, name: str, sha256: str):
         self.model, self.name, self.sha256 = model, name, sha256
+        self.device = next(model.parameters()).device
 
     def batch(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
-        features, logits = self.model(to_model_range(images).to(next(self.model.parameters()).device))
+        features, logits = self.model(to_model_range(images).to(self.device))
         return features, logits.softmax(1)
 
 

@@ -1,42 +1,106 @@
-"""Features and class probabilities of one shard of samples, and of its previews."""
+"""Features and class probabilities of one shard of samples, and of its previews: what every score is computed from."""
 
+import hashlib
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ddpm.evaluation.networks import FeatureNetwork
-from ddpm.files import read_npz, write_npz
+from ddpm.files import UserError, read_npz, write_npz
+from ddpm.parts import Parts
 from ddpm.shards import pack_header, read_shard, unpack_header
 
+KINDS = ("features", "probabilities")
 
-def write_features(network: FeatureNetwork, samples: Path, path: Path) -> None:
-    """Write `features` [n, D], `probabilities` [n, K], and the same of the previews [previews, n, D or K]."""
-    shard, drawn = read_shard(samples, "images", "previews", "preview_times", "start")
-    features, probabilities = network(shard["images"])
-    count, slots = shard["previews"].shape[:2]
-    previews = shard["previews"].swapaxes(0, 1).reshape(slots * count, *shard["previews"].shape[2:])
-    preview_features, preview_probabilities = network(previews)
-    header = {**drawn, "network": {"name": network.name, "sha256": network.sha256}}
+
+def at(t: int | None, kind: str) -> str:
+    """The array's name in a file: of the samples, or of x0-hat at the 0-based time t."""
+    return kind if t is None else f"{kind}_t{t}"
+
+
+def write_features(network: FeatureNetwork, samples: Path, path: Path, state: Path | None = None, log=print) -> None:
+    """Write `features` [n, D] and `probabilities` [n, K] of a shard, and of its previews under each time's name.
+
+    With a folder `state` a killed call is gone on with, and what is known of images of other shards is taken from
+    there.
+    """
+    shard, header = read_shard(samples, "images", "previews", "preview_times", "start")
+    times, start, began = shard["preview_times"].tolist(), int(shard["start"]), time.monotonic()
+    stop = start + len(shard["images"])
+    # What decides image i: all that is said of a run but how its images were spread over files.
+    drawn = {key: value for key, value in header["sampling"].items() if key not in ("images", "shards", "batch_size")}
+    drawn |= {key: header[key] for key in ("sampler", "quantisation", "device")}
+    source = hashlib.sha256(f"{header['weights_sha256']} {network.sha256}".encode()).hexdigest()
+    keys = tuple(at(t, kind) for t in (None, *times) for kind in KINDS)
+    parts = Parts(state, source, drawn | {"features on": str(network.device)}, keys, log)
+
+    def make(first: int, last: int) -> dict[str, np.ndarray]:
+        rows, made = slice(first - start, last - start), {}
+        for slot, t in enumerate((None, *times)):
+            images = shard["images"][rows] if t is None else shard["previews"][rows, slot - 1]
+            made |= zip((at(t, kind) for kind in KINDS), outputs := network(images), strict=True)
+            if not all(np.isfinite(output).all() for output in outputs):
+                raise UserError(
+                    f"{network.name} gives NaN or infinite numbers for images of {samples}: no score of that."
+                )
+        log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
+        return made
+
+    pieces = list(parts.each(start, stop, network.batch_size, make)) or [make(start, start)]
     write_npz(
         path,
-        features=features,
-        probabilities=probabilities,
-        preview_features=preview_features.reshape(slots, count, features.shape[1]),
-        preview_probabilities=preview_probabilities.reshape(slots, count, probabilities.shape[1]),
+        compressed=False,
+        **{key: np.concatenate([piece[key] for piece in pieces]) for key in keys},
         preview_times=shard["preview_times"],
         start=shard["start"],
-        header=pack_header(header),
+        count=np.array(stop - start),
+        header=pack_header({**header, "network": {"name": network.name, "sha256": network.sha256}}),
     )
+    parts.finish(start, stop, path)
 
 
-def read_features(shards: list[Path], *keys: str) -> tuple[dict[str, np.ndarray], dict]:
-    """The arrays `keys` of all shards in the order of their images, and the header that they share.
+class FeatureShards:
+    """The feature shards of one run, in the order of their images.
 
-    The status of the header is that of the first unstable shard, if there is one.
+    `header` is what they share; its status is that of the first unstable shard, if there is one.
+
+    Raises:
+        UserError: they are of different runs, or images between them are missing or there twice.
     """
-    loaded = [read_npz(path, *keys, "start", "header") for path in shards]
-    loaded.sort(key=lambda shard: int(shard["start"]))
-    headers = [unpack_header(shard["header"]) for shard in loaded]
-    header = next((h for h in headers if h["status"]["status"] == "unstable"), headers[0])
-    axis = {key: 1 if key.startswith("preview") else 0 for key in keys}
-    return {key: np.concatenate([shard[key] for shard in loaded], axis[key]) for key in keys}, header
+
+    def __init__(self, paths: list[Path]):
+        found = sorted((FeatureShard(path) for path in paths), key=lambda shard: shard.start)
+        first = found[0]
+        self.unstable = any(shard.header["status"]["status"] == "unstable" for shard in found)
+        self.header = next((s.header for s in found if s.header["status"]["status"] == "unstable"), first.header)
+        self.paths, self.times = [shard.path for shard in found], first.times
+        self.images = 0
+        for shard in found:
+            if shard.run != first.run:
+                raise UserError(f"{shard.path}, {first.path}: not of the same samples, or not of the same network.")
+            if not self.unstable and shard.start != self.images:
+                raise UserError(
+                    f"{shard.path}: begins with image {shard.start:,}, where image {self.images:,} comes next. "
+                    "Give every shard of the samples, each once."
+                )
+            self.images += shard.images
+
+    def each(self, kind: str, t: int | None = None) -> Iterator[np.ndarray]:
+        """`features` or `probabilities` of the samples, or of x0-hat at the 0-based time t, a shard at a time."""
+        for path in self.paths:
+            yield read_npz(path, at(t, kind))[at(t, kind)]
+
+    def all(self, kind: str, t: int | None = None) -> np.ndarray:
+        return np.concatenate(list(self.each(kind, t)))
+
+
+class FeatureShard:
+    """What a file of features says of itself."""
+
+    def __init__(self, path: Path):
+        found = read_npz(path, "start", "count", "preview_times", "header")
+        self.path, self.start, self.images = path, int(found["start"]), int(found["count"])
+        self.times, self.header = found["preview_times"].tolist(), unpack_header(found["header"])
+        self.run = [self.times, *(self.header[key] for key in ("weights_sha256", "sampling", "network"))]

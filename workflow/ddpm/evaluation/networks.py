@@ -19,6 +19,7 @@ class FeatureNetwork(ABC):
     name: str
     sha256: str
     batch_size: int  # images per pass
+    device: "torch.device | str"
 
     @abstractmethod
     def batch(self, images: np.ndarray) -> tuple["Tensor", "Tensor"]:

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpm.config import Variance
+from ddpm.data.registry import DATASETS
 from ddpm.evaluation.inception import NAME
 from ddpm.report.inputs import is_large
+from ddpm.shards import ANCESTRAL_SAMPLER
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,18 @@ def protocol_of(data: str, experiment: str) -> Protocol:
     return PROTOCOLS.get(data, PROTOCOLS["cifar10"])
 
 
-def deviations(header: dict, images: int, splits: int, card: dict, likelihood: dict, reference: dict) -> list[str]:
-    """How the numbers were made otherwise than the paper's, in words.
+ALL = ("is", "fid_train", "fid_test", "nll_test", "nll_train")
+"""The numbers of an experiment, by the columns of the published tables."""
+OF_SAMPLES = ALL[:3]
+SETS = {"train": "training", "test": "test"}
+SHARE = 1e-3  # by which a data set may differ from the published count: some images of LSUN do not decode
+
+
+def deviations(header: dict, images: int, splits: int, card: dict, likelihood: dict, reference: dict) -> list[dict]:
+    """How the numbers were made otherwise than the paper's: `text` in words, and which numbers it `affects`.
 
     Args:
-        header: of the feature shards. images, splits: samples asked for, and parts of their Inception Score.
+        header: of the feature shards. images, splits: samples that were scored, and parts of their Inception Score.
         card: the data set's. likelihood: a summary per split, where there is one.
         reference: header of the real features.
     """
@@ -92,17 +101,29 @@ def deviations(header: dict, images: int, splits: int, card: dict, likelihood: d
     paper = protocol_of(card["name"], document["name"])
     training = document.get("training")  # None where the weights were published
     found = []
+
+    def add(text: str, affects: tuple[str, ...] = ALL) -> None:
+        found.append({"text": text, "affects": list(affects)})
+
     if card["name"] not in PROTOCOLS:
-        found.append(f"data: {card['title']}, {card['image_size']}x{card['image_size']}, not {paper.title}")
+        add(f"data: {card['title']}, {card['image_size']}x{card['image_size']}, not {paper.title}")
+    else:
+        published = DATASETS[card["name"]]
+        for split, affects in (("train", ALL), ("test", ("fid_test", "nll_test"))):
+            here, theirs = card[split], getattr(published, split)
+            if abs(here - theirs) > SHARE * theirs:
+                add(f"{here:,} {SETS[split]} images, not {theirs:,}", affects)
     if header["network"]["name"] != paper.features:
-        found.append(f"features and classes: {header['network']['name']}, not Inception")
+        add(f"features and classes: {header['network']['name']}, not Inception", OF_SAMPLES)
     if header["weights"] != "ema":
-        found.append(f"weights: {header['weights']}, not their running mean")
+        add(f"weights: {header['weights']}, not their running mean")
+    if header["sampler"] != ANCESTRAL_SAMPLER:
+        add(f"sampler: {header['sampler']}", OF_SAMPLES)
     if training is None:
         step = header["trained"]["step"]
-        found.append(f"published weights{f' of step {step:,}' if step else ''}, not trained here")
+        add(f"published weights{f' of step {step:,}' if step else ''}, not trained here")
     elif (training["steps"], training["batch_size"]) != (paper.steps, paper.batch_size):
-        found.append(
+        add(
             f"{training['steps']:,} training steps of {training['batch_size']}, not {paper.steps:,} of "
             f"{paper.batch_size}"
         )
@@ -115,17 +136,18 @@ def deviations(header: dict, images: int, splits: int, card: dict, likelihood: d
         ("training", training or paper.training, paper.training),
     ):
         if changed := [f"{key} {here[key]}, not {value}" for key, value in theirs.items() if here[key] != value]:
-            found.append(f"{title}: {', '.join(changed)}")
+            add(f"{title}: {', '.join(changed)}")
     if training is not None and header["trained"].get("checkpoint") == "final":
-        found.append("checkpoint: the final one, not the one of lowest FID")
+        add("checkpoint: the final one, not the one of lowest FID")
     if images != paper.images:
-        found.append(f"{images:,} sample images, not {paper.images:,}")
+        add(f"{images:,} sample images, not {paper.images:,}", OF_SAMPLES)
     if splits != paper.splits:
-        found.append(f"Inception Score over {splits} splits, not {paper.splits}")
-    compared, theirs = reference["train"]["images"], min(paper.reference or card["train"], card["train"])
-    if compared != theirs:
-        found.append(f"FID against {compared:,} training images, not {theirs:,}")
+        add(f"Inception Score over {splits} splits, not {paper.splits}", ("is",))
+    for split, all_of_it in (("train", min(paper.reference or card["train"], card["train"])), ("test", card["test"])):
+        compared = reference.get(split, {"images": 0})["images"]
+        if compared != all_of_it:
+            add(f"FID against {compared:,} {SETS[split]} images, not {all_of_it:,}", (f"fid_{split}",))
     for split, summary in likelihood.items():
         if summary and summary["images"] != card[split]:
-            found.append(f"bits/dim of {summary['images']:,} of the {card[split]:,} {split} images")
+            add(f"bits/dim of {summary['images']:,} of the {card[split]:,} {SETS[split]} images", (f"nll_{split}",))
     return found

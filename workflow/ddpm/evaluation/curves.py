@@ -1,0 +1,85 @@
+"""Scores over the reverse process, numbers of steps and the training, and the rate-distortion curve, as CSV."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ddpm.config import EvaluationConfig
+from ddpm.evaluation.features import FeatureShards
+from ddpm.evaluation.networks import FeatureNetwork
+from ddpm.evaluation.rate_distortion import rate_distortion, read_bounds
+from ddpm.evaluation.reference import RealStatistics, read_reference
+from ddpm.evaluation.scores import SCORES, scores
+from ddpm.files import write_csv
+from ddpm.shards import DDIM, read_shard
+
+
+def write_rate_distortion(shards: list[Path], path: Path) -> None:
+    """The rate-distortion curve of the test set (Figure 5, Table 4). Empty where the training was unstable."""
+    curve = rate_distortion(read_bounds(shards)["test"])
+    write_csv(path, curve, zip(*(column.tolist() for column in curve.values()), strict=True))
+
+
+def write_progressive(config: EvaluationConfig, features: list[Path], reference: Path, path: Path) -> None:
+    """Inception Score and FID of x0-hat over the reverse process (Figure 10). Empty for unstable samples."""
+    shards = FeatureShards(features)
+    real, _ = read_reference(reference, shards.header["network"]["sha256"])
+    timesteps = shards.header["training"]["diffusion"]["timesteps"]
+    rows = []
+    if not shards.unstable:
+        for t in shards.times:
+            of_t = scores(shards.each("features", t), shards.all("probabilities", t), config, real)
+            rows.append((t + 1, timesteps - t - 1, *of_t))
+    write_csv(path, ("t", "reverse_steps", *SCORES), rows)
+
+
+def write_few_steps(
+    config: EvaluationConfig, network: FeatureNetwork, samples: list[Path], reference: Path, path: Path
+) -> None:
+    """Inception Score and FID of few-step samples, a row per setting. Empty where a shard is unstable.
+
+    Their features are never saved: no file of them could be scored in the place of the paper's.
+
+    Args:
+        samples: shards of `few_steps_shard`, all of one run. reference: real features, from `write_reference`.
+    """
+    settings = ("eta", "steps", "evaluations")
+    shards = [read_shard(shard, "images", *settings, "start", sampler=DDIM) for shard in samples]
+    shards.sort(key=lambda shard: int(shard[0]["start"]))
+    arrays, header = shards[0]
+    real, _ = read_reference(reference, network.sha256)
+    rows = []
+    if all(header["status"]["status"] != "unstable" for _, header in shards):
+        for slot, setting in enumerate(zip(*(arrays[key].tolist() for key in settings), strict=True)):
+            images = np.concatenate([arrays["images"][:, slot] for arrays, _ in shards])
+            spacing = header["sampling"]["spacing"]
+            rows.append((*setting, spacing, len(images), *scores_of(images, network, config, real)))
+    write_csv(path, (*settings, "spacing", "images", *SCORES), rows)
+
+
+def write_snapshot_scores(
+    config: EvaluationConfig, network: FeatureNetwork, samples: list[Path], reference: Path, path: Path
+) -> None:
+    """Inception Score and FID over the course of a training: a row per snapshot, in the order of their steps.
+
+    Unstable ones have no row. As the columns say how many images there were, no row can pass for the paper's.
+
+    Args:
+        samples: shards of `sample_shard`, one per snapshot. reference: real features, from `write_reference`.
+    """
+    real, _ = read_reference(reference, network.sha256)
+    rows = []
+    for shard in samples:
+        arrays, header = read_shard(shard, "images")
+        if header["status"]["status"] != "unstable" and len(arrays["images"]):
+            step, images = header["trained"]["step"], arrays["images"]
+            rows.append((step, len(images), *scores_of(images, network, config, real)))
+    write_csv(path, ("step", "images", *SCORES), sorted(rows))
+
+
+def scores_of(
+    images: np.ndarray, network: FeatureNetwork, config: EvaluationConfig, real: RealStatistics
+) -> tuple[float, ...]:
+    """The SCORES of images whose features nobody else needs."""
+    features, probabilities = network(images)
+    return scores([features], probabilities, config, real)
