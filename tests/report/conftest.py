@@ -19,7 +19,13 @@ METHODS = {
     "mu-vlb-fixed": ("mu", "vlb", "fixedlarge"),
     "mu-vlb-learned": ("mu", "vlb", "learned"),
 }
-DEVIATIONS = ["300 sample images instead of 50,000", "digits classifier instead of Inception"]
+EVERY = ["is", "fid_train", "fid_test", "nll_test", "nll_train"]
+DEVIATIONS = [
+    {"text": "data: Handwritten digits, 8x8, not CIFAR-10", "affects": EVERY},
+    {"text": "300 sample images, not 50,000", "affects": EVERY[:3]},
+    {"text": "digits classifier instead of Inception", "affects": EVERY[:3]},
+    {"text": "bits/dim of 60 of the 1,437 train images", "affects": EVERY[4:]},
+]
 REASON = "the loss is not finite"
 UNSTABLE = {"status": "unstable", "step": 17, "reason": REASON}
 
@@ -48,21 +54,53 @@ def metrics(method: str = "eps-simple", **changes) -> dict:
         "reason": None,
         "inception_score": {"mean": 7.21, "std": 0.24, "splits": 10},
         "fid": {"train": 12.345, "test": 14.5},
+        "fid_spread": {"train": certainty(12.345), "test": certainty(14.5)},
+        "kid": {"mean": 0.00512, "std": 0.0007, "subsets": 100, "subset_size": 250},
+        "precision_recall": {"precision": 0.6875, "recall": 0.5, "neighbours": 3, "images": 300},
         "nll": {
             split: {"bits_per_dim": bits, "standard_error": 0.01, "images": 360, "rate": 1.9,
                     "distortion_bits": 2.2, "distortion_rmse": 1.1}
             for split, bits in (("test", 4.125), ("train", 4.0))
         },
         "features": {"network": "digits classifier", "sha256": "0" * 64},
-        "deviations": list(DEVIATIONS),
+        "deviations": [dict(deviation) for deviation in DEVIATIONS],
+        "repeat": None,
         "made_from": {"images": 300, "device": "a test machine", "process": {"timesteps": T},
                       "versions": {"torch": "2.15.0", "numpy": "2.4.6"}},
     } | changes  # fmt: skip
 
 
+def certainty(fid: float, std: float = 0.02, note: str | None = None) -> dict:
+    """One entry of fid_spread."""
+    infinity = None if note else fid - 1
+    return {
+        "std": std,
+        "interval": [fid - 2 * std, fid + 2 * std],
+        "replicates": 200,
+        "infinity": infinity,
+        "note": note,
+    }
+
+
+NOTHING = dict.fromkeys(("inception_score", "fid", "fid_spread", "kid", "precision_recall", "nll"))
+
+
 def unstable(method: str) -> dict:
-    none = {"inception_score": None, "fid": None, "nll": None}
-    return metrics(method, status="unstable", step=1234, reason=REASON, **none)
+    return metrics(method, status="unstable", step=1234, reason=REASON, **NOTHING)
+
+
+def repeat(run: dict, seed: int, varies: str = "training", **changes) -> dict:
+    """`run` again with another seed, and other numbers."""
+    name = f"{run['experiment']}-{varies}-{seed}"
+    return run | {"experiment": name, "repeat": {"of": run["experiment"], "varies": varies, "seed": seed}} | changes
+
+
+def bits(test: float, train: float, error: float = 0.005) -> dict:
+    """The likelihood's part of a metrics.json."""
+    return {
+        split: {"bits_per_dim": value, "standard_error": error, "images": 10_000}
+        for split, value in (("test", test), ("train", train))
+    }
 
 
 def as_published(method: str, score: float, spread: float, fid: float) -> dict:
@@ -72,6 +110,7 @@ def as_published(method: str, score: float, spread: float, fid: float) -> dict:
         data={"name": "cifar10", "title": "CIFAR10"},
         inception_score={"mean": score, "std": spread, "splits": 10},
         fid={"train": fid, "test": fid + 2},
+        fid_spread={"train": certainty(fid), "test": certainty(fid + 2)},
         features={"network": "Inception", "sha256": "0" * 64},
         deviations=[],
     )
@@ -260,6 +299,16 @@ class Results:
         )
         return path
 
+    def published(self, **changes) -> Path:
+        path = self.root / "reference" / "digits" / "published.json"
+        train = {"split": "train", "images": 360, "sha256": "0" * 64, "source": "theirs_train_8.npz",
+                 "url": "http://x", "status": "compared", "reason": None, "frechet_distance": 0.00021,
+                 "mean_difference": 1e-5}  # fmt: skip
+        missed = {"status": "not compared", "reason": "no answer", "frechet_distance": None, "mean_difference": None}
+        test = train | missed | {"split": "test", "source": "theirs_test_8.npz"}
+        write_json(path, {"data": "digits", "comparisons": [train, test]} | changes)
+        return path
+
     def card(self) -> Path:
         path = self.root / "resources" / "digits" / "card.json"
         write_json(
@@ -307,5 +356,7 @@ def make():
     """The makers of metrics, for tests that cannot import this file by name."""
     from types import SimpleNamespace
 
-    return SimpleNamespace(metrics=metrics, unstable=unstable, as_published=as_published, methods=METHODS,
-                           deviations=DEVIATIONS, reason=REASON)  # fmt: skip
+    return SimpleNamespace(
+        metrics=metrics, unstable=unstable, as_published=as_published, repeat=repeat, certainty=certainty, bits=bits,
+        methods=METHODS, every=EVERY, deviations=[each["text"] for each in DEVIATIONS], nothing=NOTHING, reason=REASON,
+    )  # fmt: skip

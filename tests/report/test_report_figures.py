@@ -347,6 +347,18 @@ def test_figure10_names_the_classifier(results, make, tmp_path, drawn):
     assert len(fid.lines) == 2
 
 
+@pytest.mark.parametrize("name", ["figure10", "training-curve"])
+def test_a_test_set_that_is_not_there_has_no_curve_and_no_name(name, results, make, tmp_path, drawn):
+    sources = sources_of(name, results, make)
+    (path,) = [path for path in sources if path.name in ("progressive.csv", "snapshots.csv")]
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(line.rpartition(",")[0] + ",nan" for line in lines)]) + "\n")
+    draw(name, sources, [tmp_path / "x.png"], STAMP)
+    (legend,) = [axes.get_legend() for axes in drawn[0].axes if axes.get_ylabel().startswith("FID")]
+    words = [text.get_text() for text in legend.get_texts()]
+    assert "against the training set" in words and "against the test set" not in words
+
+
 def test_fewsteps_is_fid_left_and_score_right_with_ancestral_sampling_dashed(results, make, tmp_path, drawn):
     draw("fewsteps", sources_of("fewsteps", results, make), [tmp_path / "x.png"], STAMP)
     fid, score = drawn[0].axes[:2]
@@ -579,7 +591,8 @@ def markers_of(axes):
 
 def test_every_number_of_every_table_is_drawn_once(results, make, tmp_path, drawn):
     runs = [make.as_published("eps-simple", 9.4, 0.1, 3.3), make.as_published("eps-vlb-fixed", 7.5, 0.2, 13.9)]
-    runs.append(make.as_published("mu-vlb-fixed", 8.0, 0.3, 13.6) | {"deviations": ["300 sample images"]})
+    few = {"text": "300 sample images", "affects": ["is", "fid_train"]}
+    runs.append(make.as_published("mu-vlb-fixed", 8.0, 0.3, 13.6) | {"deviations": [few]})
     runs.append(make.as_published("mu-simple", 8.0, 0.3, 13.6))  # blank in the paper
     tables = tables_of(results, [results.add(run) for run in runs])
     draw("reproduced", tables, [tmp_path / "x.png"], STAMP)
@@ -615,6 +628,16 @@ def test_every_point_has_its_name_and_no_name_hides_another(results, make, tmp_p
         boxes = [text.get_window_extent().extents for text in axes.texts]
         for i, box in enumerate(boxes):
             assert not any(reproduced.overlap(box, other) for other in boxes[:i])
+
+
+def test_a_number_is_hollow_by_its_own_mark_and_its_bar_is_over_seeds(results, make, tmp_path, drawn):
+    short = {"text": "one split", "affects": ["is"]}
+    run = make.as_published("eps-simple", 9.4, 0.1, 3.3) | {"deviations": [short]}
+    other = make.repeat(run, 1, fid={"train": 3.5, "test": 5.5})
+    draw("reproduced", tables_of(results, [results.add(run), results.add(other)]), [tmp_path / "x.png"], STAMP)
+    panels = {axes.get_title(): markers_of(axes) for axes in drawn[0].axes}
+    assert panels["Inception Score"][9.46, 9.4][0]
+    assert panels["FID"] == {(3.17, 3.4): (False, [0.14]), (5.24, 5.4): (False, [0.14])}
 
 
 def test_numbers_are_logarithmic_where_most_are_small():

@@ -1,8 +1,10 @@
 """The page: one file, nothing outside it, and words that the numbers choose."""
 
+import html
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,13 +12,15 @@ import pytest
 from PIL import Image
 
 from ddpm.files import UserError
-from ddpm.report import page
+from ddpm.report import page, verdicts
 from ddpm.report.figures import BEYOND, NAMES
+from ddpm.report.numbers import grouped
 from ddpm.report.ordering import ordering
 from ddpm.report.tables import make_table
+from ddpm.report.verdicts import RULES
 
 CAPTIONS = Path(page.__file__).parents[2] / "report"
-TABLES = ("table1", "table2", "table3", "table4")
+TABLES = ("table1", "table2", "table3", "table4", "scores")
 # The paper's Table 2: method, Inception Score, spread, FID.
 PAPER = (
     ("mu-vlb-learned", 7.28, 0.10, 23.69),
@@ -47,7 +51,8 @@ def write(results, make, tmp_path):
     tables = []
     for name in TABLES:
         paths = [results.root / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")]
-        make_table(name, [] if name == "table3" else trained, [curve], *paths)
+        shown = {"table3": [], "scores": results.metrics}.get(name, trained)
+        make_table(name, shown, [curve], *paths)
         tables.append(paths[0])
     benchmarks = [
         results.benchmark("training", "digits-eps-simple", 61.0, "100.0"),
@@ -59,8 +64,9 @@ def write(results, make, tmp_path):
         out = tmp_path / "report.html"
         arguments = {
             "scale": "demo", "description": "the whole chain on a laptop", "experiments": results.metrics,
-            "references": [results.reference()], "cards": [results.card()], "configs": results.configs(),
-            "tables": tables, "figures": figures, "captions": CAPTIONS, "benchmarks": benchmarks,
+            "references": [results.reference()], "published": [], "cards": [results.card()],
+            "configs": results.configs(), "tables": tables, "figures": figures, "captions": CAPTIONS,
+            "benchmarks": benchmarks,
         } | changes  # fmt: skip
         page.write_page(out, **arguments)
         return out.read_text(encoding="utf-8")
@@ -132,6 +138,49 @@ def test_yardsticks_are_ratios_of_the_numbers(write):
     assert "has 250, 25 times as much" in text
 
 
+def test_yardsticks_are_means_over_seeds(write, results, make):
+    run = make.metrics()
+    other = make.repeat(run, 1, inception_score={"mean": 8.21, "std": 0.1, "splits": 10})
+    text = write(experiments=[results.add(run), results.add(other)])
+    assert "digits-eps-simple (mean of 2 training seeds): Inception Score 7.71 ± 0.71 (digits classifier)" in text
+    assert other["experiment"] in text.split('id="data"')[0]  # but it was run
+
+
+def test_published_statistics_are_beside_ours(write, results):
+    text = write(published=[results.published()])
+    yardsticks = text.split('<section id="yardsticks">')[1].split("</section>")[0]
+    assert (
+        "<li>The statistics of the 360 training images differ from theirs_train_8.npz "
+        "by a Fréchet distance of 0.00021.</li>"
+    ) in yardsticks
+    assert (
+        "<li>The statistics of the 360 test images could not be compared with theirs_test_8.npz: no answer.</li>"
+    ) in yardsticks
+    assert "The statistics of" not in write(published=[results.published(data="cifar10")])
+
+
+def test_the_rule_of_the_verdicts_is_that_of_the_code(write, monkeypatch):
+    text = write()
+    rules = html.unescape(text.split("How the verdicts are given")[1].split("</section>")[0])
+    for rule in RULES:
+        assert f"{rule.name}</th><td>{100 * rule.reproduced:g} %</td><td>{100 * rule.close:g} %</td>" in rules
+        assert rule.error in rules
+    assert "Inception Score</th><td>2 %</td><td>10 %</td>" in rules and "Bits/dim</th><td>0.5 %</td><td>2 %" in rules
+    assert "shares are taken of no less than 0.01" in rules
+    monkeypatch.setattr(page, "RULES", (replace(RULES[1], reproduced=0.077),))
+    assert "7.7 %" in write()
+    assert "How the verdicts are given" not in write(tables=[])
+
+
+def test_every_verdict_is_explained(write):
+    rules = re.sub(r"\s+", " ", write().split("How the verdicts are given")[1].split("</section>")[0])
+    for verdict in (
+        verdicts.REPRODUCED, verdicts.CLOSE, verdicts.NOT_REPRODUCED, verdicts.NOT_COMPARABLE, verdicts.BLANK,
+        verdicts.UNSTABLE, verdicts.UNSTABLE_HERE, verdicts.NOT_MEASURED,
+    ):  # fmt: skip
+        assert f"<strong>{verdict}</strong>" in rules
+
+
 def test_times_are_summed_by_stage(write):
     text = write()
     table = text.split('id="time"')[1]
@@ -156,11 +205,13 @@ def test_what_goes_beyond_the_paper_stands_apart_behind_its_figures(write):
     assert "<h2>Beyond the paper</h2>" in beyond and "Few-step sampling with DDIM" in beyond
     assert beyond.count("<img") == len(BEYOND) and "This is an addition" in beyond
     assert "DDIM" not in paper and paper.index('id="tables"') < paper.index('id="figures"')
-    assert "beyond" not in write(figures=[])
+    assert beyond.count('<table class="results">') == 1 and "Other scores, and how certain they are" in beyond
+    assert "scores-note" not in paper
+    assert "Beyond the paper" not in write(figures=[], tables=[])
 
 
 def test_a_page_of_nothing_is_still_a_page(write):
-    kinds = ("experiments", "references", "cards", "configs", "tables", "figures", "benchmarks")
+    kinds = ("experiments", "references", "published", "cards", "configs", "tables", "figures", "benchmarks")
     nothing = {kind: [] for kind in kinds}
     text = write(**nothing)
     assert "No experiment has been run." in text and "Not enough rows of Table 2" in text
@@ -176,7 +227,7 @@ def test_a_page_of_several_data_sets_keeps_them_apart(write, results, make):
     lsun = make.metrics("mu-vlb-fixed") | {
         "experiment": "lsun-cat256-mu-vlb-fixed",
         "data": {"name": "lsun-cat256", "title": "LSUN cat"},
-        "deviations": ["1,000 training steps of 64, not 1,800,000 of 64"],
+        "deviations": [{"text": "1,000 training steps of 64, not 1,800,000 of 64", "affects": make.every}],
     }
     text = write(experiments=[cifar, results.add(lsun)])
     assert "<li>LSUN cat: 1,000 training steps of 64" in text
@@ -220,8 +271,12 @@ def test_every_caption_uses_only_data_and_scale():
 # The paper's ordering
 
 
+def ranked(runs):
+    return ordering(grouped(runs))
+
+
 def test_the_papers_own_numbers_are_in_the_papers_order(make):
-    said = ordering([make.as_published(*row) for row in PAPER])
+    said = ranked([make.as_published(*row) for row in PAPER])
     assert said[0].startswith("The paper's ordering of Table 2 holds here: 12 of 12")
     assert "ε prediction with ‖ε̃ − ε_θ‖² (L_simple) here (9.46), as in the paper (9.46)" in said[1]
     assert "6 of 6 pairs" in said[1] and "6 of 6 pairs" in said[2]
@@ -230,7 +285,7 @@ def test_the_papers_own_numbers_are_in_the_papers_order(make):
 def test_the_reverse_order_does_not_hold(make):
     scores = [row[1:] for row in sorted(PAPER, key=lambda row: row[3])]
     worst_first = sorted(PAPER, key=lambda row: -row[3])
-    said = ordering([make.as_published(row[0], *values) for row, values in zip(worst_first, scores, strict=True)])
+    said = ranked([make.as_published(row[0], *values) for row, values in zip(worst_first, scores, strict=True)])
     assert "does not hold" in said[0]
     assert "but" in said[2] and "0 of 6 pairs" in said[2]
 
@@ -238,16 +293,23 @@ def test_the_reverse_order_does_not_hold(make):
 def test_one_swap_holds_in_part_and_spread_leaves_pairs_open(make):
     runs = [make.as_published(method, 8.0, 0.5, fid) for method, _, _, fid in PAPER]
     runs[0]["fid"]["train"] = 1.0
-    said = ordering(runs)
-    assert "0 of 0 pairs" in said[1] and "6 more differ by less than their spread" in said[1]
+    said = ranked(runs)
+    assert "0 of 0 pairs" in said[1] and "6 more differ by less than their uncertainty" in said[1]
     assert "3 of 6 pairs" in said[2] and "does not hold" in said[0]
     runs[0]["fid"]["train"] = 13.0
-    assert "in part: 4 of 6" in ordering(runs)[0]
+    assert "in part: 4 of 6" in ranked(runs)[0]
+
+
+def test_a_bootstrap_leaves_pairs_of_fids_open_too(make):
+    runs = [make.as_published(*row) for row in PAPER]
+    for run in runs:
+        run["fid_spread"]["train"]["std"] = 0.25
+    assert "5 of 5 pairs of rows are in the paper's order; 1 more differ by less than" in ranked(runs)[2]
 
 
 def test_what_became_of_the_blank_rows(make):
     runs = [make.unstable("mu-simple"), make.metrics("eps-vlb-learned"), make.unstable("mu-vlb-fixed")]
-    said = " ".join(ordering(runs))
+    said = " ".join(ranked(runs))
     assert "blank in the paper as unstable, and unstable here too" in said
     assert "blank in the paper as unstable, but stable here (Inception Score 7.21, FID (training set) 12.3)" in said
     assert "stable in the paper, but unstable here" in said

@@ -90,7 +90,7 @@ def test_a_run_off_the_protocol_is_not_compared(table, results, make):
     rows, texts = table("table1", [results.add(make.metrics())])
     row = row_of(rows, Model="Ours (L_simple)")
     assert row["Verdict"] == "not comparable"
-    assert all(deviation in row["Footnote"] for deviation in make.deviations)
+    assert not row["Verdict note"].startswith("Not the paper's protocol")
     assert (row["IS, digits classifier"], row["IS, digits classifier ±"]) == ("7.21", "0.24")
     assert (row["FID train, digits classifier"], row["FID test, digits classifier"]) == ("12.35", "14.50")
     assert row["NLL test (bits/dim), digits"] == "4.12"
@@ -103,30 +103,36 @@ def test_our_scores_are_never_titled_without_their_network(table, results, make)
     rows, _ = table("table1", [results.add(make.metrics())])
     scores = [column for column in rows[0] if column.startswith(("IS", "FID"))]
     assert scores and all(
-        "paper" in column or "digits classifier" in column or "difference" in column for column in scores
+        any(word in column for word in ("paper", "digits classifier", "difference", "verdict")) for column in scores
     )
 
 
 def test_the_papers_protocol_is_compared(table, results, make):
-    path = results.add(make.as_published("eps-simple", 9.4, 0.1, 3.25) | {"nll": None})
+    path = results.add(make.as_published("eps-simple", 9.4, 0.1, 3.32) | {"nll": None})
     rows, _ = table("table1", [path])
     row = row_of(rows, Model="Ours (L_simple)")
-    assert (row["IS, difference"], row["FID train, difference"]) == ("-0.06", "+0.08")
-    assert row["FID test, difference"] == "+0.01"
+    assert (row["IS, difference"], row["FID train, difference"]) == ("-0.06", "+0.15")
+    assert row["FID test, difference"] == "+0.08"
     assert row["NLL test (bits/dim), difference"] == ""
-    assert row["Verdict"] == "within 5 %"  # FID train is 2.5 % off, the others less
+    assert [row[f"{title}, verdict"] for title in ("IS", "FID train", "FID test", "NLL test (bits/dim)")] == [
+        "reproduced", "close", "reproduced", "not measured",
+    ]  # fmt: skip
+    assert row["Verdict"] == "IS, FID test: reproduced; FID train: close; NLL test, NLL train: not measured"
 
 
 def test_far_off_is_said_with_the_quantity(table, results, make):
     rows, _ = table("table2", [results.add(make.as_published("eps-simple", 9.4, 0.1, 6.0))])
-    assert row_of(rows, Experiment="digits-eps-simple")["Verdict"] == "FID train more than 50 % away"
+    row = row_of(rows, Experiment="digits-eps-simple")
+    assert row["Verdict"] == "IS: reproduced; FID train: not reproduced"
+    assert "FID test, verdict" not in row  # of which Table 2 has none
 
 
 def test_another_data_set_is_not_comparable_even_if_no_deviation_is_recorded(table, results, make):
     rows, _ = table("table2", [results.add(make.metrics(deviations=[]))])
     row = row_of(rows, Experiment="digits-eps-simple")
     assert row["Verdict"] == "not comparable"
-    assert "data set digits instead of CIFAR10" in row["Footnote"]
+    said = "Not the paper's protocol: data set digits instead of CIFAR10."
+    assert [row[f"{title}, digits classifier note"] for title in ("IS", "FID train", "FID test")] == [said] * 3
 
 
 def test_unstable_blank_and_missing_rows(table, results, make):
@@ -139,11 +145,11 @@ def test_unstable_blank_and_missing_rows(table, results, make):
     by_experiment = {row["Experiment"]: row for row in rows}
     both, ours_only, stable = (by_experiment[f"digits-{m}"] for m in ("eps-vlb-learned", "mu-vlb-fixed", "mu-simple"))
     assert (both["Verdict"], both["IS, paper"], both["IS, digits classifier"]) == (
-        "unstable, as in the paper",
+        "unstable as in the paper",
         "–",
         "–",
     )
-    assert "step 1,234" in both["Footnote"] and make.reason in both["Footnote"]
+    assert "step 1,234" in both["Verdict note"] and make.reason in both["Verdict note"]
     assert (ours_only["Verdict"], ours_only["IS, paper"], ours_only["IS, digits classifier"]) == (
         "unstable here only", "8.06", "–",
     )  # fmt: skip
@@ -180,7 +186,7 @@ def test_both_fixed_variances_belong_to_one_row_and_it_says_so(table, results, m
     alone, _ = table("table2", [results.add(small)])
     assert row_of(alone, Experiment="digits-eps-vlb-small")["Verdict"] == "not comparable"
     both, _ = table("table2", [*results.metrics, results.add(make.metrics("eps-vlb-fixed"))])
-    assert "digits-eps-vlb-small also belongs" in row_of(both, Experiment="digits-eps-vlb-fixed")["Footnote"]
+    assert "digits-eps-vlb-small also belongs" in row_of(both, Experiment="digits-eps-vlb-fixed")["Verdict note"]
 
 
 def test_a_mixture_is_refused(table, results, make):
@@ -190,7 +196,7 @@ def test_a_mixture_is_refused(table, results, make):
 
 
 def test_an_unknown_table_and_a_damaged_file_are_named(table, results):
-    with pytest.raises(UserError, match=r"table5.*Tables: table1, table2, table3, table4"):
+    with pytest.raises(UserError, match=r"table5.*Tables: table1, table2, table3, table4, scores"):
         table("table5", [])
     broken = results.root / "metrics.json"
     broken.parent.mkdir(parents=True)
@@ -221,7 +227,7 @@ def test_table4_matches_the_same_fraction_of_t(table, results, make):
     assert rows[-1]["Distortion (mean of per-image RMSE), digits"] == f"{69 * 46 / 50:.5f}"
     assert rows[0]["Rate (bits/dim), paper"] == "1.77581"
     assert {row["Verdict"] for row in rows} == {"not comparable"}
-    assert "Here T = 50" in rows[0]["Footnote"]
+    assert "Here T = 50" in rows[0]["Verdict note"]
 
 
 def test_table4_leaves_blank_what_has_no_whole_step(table, results, make):
@@ -245,7 +251,7 @@ def test_table4_of_the_papers_protocol_and_of_an_unstable_run(table, results, ma
     path = results.add(make.as_published("eps-simple", 9.4, 0.1, 3.2))
     rows, _ = table("table4", [path], [results.rate_distortion(1000)])
     assert rows[-1]["Distortion (RMSE), difference"] == f"{70 * 0.901 - 67.60125:+.5f}"
-    assert rows[-1]["Verdict"] == "within 10 %"
+    assert rows[-1]["Verdict"] == "Rate: reproduced; Distortion: close"  # 6.7 % off
     unstable, _ = table("table4", [results.add(make.unstable("eps-simple"))])
     assert {row["Verdict"] for row in unstable} == {"unstable here only"}
 
@@ -275,8 +281,8 @@ def test_every_row_has_every_column(table, results, make):
         if line.endswith(r" \\"):
             spanned = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line))
             widths.add(len(re.findall(r"(?<!\\)&", line)) + 1 + spanned)
-    spec = re.search(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", texts["tex"]).group(1)
-    assert widths == {len(spec)}
+    spec = re.search(r"\\begin\{tabular\}\{@\{\}(.+)@\{\}\}\n", texts["tex"]).group(1)
+    assert widths == {len(re.sub(r"[>p]\{.*?\}", "", spec)) + spec.count("p{")}
 
 
 def test_latex_is_escaped(table, results, make):
@@ -292,7 +298,7 @@ def test_latex_is_escaped(table, results, make):
     assert (tex.count("$") - tex.count(r"\$")) % 2 == 0
     assert r"$\tilde{\mu}$" in tex and r"$L_\mathrm{simple}$" in tex
     assert tex.isascii()
-    assert reason.split(" are")[0] in rows[-1]["Footnote"]  # the CSV itself holds plain text
+    assert reason.split(" are")[0] in rows[-1]["Verdict note"]  # the CSV itself holds plain text
 
 
 class Checker(HTMLParser):

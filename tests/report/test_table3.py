@@ -12,6 +12,7 @@ from ddpm.report.tables import make_table
 
 INCEPTION = {"network": "Inception (2015-12-05)", "sha256": "0" * 64}
 NETWORK = INCEPTION["network"]
+STEPS = "1,000 training steps of 64, not 2,400,000 of 64"
 CHECKPOINT = {"checkpoint": "lowest-fid", "snapshots": 24, "snapshot_images": 5000, "step": 2_300_000}
 LOWEST = "Checkpoint: lowest FID over training (of 24 snapshots, 5,000 images each), step 2,300,000."
 
@@ -25,6 +26,7 @@ def lsun(results, make):
             experiment=f"lsun-{part}256-eps-simple{ending}",
             data={"name": f"lsun-{part}256", "title": f"LSUN {part}"},
             fid={"train": train, "test": None},
+            fid_spread={"train": make.certainty(train), "test": None},
             nll=None,
             features=INCEPTION,
             deviations=[],
@@ -81,8 +83,7 @@ def test_each_run_stands_in_its_column_and_row(table3, lsun):
     assert [ours[f"{part}, difference"] for part in ("Bedroom", "Church", "Cat")] == ["+0.14", "+0.00", "+0.25"]
     assert [large[f"{part}, {NETWORK}"] for part in ("Bedroom", "Church", "Cat")] == ["4.85", "", ""]
     assert large["Bedroom, difference"] == "-0.05"
-    assert ours["Verdict"] == "Bedroom: within 5 %; Church: within 1 %; Cat: within 2 %"
-    assert large["Verdict"] == "within 2 %"
+    assert ours["Verdict"] == "reproduced" == large["Verdict"]
     assert rows["StyleGAN2"]["Verdict"] == "baseline"
     assert "the paper on LSUN 256x256 beside LSUN cat, LSUN bedroom, LSUN church at scale demo" in texts["md"]
     assert texts["html"].isascii() and "CIFAR" not in texts["html"]
@@ -91,8 +92,8 @@ def test_each_run_stands_in_its_column_and_row(table3, lsun):
 def test_stars_and_dashes_are_those_of_the_paper(table3):
     rows, texts = table3()
     assert [rows["StyleGAN"][f"{part}, paper"] for part in ("Bedroom", "Church", "Cat")] == ["2.65", "4.21*", "8.53*"]
-    assert rows["StyleGAN"]["Footnote"] == "* Reported by StyleGAN2's authors as baselines."
-    assert not any(row["Footnote"] for model, row in rows.items() if model != "StyleGAN")
+    assert rows["StyleGAN"]["Verdict note"] == "* Reported by StyleGAN2's authors as baselines."
+    assert not any(row["Verdict note"] for model, row in rows.items() if model != "StyleGAN")
     assert rows["StyleGAN2"]["Bedroom, paper"] == rows[LARGE]["Cat, paper"] == "–"
     assert {rows[OURS]["Verdict"], rows[LARGE]["Verdict"]} == {"not run"}
     assert r"4.21\*" in texts["md"] and "4.21*" in texts["html"] and "4.21*" in texts["tex"]
@@ -100,13 +101,14 @@ def test_stars_and_dashes_are_those_of_the_paper(table3):
 
 def test_what_is_not_the_papers_is_said_by_category(table3, lsun, make):
     rows, _ = table3(
-        lsun("bedroom", 30.0, deviations=["1,000 training steps of 64, not 2,400,000 of 64"]),
+        lsun("bedroom", 30.0, deviations=[{"text": STEPS, "affects": make.every}]),
         lsun("church", 0, status="unstable", step=1234, reason=make.reason, fid=None, inception_score=None),
     )
     row = rows[OURS]
     assert row["Verdict"] == "Bedroom: not comparable; Church: unstable here only; Cat: not run"
-    assert "Bedroom: Not the paper's protocol: 1,000 training steps" in row["Footnote"]
-    assert f"Church: Unstable at step 1,234: {make.reason}." in row["Footnote"]
+    assert row[f"Bedroom, {NETWORK} note"] == f"Not the paper's protocol: {STEPS}."
+    assert row[f"Church, {NETWORK} note"] == row[f"Cat, {NETWORK} note"] == ""
+    assert f"Church: Unstable at step 1,234: {make.reason}." in row["Verdict note"]
     assert (row[f"Bedroom, {NETWORK}"], row["Bedroom, difference"]) == ("30.00", "")
     assert (row[f"Church, {NETWORK}"], row[f"Cat, {NETWORK}"]) == ("–", "")
 
@@ -122,7 +124,9 @@ def test_stand_ins_go_where_they_are_told_and_are_not_compared(table3, results, 
     row = table3(path, columns={"digits-eps-simple": "church"})[0][OURS]
     assert row["Church, digits classifier"] == "12.35"
     assert row["Verdict"] == "Bedroom, Cat: not run; Church: not comparable"
-    assert "Church: Not the paper's protocol: data set digits instead of LSUN church." in row["Footnote"]
+    assert row["Church, digits classifier note"] == (
+        "Not the paper's protocol: data set digits instead of LSUN church."
+    )
 
 
 def test_a_run_without_a_column_and_two_in_one_place_are_refused(table3, lsun):
@@ -160,7 +164,7 @@ def test_table3_names_the_checkpoint_of_each_category(table3, lsun):
     rows, _ = table3(
         lsun("bedroom", 6.5, weights=CHECKPOINT), lsun("cat", 6.5, weights=CHECKPOINT), lsun("church", 7.0)
     )
-    assert rows[OURS]["Footnote"] == f"Bedroom, Cat: {LOWEST}"
+    assert rows[OURS]["Verdict note"] == f"Bedroom, Cat: {LOWEST}"
 
 
 @pytest.mark.parametrize("name", ["table1", "table2", "table4"])
@@ -173,16 +177,16 @@ def test_the_other_tables_name_the_checkpoint(write, results, make, name, weight
     run["made_from"]["weights"] = weights
     rows, texts = write(name, [results.add(run)], [results.rate_distortion()] if name == "table4" else [])
     ours = [row for row in rows if row["Experiment"]]
-    assert ours and all(words in row["Footnote"].split(" | ") for row in ours)
+    assert ours and all(words in row["Verdict note"].split(" | ") for row in ours)
     assert all(words in texts[key] for key in ("md", "tex", "html"))
 
 
 def test_where_no_choice_is_recorded_nothing_is_said(table3, lsun):
     released = {"kind": "ema", "status": "released", "step": 790_000}
-    assert not table3(lsun("bedroom", 6.5, weights=released))[0][OURS]["Footnote"]
+    assert not table3(lsun("bedroom", 6.5, weights=released))[0][OURS]["Verdict note"]
     unstable = {"status": "unstable", "step": 7, "reason": "x", "fid": None}
     rows, _ = table3(lsun("cat", 0, weights={"checkpoint": "final", "step": 7}, **unstable))
-    assert "Checkpoint" not in rows[OURS]["Footnote"]
+    assert "Checkpoint" not in rows[OURS]["Verdict note"]
 
 
 def test_without_a_test_set_the_cells_are_blank(write, results, make):
@@ -194,6 +198,6 @@ def test_without_a_test_set_the_cells_are_blank(write, results, make):
 
 def test_the_tables_need_none_of_what_only_the_computing_stages_have():
     """envs/report.yaml has neither pydantic nor torch."""
-    modules = ("ddpm.report.tables", "ddpm.report.page", "ddpm.report.figures.neighbours")
+    modules = ("ddpm.report.tables", "ddpm.report.verdicts", "ddpm.report.page", "ddpm.report.figures.neighbours")
     code = f"import sys, {', '.join(modules)}; sys.exit(bool({{'torch', 'pydantic', 'sklearn'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,7 +9,7 @@ from PIL import Image
 BEYOND = ("reproduced", "training-curve", "fewsteps")
 NUMBERED = (1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 FIGURES = ("diffusion", *(f"figure{number}" for number in NUMBERED), *BEYOND)
-TABLES = ("table1", "table2", "table4")
+TABLES = ("table1", "table2", "table4", "scores")
 ROWS = ("mu-vlb-learned", "mu-vlb-fixed", "mu-simple", "eps-vlb-learned", "eps-vlb-fixed", "eps-simple")
 
 

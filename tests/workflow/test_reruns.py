@@ -75,7 +75,7 @@ def test_a_new_experiment_trains_only_itself(finished):
     jobs = finished.jobs()
     assert trained(jobs) == ["digits-x0-simple"]
     assert {experiment for _, experiment in jobs} == {"digits-x0-simple", ""}
-    assert [rule for rule, experiment in jobs if not experiment] == ["page"]
+    assert [rule for rule, experiment in jobs if not experiment] == ["scores", "page"]
 
 
 def test_a_changed_learning_rate_retrains_one_experiment_and_back_again_none(finished):

@@ -9,6 +9,8 @@ COLUMNS = [
     for column, experiment in zip(("bedroom", "bedroom", "church", "cat"), CONFIG.experiments_of("table3"))
 ]
 TABULATED = {name: f"{RESULTS}/tables/{name}.csv" for name in CONFIG.tables}
+# What turns metrics into the numbers of tables.
+NUMBERS = code(*(f"report/{module}" for module in ("tables", "numbers", "scores", "verdicts", "rendering", "inputs")))
 
 
 for name in CONFIG.figures:
@@ -50,14 +52,14 @@ for name in CONFIG.tables:
         name:
             name
         input:
-            metrics=[f"{RESULTS}/{experiment}/metrics.json" for experiment in CONFIG.experiments_of(name)],
+            metrics=[f"{RESULTS}/{experiment}/metrics.json" for experiment in with_repeats(name)],
             curve=[
                 f"{RESULTS}/{experiment}/rate_distortion.csv"
-                for experiment in CONFIG.experiments_of(name)
-                if name == "table4"
+                for experiment in with_repeats(name)
+                if name == "table4" and EXPERIMENTS[experiment].likelihood
             ],
-            code=code("report/tables", "report/rendering", "report/inputs"),
-            published=f"{PACKAGE}/report/published/{name}.csv",
+            code=NUMBERS,
+            published=[] if name == SCORES_TABLE else f"{PACKAGE}/report/published/{name}.csv",
         output:
             csv=TABULATED[name],
             markdown=f"{RESULTS}/tables/{name}.md",
@@ -65,7 +67,7 @@ for name in CONFIG.tables:
             html=report(
                 f"{RESULTS}/tables/{name}.html",
                 caption=f"{CAPTIONS}/{name}.rst",
-                category="Tables",
+                category="Beyond the paper" if name == SCORES_TABLE else "Tables",
                 labels={"table": name, "scale": SCALE, "data": CONFIG.data_of(name)},
             ),
         log:
@@ -89,13 +91,14 @@ for name in CONFIG.tables:
 rule page:
     input:
         metrics=expand(f"{RESULTS}/{{experiment}}/metrics.json", experiment=EXPERIMENTS),
-        outcomes=expand(f"{RESULTS}/{{experiment}}/training.json", experiment=EXPERIMENTS),
+        outcomes=expand(f"{RESULTS}/{{experiment}}/training.json", experiment=OWN_WEIGHTS),
         configs=expand(
             f"{RESULTS}/{{experiment}}/config/{{stage}}.json",
             experiment=EXPERIMENTS,
             stage=("training", "sampling", "evaluation"),
         ),
         references=expand(f"{RESULTS}/reference/{{data}}/reference.json", data=DATA),
+        published=expand(f"{RESULTS}/reference/{{data}}/published.json", data=WITH_STATISTICS),
         cards=expand("resources/{data}/card.json", data=DATA),
         tables=list(TABULATED.values()),
         figures=[
@@ -104,8 +107,8 @@ rule page:
         ],
         captions=[f"{CAPTIONS}/{name}.rst" for name in (*CONFIG.tables, *CONFIG.figures)],
         code=[
-            *code("report/page", "report/rendering", "report/ordering", "report/inputs", "report/tables"),
-            *code("report/figures/__init__"),
+            *NUMBERS,
+            *code("report/page", "report/ordering", "report/figures/__init__"),
             f"{PACKAGE}/report/page.html",
         ],
     output:
@@ -119,8 +122,8 @@ rule page:
         description=CONFIG.scale_config.description.strip(),
         captions=lambda wildcards, input: Path(input.captions[0]).parent,
         files=lambda wildcards, input: " ".join(
-            repeat(f"--{kind}", input[f"{kind}s" if kind != "metrics" else kind])
-            for kind in ("metrics", "reference", "card", "config", "table", "figure")
+            repeat(f"--{kind}", input[kind if kind in ("metrics", "published") else f"{kind}s"])
+            for kind in ("metrics", "reference", "published", "card", "config", "table", "figure")
         ),
         benchmarks=f"{RESULTS}/benchmarks",
     shell:

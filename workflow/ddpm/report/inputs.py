@@ -10,6 +10,7 @@ from ddpm.files import DamagedFile, UserError, read_json, write_text
 
 PUBLISHED = Path(__file__).parent / "published"
 
+COLUMNS = ("is", "fid_train", "fid_test", "nll_test", "nll_train")  # what a deviation can affect
 METRICS_KEYS = (
     "experiment",
     "scale",
@@ -19,8 +20,12 @@ METRICS_KEYS = (
     "features",
     "inception_score",
     "fid",
+    "fid_spread",
+    "kid",
+    "precision_recall",
     "nll",
     "deviations",
+    "repeat",
 )
 
 
@@ -62,31 +67,37 @@ def read_curve(path: Path, *columns: str) -> dict[str, np.ndarray]:
 
 
 def read_metrics(path: Path) -> dict:
-    """One experiment's metrics.json with the keys that every table needs."""
+    """One experiment's metrics.json with the keys that every table needs, and deviations that mark known numbers."""
     metrics = read_json(path)
     missing = [key for key in METRICS_KEYS if key not in metrics]
     if missing:
         raise DamagedFile(path, f"has no {', '.join(missing)}")
+    for deviation in metrics["deviations"]:
+        known = isinstance(deviation, dict) and set(deviation) == {"text", "affects"}
+        if not known or not set(deviation["affects"]) <= set(COLUMNS):
+            raise DamagedFile(path, f"has a deviation that does not say which numbers it affects: {deviation}")
     return metrics
 
 
 def is_untrained(run: dict) -> bool:
     """Whether this is the yardstick of an untrained network, which belongs in no table."""
-    return run["experiment"].endswith("-untrained")
+    return "untrained" in run["experiment"].split("-")
 
 
 def is_large(experiment: str) -> bool:
     """Whether an experiment is of the larger network of Table 3, by its name."""
-    return experiment.endswith("-large")
+    return "large" in experiment.split("-")
 
 
 def find_run(runs: list[dict], parameterization: str, objective: str, variance: str) -> dict | None:
     """The trained run of one row of the paper; `variance` is fixed or learned.
 
     The paper does not say which of its two fixed variances it used, so both count. Where both were run,
-    fixedlarge is shown: it is the default of the released code for CIFAR10.
+    fixedlarge is shown: it is the default of the released code for CIFAR10. A repeat with another seed is no run of
+    its own.
     """
-    found = [run for run in runs if not is_untrained(run) and row_of(run) == (parameterization, objective, variance)]
+    trained = [run for run in runs if not is_untrained(run) and not run["repeat"]]
+    found = [run for run in trained if row_of(run) == (parameterization, objective, variance)]
     return min(found, key=lambda run: run["method"]["variance"] != "fixedlarge", default=None)
 
 

@@ -4,14 +4,17 @@ from itertools import combinations
 from math import hypot
 
 from ddpm.report.inputs import PUBLISHED, find_run, read_rows
-from ddpm.report.tables import flatten
+from ddpm.report.numbers import numbers
 
-# (what it is called, column, column of the spread, whether larger is better)
-MEASURES = (("Inception Score", "is", "is_std", True), ("FID (training set)", "fid_train", None, False))
+# (what it is called, column, whether larger is better)
+MEASURES = (("Inception Score", "is", True), ("FID (training set)", "fid_train", False))
 
 
 def ordering(runs: list[dict]) -> list[str]:
-    """Sentences that compare the six rows of Table 2 here with the paper; the first one is the answer."""
+    """Sentences that compare the six rows of Table 2 here with the paper; the first one is the answer.
+
+    runs: from `numbers.grouped`.
+    """
     rows = [join(paper, runs) for paper in read_rows(PUBLISHED / "table2.csv")]
     findings = [compare(rows, *measure) for measure in MEASURES]
     agreed, compared = (sum(finding[k] for finding in findings) for k in (0, 1))
@@ -21,43 +24,41 @@ def ordering(runs: list[dict]) -> list[str]:
 def join(paper: dict[str, str], runs: list[dict]) -> dict:
     """One row of Table 2: its name, the paper's numbers, and ours if it was run and stayed stable."""
     run = find_run(runs, paper["parameterization"], paper["objective"], paper["variance"])
-    measured = run is not None and run["status"] == "measured"
     return {
         "name": f"{paper['prediction'].partition(' ')[0]} prediction with {paper['loss']}",
-        "paper": {key: float(paper[key]) if paper[key] else None for key in ("is", "is_std", "fid_train")},
+        "paper": {key: float(paper[key]) if paper[key] else None for key in ("is", "fid_train")},
         "run": run,
-        "ours": flatten(run) if measured else {},
+        "ours": numbers(run),
     }
 
 
-def compare(rows: list[dict], title: str, column: str, spread: str | None, larger: bool) -> tuple[int, int, str]:
+def compare(rows: list[dict], title: str, column: str, larger: bool) -> tuple[int, int, str]:
     """For one measure: pairs of rows in the paper's order, pairs compared, and a sentence.
 
-    A pair that differs here by less than the spread of the two scores together is in no order at all, and is
-    not compared; FID has no spread.
+    A pair that differs here by less than the standard errors of the two numbers together is in no order at all, and
+    is not compared.
     """
-    both = [row for row in rows if row["ours"].get(column) is not None and row["paper"][column] is not None]
+    both = [row for row in rows if column in row["ours"] and row["paper"][column] is not None]
     if len(both) < 2:
         return 0, 0, f"{title}: fewer than two rows have a number both here and in the paper."
     agreed = compared = close = 0
     for first, second in combinations(both, 2):
-        gap = first["ours"][column] - second["ours"][column]
-        noise = hypot(first["ours"][spread] or 0, second["ours"][spread] or 0) if spread else 0
-        if abs(gap) <= noise:
+        one, other = first["ours"][column], second["ours"][column]
+        if abs(one.value - other.value) <= hypot(one.error, other.error):
             close += 1
             continue
         compared += 1
-        agreed += (gap > 0) == (first["paper"][column] > second["paper"][column])
+        agreed += (one.value > other.value) == (first["paper"][column] > second["paper"][column])
     choose = max if larger else min
-    here = choose(both, key=lambda row: row["ours"][column])
+    here = choose(both, key=lambda row: row["ours"][column].value)
     there = choose(both, key=lambda row: row["paper"][column])
-    best = f"{title}: the best of the {len(both)} rows is {here['name']} here ({here['ours'][column]:.3g}), "
+    best = f"{title}: the best of the {len(both)} rows is {here['name']} here ({here['ours'][column].value:.3g}), "
     if here is there:
         best += f"as in the paper ({there['paper'][column]:.2f})"
     else:
         best += f"but {there['name']} in the paper "
-        best += f"({there['paper'][column]:.2f}; {there['ours'][column]:.3g} here)"
-    undecided = f"; {close} more differ by less than their spread" if close else ""
+        best += f"({there['paper'][column]:.2f}; {there['ours'][column].value:.3g} here)"
+    undecided = f"; {close} more differ by less than their uncertainty" if close else ""
     return (
         agreed,
         compared,
@@ -87,9 +88,7 @@ def blank_rows(rows: list[dict]) -> list[str]:
             sentences.append(f"{row['name']}: blank in the paper as unstable, and unstable here too.")
         elif blank:
             scores = ", ".join(
-                f"{title} {row['ours'][column]:.3g}"
-                for title, column, *_ in MEASURES
-                if row["ours"].get(column) is not None
+                f"{title} {row['ours'][column].value:.3g}" for title, column, _ in MEASURES if column in row["ours"]
             )
             sentences.append(
                 f"{row['name']}: blank in the paper as unstable, but stable here ({scores or 'no scores'})."

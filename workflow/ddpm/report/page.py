@@ -8,11 +8,14 @@ import jinja2
 from docutils.core import publish_parts
 from docutils.utils import SystemMessage
 
+from ddpm.catalogue import SCORES_TABLE
 from ddpm.files import UserError, read_json, write_text
 from ddpm.report import rendering
 from ddpm.report.figures import BEYOND
 from ddpm.report.inputs import is_untrained, main_run, network_name, read_metrics, read_rows
+from ddpm.report.numbers import Number, grouped, numbers
 from ddpm.report.ordering import ordering
+from ddpm.report.verdicts import RULES
 
 STAGES = ("data", "training", "sampling", "evaluation", "report")
 MIME = {".png": "image/png", ".gif": "image/gif"}
@@ -23,6 +26,7 @@ TITLES = {  # of those with no number
     "fewsteps": "Few-step sampling with DDIM",
     "training-curve": "The course of training",
     "reproduced": "Reproduced and published numbers",
+    SCORES_TABLE: "Other scores, and how certain they are",
 }
 
 
@@ -32,6 +36,7 @@ def write_page(
     description: str,
     experiments: list[Path],
     references: list[Path],
+    published: list[Path],
     cards: list[Path],
     configs: list[Path],
     tables: list[Path],
@@ -41,16 +46,18 @@ def write_page(
 ) -> None:
     """Write the report on one scale.
 
-    experiments: metrics.json; references: reference.json; cards: card.json;
+    experiments: metrics.json; references: reference.json; published: published.json; cards: card.json;
     configs: {experiment}/config/*.json; tables: CSV; figures: PNG and GIF, which are embedded;
     captions: the folder with a .rst for every table and figure, by its name; benchmarks: {stage}/*.tsv.
     """
     runs = [read_metrics(path) for path in experiments]
+    of_rows = grouped(runs)
     by_experiment = read_configs(configs)
-    main = main_run(runs)
+    main = main_run(of_rows)
     shown = main or (runs[0] if runs else None)
     names = [run["data"]["name"] for run in runs]
     pictures = [picture(Path(path), Path(captions), scale, names) for path in figures]
+    shown_tables = [table(Path(path), Path(captions), scale, names) for path in tables]
     text = (
         environment()
         .get_template("page.html")
@@ -66,10 +73,12 @@ def write_page(
             cards=[flat(read_json(path)) for path in cards],
             made_from=flat(shown.get("made_from") or {}) if shown else {},
             made_from_name=shown["experiment"] if shown else "",
-            yardsticks=yardsticks(runs, [read_json(path) for path in references]),
-            tables=[table(Path(path), Path(captions), scale, names) for path in tables],
+            yardsticks=yardsticks(of_rows, *([read_json(path) for path in kind] for kind in (references, published))),
+            tables=[each for each in shown_tables if each["name"] != SCORES_TABLE],
+            scores=[each for each in shown_tables if each["name"] == SCORES_TABLE],
+            rules=RULES,
             stages=stages(benchmarks),
-            ordering=ordering([run for run in runs if run["data"] == shown["data"]]),
+            ordering=ordering([run for run in of_rows if run["data"] == shown["data"]]),
             deviations=deviations(runs),
         )
     )
@@ -82,6 +91,7 @@ def environment() -> jinja2.Environment:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made.filters["number"] = spoken
+    made.filters["share"] = lambda share: f"{100 * share:g} %"
     return made
 
 
@@ -128,21 +138,32 @@ def describe(run: dict, config: dict[str, dict]) -> dict:
     }
 
 
-def yardsticks(runs: list[dict], references: list[dict]) -> list[dict]:
+def yardsticks(runs: list[dict], references: list[dict], published: list[dict]) -> list[dict]:
     """Per data set: what the network of the scores says of real images, and how near to them the main run comes."""
     found = []
     for reference in references:
         own = [run for run in runs if run["data"]["name"] == reference["data"] and run["status"] == "measured"]
+        theirs = [
+            each for document in published if document["data"] == reference["data"] for each in document["comparisons"]
+        ]
         found.append(
             {
                 "data": reference["data"],
                 "network": network_name(reference),
                 "accuracy": reference.get("accuracy"),
                 "scores": reference.get("inception_score") or {},
-                "sentences": sentences(reference, own),
+                "sentences": [*map(sentence_on_published, theirs), *sentences(reference, own)],
             }
         )
     return found
+
+
+def sentence_on_published(comparison: dict) -> str:
+    """How far our statistics of the real images lie from those that others published, or why that is not known."""
+    ours = f"The statistics of the {comparison['images']:,} {SETS[comparison['split']]} images"
+    if comparison["status"] != "compared":
+        return f"{ours} could not be compared with {comparison['source']}: {comparison['reason'].rstrip('.')}."
+    return f"{ours} differ from {comparison['source']} by a Fréchet distance of {comparison['frechet_distance']:.2g}."
 
 
 def sentences(reference: dict, runs: list[dict]) -> list[str]:
@@ -153,20 +174,24 @@ def sentences(reference: dict, runs: list[dict]) -> list[str]:
     said, scores = [], reference.get("inception_score") or {}
     split = "test" if "test" in scores else "train"
     real = (scores.get(split) or {}).get("mean")
-    network, score, fid = network_name(main), main["inception_score"] or {}, main["fid"] or {}
-    if real and score.get("mean") is not None:
+    network, ours, other = network_name(main), numbers(main), numbers(untrained).get("fid_train")
+    score, fid = ours.get("is"), ours.get("fid_train")
+    if real and score:
         said.append(
-            f"{main['experiment']}: Inception Score {score['mean']:.3g} ± {score['std']:.2g} ({network}), "
-            f"which is {100 * score['mean'] / real:.0f} % of the real {SETS[split]} set's {real:.3g}."
+            f"{named(main, score)}: Inception Score {score.value:.3g} ± {score.spread:.2g} ({network}), "
+            f"which is {100 * score.value / real:.0f} % of the real {SETS[split]} set's {real:.3g}."
         )
-    other = ((untrained or {}).get("fid") or {}).get("train")
-    if other and fid.get("train"):
-        ratio = other / fid["train"]
+    if other and fid and fid.value:
         said.append(
-            f"FID train ({network}) is {fid['train']:.3g}; an untrained network "
-            f"({untrained['experiment']}) has {other:.4g}, {ratio:.3g} times as much."
+            f"FID train ({network}) is {fid.value:.3g}; an untrained network "
+            f"({untrained['experiment']}) has {other.value:.4g}, {other.value / fid.value:.3g} times as much."
         )
     return said
+
+
+def named(run: dict, number: Number) -> str:
+    """The experiment, and over which seeds the number is a mean."""
+    return run["experiment"] + (f" (mean of {number.seeds})" if number.seeds else "")
 
 
 def picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
@@ -190,7 +215,7 @@ def table(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
     rows = read_rows(path, *rendering.REQUIRED)
     return {
         "name": path.stem,
-        "title": f"Table {path.stem.removeprefix('table')}",
+        "title": TITLES.get(path.stem) or f"Table {path.stem.removeprefix('table')}",
         "html": rendering.html(rows),
         "caption": caption(captions / f"{path.stem}.rst", scale, rows[0]["Data"] or data_of(path, names)),
     }
@@ -260,6 +285,6 @@ def deviations(runs: list[dict]) -> list[str]:
         f"{run['data'].get('title') or run['data']['name']}: {item}" if several else item
         for run in runs
         if not is_untrained(run)
-        for item in run["deviations"]
+        for item in (deviation["text"] for deviation in run["deviations"])
     ]
     return list(dict.fromkeys(said))

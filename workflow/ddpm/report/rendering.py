@@ -4,16 +4,20 @@ import re
 from itertools import groupby
 
 NOTE_SEPARATOR = " | "
-REQUIRED = ("Table", "Scale", "Data", "Experiment", "Verdict", "Footnote")
-HIDDEN = ("Table", "Scale", "Data", "Experiment", "Footnote")
+REQUIRED = ("Table", "Scale", "Data", "Experiment")
+HIDDEN = REQUIRED
+COMPANIONS = (" ±", " ≤", " note")  # what belongs to the column before them: spread, bound and footnotes
 GROUPING = ("Group", "Prediction")  # label columns whose repeated cells are shown once
-LABELS = (*GROUPING, "Model", "Objective", "Reverse process time (T − t + 1)")
+LABELS = (*GROUPING, "Model", "Objective", "Reverse process time (T − t + 1)", "Run")
+TELLING = ("Data set", "Network")  # shown where they tell rows apart; the caption names them all
+WORDS = (*LABELS, *TELLING, "Verdict")  # columns that are not of numbers
 
 CAPTIONS = {
     "table1": "Inception Score (IS), FID and negative log likelihood (NLL)",
     "table2": "Reverse process parameterisations and training objectives",
     "table3": "FID against the training set",
     "table4": "Rate and distortion on the test set at ten times of the reverse process",
+    "scores": "Other scores, and how certain they are",
 }
 PUBLISHED_ON = {"table3": "LSUN 256x256"}  # the other tables are of CIFAR10
 
@@ -29,6 +33,7 @@ SYMBOLS = {
     "ε": (r"$\epsilon$", "ε"),
     "≤": (r"$\le$", "≤"),
     "±": (r"$\pm$", "±"),
+    "×": (r"$\times$", "×"),
     "−": ("$-$", "−"),
     "–": ("--", "–"),
     "\\": (r"\textbackslash{}", "\\"),
@@ -43,13 +48,14 @@ TOKENS = re.compile("|".join(re.escape(token) for token in SYMBOLS))
 
 
 def columns_of(rows: list[dict[str, str]]) -> list[str]:
-    """The columns to show: no bookkeeping, no companions (' ±', ' ≤'), no wholly blank difference."""
+    """The columns to show: no bookkeeping, no companions, no verdicts but the row's, none that says nothing."""
     return [
         column
         for column in rows[0]
         if column not in HIDDEN
-        and not column.endswith((" ±", " ≤"))
+        and not column.endswith((*COMPANIONS, ", verdict"))
         and not (column.endswith(", difference") and not any(row[column] for row in rows))
+        and not (column in TELLING and len({row[column] for row in rows}) == 1)
     ]
 
 
@@ -68,21 +74,25 @@ def is_number(text: str) -> bool:
 def caption(rows: list[dict[str, str]]) -> str:
     """One line: which table of the paper, what stands beside it, at which scale."""
     row = rows[0]
-    label = f"Table {row['Table'].removeprefix('table')}"
+    name, title = row["Table"], CAPTIONS.get(row["Table"], row["Table"])
     here = f"{row['Data']} at scale {row['Scale']}" if row["Scale"] else "nothing run yet"
-    paper = PUBLISHED_ON.get(row["Table"], "CIFAR10")
-    return f"{label}. {CAPTIONS.get(row['Table'], row['Table'])}: the paper on {paper} beside {here}."
+    if not name.startswith("table"):
+        networks = " and ".join(dict.fromkeys(row["Network"] for row in rows))
+        return f"{title}: {here}, scored by {networks}."
+    label, paper = f"Table {name.removeprefix('table')}", PUBLISHED_ON.get(name, "CIFAR10")
+    return f"{label}. {title}: the paper on {paper} beside {here}."
 
 
-def footnotes(rows: list[dict[str, str]]) -> tuple[list[str], list[list[int]]]:
-    """The distinct footnotes in order of appearance, and each row's references to them (from 1)."""
-    notes: list[str] = []
-    marks = []
-    for row in rows:
-        own = [note for note in row["Footnote"].split(NOTE_SEPARATOR) if note]
-        notes += [note for note in own if note not in notes]
-        marks.append([notes.index(note) + 1 for note in own])
-    return notes, marks
+def footnotes(rows: list[dict[str, str]], columns: list[str]) -> tuple[list[str], list[list[list[int]]]]:
+    """The distinct footnotes in the order in which a reader meets them, and each cell's references to them (from 1)."""
+    notes: dict[str, int] = {}
+
+    def marks(row: dict[str, str], column: str) -> list[int]:
+        own = row.get(f"{column} note", "").split(NOTE_SEPARATOR)
+        return [notes.setdefault(note, len(notes) + 1) for note in own if note]
+
+    found = [[marks(row, column) for column in columns] for row in rows]
+    return list(notes), found
 
 
 def body(rows: list[dict[str, str]], columns: list[str]) -> list[list[str]]:
@@ -109,12 +119,15 @@ def header_groups(columns: list[str]) -> list[tuple[str, list[str]]]:
 def markdown(rows: list[dict[str, str]]) -> str:
     """A GitHub table under a bold caption; footnotes as numbered lines below."""
     columns = columns_of(rows)
-    notes, marks = footnotes(rows)
-    lines = without_repeats(body(rows, columns), columns)
-    for line, numbers in zip(lines, marks, strict=True):
-        line[:] = [markdown_text(text) for text in line]
-        line[columns.index("Verdict")] += f"<sup>{', '.join(map(str, numbers))}</sup>" if numbers else ""
-    aligned = [":---" if column in LABELS or column == "Verdict" else "---:" for column in columns]
+    notes, marks = footnotes(rows, columns)
+    lines = [
+        [
+            markdown_text(text) + (f"<sup>{','.join(map(str, numbers))}</sup>" if numbers else "")
+            for text, numbers in zip(*line, strict=True)
+        ]
+        for line in zip(without_repeats(body(rows, columns), columns), marks, strict=True)
+    ]
+    aligned = [":---" if column in WORDS else "---:" for column in columns]
     table = [[markdown_text(column) for column in columns], aligned, *lines]
     text = [f"**{markdown_text(caption(rows))}**", "", *("| " + " | ".join(line) + " |" for line in table)]
     return "\n".join([*text, "", *(f"{i}. {markdown_text(note)}" for i, note in enumerate(notes, 1))]).rstrip() + "\n"
@@ -127,20 +140,22 @@ def markdown_text(text: str) -> str:
 def latex(rows: list[dict[str, str]]) -> str:
     """A booktabs table environment with a two-line header and the footnotes under the rule."""
     columns = columns_of(rows)
-    notes, marks = footnotes(rows)
+    notes, marks = footnotes(rows, columns)
     lines = without_repeats(body(rows, columns), columns)
     printed = []
-    for i, (line, numbers) in enumerate(zip(lines, marks, strict=True)):
-        texts = [latex_text(text) for text in line]
-        if numbers:
-            texts[columns.index("Verdict")] += rf"\textsuperscript{{{','.join(map(str, numbers))}}}"
+    for i, line in enumerate(zip(lines, marks, strict=True)):
+        texts = [
+            latex_text(text) + (rf"\textsuperscript{{{','.join(map(str, numbers))}}}" if numbers else "")
+            for text, numbers in zip(*line, strict=True)
+        ]
         if i and columns[0] in GROUPING and texts[0]:
             printed.append(r"\midrule")
         printed.append(" & ".join(texts) + r" \\")
-    spec = "".join("l" if column in LABELS or column == "Verdict" else "r" for column in columns)
+    widths = {column: "l" for column in WORDS} | {"Verdict": r">{\raggedright\arraybackslash}p{11em}"}
+    spec = "".join(widths.get(column, "r") for column in columns)
     return "\n".join(
         [
-            r"% Needs \usepackage{booktabs,graphicx}; shrinks to the width of the line where it must.",
+            r"% Needs \usepackage{array,booktabs,graphicx}; shrinks to the width of the line where it must.",
             r"\begin{table}",
             r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{latex_text(caption(rows))}}}",
@@ -185,7 +200,7 @@ def html(rows: list[dict[str, str]]) -> str:
     ASCII (with character references) reads right even where the fragment is opened without a charset.
     """
     columns = columns_of(rows)
-    notes, marks = footnotes(rows)
+    notes, marks = footnotes(rows, columns)
     name = rows[0]["Table"]
     out = ['<table class="results">', f"<caption>{html_text(caption(rows))}</caption>", "<thead>"]
     out += [*html_header(columns), "</thead>", "<tbody>"]
@@ -206,15 +221,17 @@ def html_header(columns: list[str]) -> list[str]:
             upper.append(f'<th scope="colgroup" colspan="{len(below)}">{html_text(name)}</th>')
             lower += [f'<th scope="col">{html_text(text)}</th>' for text in below]
         else:
-            upper.append(f'<th scope="col" rowspan="2">{html_text(name)}</th>')
+            kind = "" if name in WORDS else ' class="number"'
+            upper.append(f'<th scope="col" rowspan="2"{kind}>{html_text(name)}</th>')
     return [f"<tr>{''.join(upper)}</tr>", f"<tr>{''.join(lower)}</tr>"]
 
 
-def html_cells(lines: list[list[str]], i: int, columns: list[str], name: str, marks: list[int]) -> list[str]:
+def html_cells(lines: list[list[str]], i: int, columns: list[str], name: str, marks: list[list[int]]) -> list[str]:
     """The cells of row i; a grouping cell spans all the rows that repeat it."""
     out = []
     for k, column in enumerate(columns):
-        text = html_text(lines[i][k])
+        links = ",".join(f'<a href="#{name}-note-{mark}">{mark}</a>' for mark in marks[k])
+        text = html_text(lines[i][k]) + (f"<sup>{links}</sup>" if links else "")
         if column in GROUPING:
             if i and lines[i - 1][k] == lines[i][k]:
                 continue
@@ -222,9 +239,8 @@ def html_cells(lines: list[list[str]], i: int, columns: list[str], name: str, ma
             out.append(f'<th scope="rowgroup" rowspan="{span}">{text}</th>')
         elif column in LABELS:
             out.append(f'<th scope="row">{text}</th>')
-        elif column == "Verdict":
-            links = ", ".join(f'<a href="#{name}-note-{mark}">{mark}</a>' for mark in marks)
-            out.append(f'<td class="verdict">{text}{f"<sup>{links}</sup>" if links else ""}</td>')
+        elif column in WORDS:
+            out.append(f'<td class="{"verdict" if column == "Verdict" else "words"}">{text}</td>')
         else:
             out.append(f"<td>{text}</td>")
     return out

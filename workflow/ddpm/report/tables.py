@@ -1,11 +1,12 @@
-"""Tables 1 to 4: the paper's numbers beside ours, as CSV first and everything else from that CSV."""
+"""Tables 1 to 4, the paper's numbers beside ours, and one beyond the paper: CSV first, and all else from that CSV."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from ddpm.catalogue import SCORES_TABLE, TABLES
 from ddpm.files import UserError, write_text
 from ddpm.report import rendering
 from ddpm.report.inputs import (
+    COLUMNS,
     PUBLISHED,
     find_run,
     is_large,
@@ -18,44 +19,25 @@ from ddpm.report.inputs import (
     row_of,
     write_rows,
 )
-
-DASH = "–"  # how the paper prints the entries that were unstable to train
-BANDS = (1, 2, 5, 10, 20, 50)  # per cent: a verdict names the narrowest band that holds the whole row
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One measured quantity: its title, and the published and measured columns that it is read from."""
-
-    title: str
-    column: str
-    by_network: bool = False  # whether the title of our number names the feature network, or else the data set
-    spread: str | None = None  # the column of the standard deviation
-    bound: str | None = None  # the column that holds "<=" where the number is an upper bound
-    decimals: int = 2
-    floor: float = 0.0  # relative differences are taken against no less than this
-
-
-SCORES = (
-    Quantity("IS", "is", by_network=True, spread="is_std"),
-    Quantity("FID train", "fid_train", by_network=True),
-    Quantity("FID test", "fid_test", by_network=True),
+from ddpm.report.numbers import (
+    DASH,
+    Number,
+    grouped,
+    left_out,
+    measured_repeats,
+    number,
+    numbers,
+    place_of,
+    sentences_on_seeds,
+    spread_text,
 )
-CODELENGTHS = (
-    Quantity("NLL test (bits/dim)", "nll_test", bound="nll_bound"),
-    Quantity("NLL train (bits/dim)", "nll_train", bound="nll_bound"),
-)
-CURVE = (
-    # Below 0.01 bits/dim the paper's rates have few digits left, and the last is 0.
-    Quantity("Rate (bits/dim)", "rate", decimals=5, floor=0.01),
-    Quantity("Distortion (RMSE)", "distortion", decimals=5),
-    Quantity("Distortion (mean of per-image RMSE)", "distortion_mean", decimals=5),
-)
+from ddpm.report.scores import rows_by_experiment
+from ddpm.report.verdicts import CODELENGTHS, CURVE, FID, SCORES, Quantity, judge, together
 
-
-# The columns of Table 3, and the paper's data sets by the title that a footnote gives them.
+# The columns of Table 3, and the data sets of the tables by the titles that a footnote gives them.
 CATEGORIES = {"bedroom": "lsun-bedroom256", "church": "lsun-church256", "cat": "lsun-cat256"}
 PUBLISHED_SETS = {"cifar10": "CIFAR10", **{data: f"LSUN {part}" for part, data in CATEGORIES.items()}}
+PAPERS_OWN = (*PUBLISHED_SETS, "celebahq256")  # no deviation says of these that they are not the paper's
 
 
 def make_table(
@@ -68,39 +50,47 @@ def make_table(
     html: Path,
     columns: dict[str, str] | None = None,
 ) -> None:
-    """Write the table `name` (table1 to table4) as CSV, then render it from that file alone.
+    """Write the table `name` (table1 to table4, or scores) as CSV, then render it from that file alone.
 
-    metrics: metrics.json files of one scale; of one data set too, but for table3. What has none is marked 'not run'.
+    metrics: metrics.json files of one scale, repeats with other seeds among them; of one data set too, but for table3
+        and scores. What has none is marked 'not run'.
     curves: rate_distortion.csv files, told apart by the folder (the experiment) that they lie in; for table4.
     columns: the column (bedroom, church or cat) that each experiment belongs to; for table3. An experiment whose name
-        ends in -large belongs to the row of the large model.
+        ends in -large belongs to the row of the large model. Repeats belong where their experiment does.
     """
-    runs = [read_metrics(path) for path in metrics]
-    refuse_mixtures(runs, one_data_set=name != "table3")
-    if name == "table1":
-        rows = rows_by_method(name, runs, {"Group": "group", "Model": "model"}, SCORES + CODELENGTHS)
-    elif name == "table2":
-        rows = rows_by_method(name, runs, {"Prediction": "prediction", "Objective": "loss"}, SCORES)
-    elif name == "table3":
-        rows = rows_by_category(name, by_category(runs, columns or {}), runs)
-    elif name == "table4":
-        rows = rows_by_time(name, runs, curves)
-    else:
-        raise UserError(f"no table is called {name!r}. Tables: table1, table2, table3, table4.")
-    write_rows(csv, rows)
+    if name not in TABLES:
+        raise UserError(f"no table is called {name!r}. Tables: {', '.join(TABLES)}.")
+    every = [read_metrics(path) for path in metrics]
+    refuse_mixtures(every, name)
+    runs = grouped(every)
+    match name:
+        case "table1":
+            rows = rows_by_method(name, runs, {"Group": "group", "Model": "model"}, SCORES + CODELENGTHS)
+        case "table2":
+            rows = rows_by_method(name, runs, {"Prediction": "prediction", "Objective": "loss"}, SCORES)
+        case "table3":
+            rows = rows_by_category(name, by_category(runs, columns or {}), runs)
+        case "table4":
+            rows = rows_by_time(name, runs, curves)
+        case _:
+            rows = rows_by_experiment(runs)
+    write_rows(csv, [head(name, runs) | row for row in rows])
     rows = read_rows(csv, *rendering.REQUIRED)
     write_text(markdown, rendering.markdown(rows))
     write_text(latex, rendering.latex(rows))
     write_text(html, rendering.html(rows))
 
 
-def refuse_mixtures(runs: list[dict], one_data_set: bool = True) -> None:
-    """A table is of one scale and one feature network, and all but Table 3 of one data set; else it would mislead."""
-    for what, values in {
-        "data sets": {run["data"]["name"] for run in runs if one_data_set},
-        "scales": {run["scale"] for run in runs},
-        "feature networks": {network_name(run) for run in runs if run["status"] == "measured"},
-    }.items():
+def refuse_mixtures(runs: list[dict], name: str) -> None:
+    """A table is of one scale, one feature network and one data set; else it would mislead.
+
+    Table 3 is of several data sets. So is the table of other scores, whose rows name their network.
+    """
+    kinds = {"scales": {run["scale"] for run in runs}}
+    if name != SCORES_TABLE:
+        kinds["feature networks"] = {network_name(run) for run in runs if run["status"] == "measured"}
+        kinds["data sets"] = {run["data"]["name"] for run in runs if name != "table3"}
+    for what, values in kinds.items():
         if len(values) > 1:
             raise UserError(f"one table cannot mix {what}: {', '.join(sorted(values))}. Make one table for each.")
 
@@ -113,18 +103,15 @@ def rows_by_method(
     for paper in read_rows(PUBLISHED / f"{name}.csv"):
         method = (paper["parameterization"], paper["objective"], paper["variance"])
         run = find_run(runs, *method) if all(method) else None
-        ours = flatten(run) if run else {}
-        if not all(method):
-            verdict, notes = "baseline", []
-        else:
-            verdict, notes = judge(quantities, paper, run, ours)
+        ours = numbers(run)
+        row = cells(quantities, paper, run, ours, runs, own=all(method))
+        notes = notes_on_run(run) + notes_on_seeds(run, quantities, ours)
         notes += notes_on_paper(paper) + notes_on_choice(runs, run) + notes_on_checkpoint(run)
         rows.append(
-            head(name, runs)
-            | {label: paper[column] for label, column in labels.items()}
+            {label: paper[column] for label, column in labels.items()}
             | {"Experiment": run["experiment"] if run else ""}
-            | cells(quantities, paper, run, ours, runs)
-            | {"Verdict": verdict, "Footnote": rendering.NOTE_SEPARATOR.join(notes)}
+            | row
+            | {"Verdict": summary(row, quantities), "Verdict note": rendering.NOTE_SEPARATOR.join(notes)}
         )
     return rows
 
@@ -150,84 +137,64 @@ def by_category(runs: list[dict], columns: dict[str, str]) -> dict[tuple[str, bo
 
 def rows_by_category(name: str, found: dict[tuple[str, bool], dict], runs: list[dict]) -> list[dict[str, str]]:
     """Table 3: one row per published row, and in it the FID of each category of LSUN."""
+    quantities = {part: Quantity(part.capitalize(), "fid_train", FID, by_network=True) for part in CATEGORIES}
     rows = []
     for paper in read_rows(PUBLISHED / f"{name}.csv"):
         here = {part: found.get((part, paper["size"] == "large")) for part in CATEGORIES if paper["size"]}
-        cells, verdicts, said = {}, {}, {}
+        row, said = {}, {}
         for part, data in CATEGORIES.items():
-            quantity = Quantity(part.capitalize(), part)
-            run, title, star = here.get(part), quantity.title, "*" if part in paper["starred"].split() else ""
-            ours = {part: flatten(run)["fid_train"]} if run else {}
-            unstable = run is not None and run["status"] == "unstable"
-            cells[f"{title}, paper"] = f"{paper[part]}{star}" or DASH
-            cells[f"{title}, {network_of(runs)}"] = DASH if unstable else number(ours.get(part), quantity.decimals)
-            comparable = run is not None and not unstable and paper[part] and not deviations_of(run, data)
-            cells[f"{title}, difference"] = f"{ours[part] - float(paper[part]):+.2f}" if comparable else ""
-            if paper["size"] and (run or paper[part]):
-                verdicts[title], notes = judge((quantity,), paper, run, ours, data)
-                for note in notes + notes_on_checkpoint(run):
-                    said.setdefault(note, []).append(title)
+            quantity, run = quantities[part], here.get(part)
+            ours, own = numbers(run), bool(paper["size"] and (run or paper[part]))
+            row |= cells((quantity,), {"fid_train": paper[part]}, run, ours, runs, data, own)
+            if part in paper["starred"].split():
+                row[f"{quantity.title}, paper"] += "*"
+            for note in notes_on_run(run) + notes_on_seeds(run, (quantity,), ours) + notes_on_checkpoint(run):
+                said.setdefault(note, []).append(quantity.title)
         notes = [f"{', '.join(titles)}: {note}" for note, titles in said.items()]
         if paper["starred"]:
             notes.append("* Reported by StyleGAN2's authors as baselines.")
         rows.append(
-            head(name, runs)
-            | {"Model": paper["model"], "Experiment": ", ".join(run["experiment"] for run in here.values() if run)}
-            | cells
-            | {"Verdict": together(verdicts) or "baseline", "Footnote": rendering.NOTE_SEPARATOR.join(notes)}
+            {"Model": paper["model"], "Experiment": ", ".join(run["experiment"] for run in here.values() if run)}
+            | row
+            | {"Verdict": summary(row, quantities.values()), "Verdict note": rendering.NOTE_SEPARATOR.join(notes)}
         )
     return rows
 
 
-def together(verdicts: dict[str, str]) -> str:
-    """One verdict where all columns have the same; else each, with the columns that have it."""
-    columns = {verdict: [title for title, own in verdicts.items() if own == verdict] for verdict in verdicts.values()}
-    if len(columns) == 1:
-        return next(iter(columns))
-    return "; ".join(f"{', '.join(titles)}: {verdict}" for verdict, titles in columns.items())
-
-
-def rows_by_time(name: str, runs: list[dict], curves: list[Path]) -> list[dict[str, str]]:
+def rows_by_time(name: str, runs: list[dict], paths: list[Path]) -> list[dict[str, str]]:
     """Table 4: rate and distortion of the L_simple run at the paper's ten reverse process times."""
     run = main_run(runs)
-    curve, total = curve_of(run, curves)
+    curves = {path.parent.name: read_times(path) for path in map(Path, paths)}
+    curve = curves.get(run["experiment"], {}) if run else {}
+    total = max(curve, default=0)
+    shown = run if curve or (run and run["status"] == "unstable") else None
     rows = []
     for paper in read_rows(PUBLISHED / f"{name}.csv"):
-        reverse_time = matching_time(int(paper["reverse_time"]), total)
-        ours = curve.get(reverse_time, {})
-        measured = run if curve else None
-        if run and run["status"] == "unstable":
-            verdict, notes = judge(CURVE, paper, run, {})
-        elif curve and not ours:
-            verdict, notes = (
-                "no such time here",
-                [f"With T = {total} no whole step lies at this fraction of T."],
-            )
-        else:
-            verdict, notes = judge(CURVE, paper, measured, ours)
-        if ours and total != 1000:
+        time = matching_time(int(paper["reverse_time"]), total)
+        ours = numbers(shown, lambda one, time=time: curves.get(one["experiment"], {}).get(time, {}))
+        row = cells(CURVE, paper, shown, ours, runs)
+        notes = notes_on_run(shown) + notes_on_seeds(shown, CURVE, ours)
+        if curve and not ours:
+            row |= {column: "no such time here" for column in row if column.endswith(", verdict")}
+            notes = [f"With T = {total} no whole step lies at this fraction of T."]
+        elif ours and total != 1000:
             notes.append(f"Here T = {total}: rows are matched at the same fraction of T.")
         notes += notes_on_checkpoint(run)
         rows.append(
-            head(name, runs)
-            | {"Reverse process time (T − t + 1)": paper["reverse_time"]}
-            | {"Time matched here": f"{reverse_time} of {total}" if ours else ""}
+            {"Reverse process time (T − t + 1)": paper["reverse_time"]}
+            | {"Time matched here": f"{time} of {total}" if ours else ""}
             | {"Experiment": run["experiment"] if run else ""}
-            | cells(CURVE, paper, run, ours, runs)
-            | {"Verdict": verdict, "Footnote": rendering.NOTE_SEPARATOR.join(notes)}
+            | row
+            | {"Verdict": summary(row, CURVE), "Verdict note": rendering.NOTE_SEPARATOR.join(notes)}
         )
     return rows
 
 
-def curve_of(run: dict | None, curves: list[Path]) -> tuple[dict[int, dict[str, float]], int]:
-    """The run's rate and distortion by reverse time (T - t + 1), and T; nothing and 0 where it has none."""
-    paths = [path for path in curves if run and Path(path).parent.name == run["experiment"]]
-    if not paths:
-        return {}, 0
-    table = read_curve(paths[0], "reverse_time", "rate", "distortion", "distortion_mean")
+def read_times(path: Path) -> dict[int, dict[str, Number]]:
+    """Rate and distortion by reverse time (T - t + 1)."""
+    table = read_curve(path, "reverse_time", "rate", "distortion", "distortion_mean")
     times = [int(time) for time in table.pop("reverse_time")]
-    by_time = {time: {key: float(table[key][i]) for key in table} for i, time in enumerate(times)}
-    return by_time, max(times, default=0)
+    return {time: {key: Number(float(table[key][i])) for key in table} for i, time in enumerate(times)}
 
 
 def matching_time(paper_time: int, total: int) -> int | None:
@@ -245,49 +212,51 @@ def head(name: str, runs: list[dict]) -> dict[str, str]:
     }
 
 
-def flatten(run: dict) -> dict[str, float | str | None]:
-    """The numbers of a metrics.json under the published tables' column names; None where not measured."""
-    score, fid, nll = run["inception_score"] or {}, run["fid"] or {}, run["nll"] or {}
-    return {
-        "is": score.get("mean"),
-        "is_std": score.get("std"),
-        "fid_train": fid.get("train"),
-        "fid_test": fid.get("test"),
-        "nll_bound": "<=",  # a variational bound on the codelength, in the paper and here
-        "nll_test": (nll.get("test") or {}).get("bits_per_dim"),
-        "nll_train": (nll.get("train") or {}).get("bits_per_dim"),
-    }
-
-
 def cells(
-    quantities: tuple[Quantity, ...], paper: dict[str, str], run: dict | None, ours: dict, runs: list[dict]
+    quantities: tuple[Quantity, ...],
+    paper: dict[str, str],
+    run: dict | None,
+    ours: dict[str, Number],
+    runs: list[dict],
+    data: str = "cifar10",
+    own: bool = True,
 ) -> dict[str, str]:
-    """Paper, ours and difference for each quantity; ' ±' and ' ≤' columns belong to the one before them."""
+    """Paper, ours, difference and verdict for each quantity of a row whose published numbers are of `data`.
+
+    ' ±', ' ≤' and ' note' columns belong to the one before them. own: whether the row is one of the paper's own models.
+    """
     unstable = run is not None and run["status"] == "unstable"
-    blank_in_paper = is_blank(quantities, paper)
-    comparable = run is not None and not unstable and not deviations_of(run)
+    blank = is_blank(quantities, paper)
+    notes = notes_on_numbers(quantities, run, ours, data)
     row = {}
     for quantity in quantities:
-        published = paper.get(quantity.column)
-        value = None if unstable else ours.get(quantity.column)
+        published, value = paper.get(quantity.column), ours.get(quantity.column)
         if published is not None:
             title = f"{quantity.title}, paper"
-            row[title] = DASH if blank_in_paper else published
+            row[title] = DASH if blank else published
             if quantity.spread:
                 row[f"{title} ±"] = paper[quantity.spread]
             if quantity.bound:
                 row[f"{title} ≤"] = paper[quantity.bound] if published else ""
         title = f"{quantity.title}, {measured_with(quantity, runs)}"
-        row[title] = DASH if unstable else number(value, quantity.decimals)
-        if quantity.spread:
-            spread = ours.get(quantity.spread)
-            row[f"{title} ±"] = "" if value is None or spread is None else f"{spread:.{quantity.decimals}f}"
-        if quantity.bound:
-            row[f"{title} ≤"] = "" if value is None else ours[quantity.bound]
+        note = notes.get(quantity.column, [])
+        row[title] = DASH if unstable else number(value.value, quantity.decimals) if value else ""
+        row[f"{title} ±"] = spread_text(value.spread, row[title]) if value else ""
+        if quantity.bound:  # a variational bound on the codelength, in the paper and here
+            row[f"{title} ≤"] = "<=" if value else ""
+        row[f"{title} note"] = rendering.NOTE_SEPARATOR.join(note)
         if published is not None:
-            known = comparable and published and value is not None
-            row[f"{quantity.title}, difference"] = f"{value - float(published):+.{quantity.decimals}f}" if known else ""
+            known = published and value and not note
+            difference = f"{value.value - float(published):+.{quantity.decimals}f}" if known else ""
+            row[f"{quantity.title}, difference"] = difference
+            row[f"{quantity.title}, verdict"] = judge(quantity, paper, blank, run, value, bool(note)) if own else ""
     return row
+
+
+def summary(row: dict[str, str], quantities: tuple[Quantity, ...]) -> str:
+    """The verdicts of a row in one; a row without any is a baseline's."""
+    judged = {each.short: row[column] for each in quantities if (column := f"{each.title}, verdict") in row}
+    return together(judged) or "baseline"
 
 
 def measured_with(quantity: Quantity, runs: list[dict]) -> str:
@@ -303,59 +272,52 @@ def network_of(runs: list[dict]) -> str:
     return network_name((measured or runs)[0]) if runs else "this run"
 
 
-def number(value: float | None, decimals: int) -> str:
-    """Fixed decimals as the paper prints them, but never fewer than three digits of a small number."""
-    if value is None:
-        return ""
-    return f"{value:#.3g}" if decimals == 2 and 0.001 <= abs(value) < 1 else f"{value:.{decimals}f}"
+def notes_on_numbers(
+    quantities: tuple[Quantity, ...], run: dict | None, ours: dict[str, Number], data: str
+) -> dict[str, list[str]]:
+    """The footnotes of each of our numbers by column, one for all deviations that affect the same numbers of the row.
+
+    A number without a footnote was made as the paper made its own.
+    """
+    printed = [quantity for quantity in quantities if quantity.column in ours]
+    texts: dict[tuple[str, ...], list[str]] = {}
+    for deviation in deviations_of(run, data) if printed else []:
+        affected = tuple(each.column for each in printed if (each.affected_as or each.column) in deviation["affects"])
+        texts.setdefault(affected, []).append(deviation["text"])
+    notes = {affected: f"Not the paper's protocol: {'; '.join(those)}." for affected, those in texts.items()}
+    return {each.column: [note for affected, note in notes.items() if each.column in affected] for each in printed}
 
 
-def judge(
-    quantities: tuple[Quantity, ...], paper: dict[str, str], run: dict | None, ours: dict, data: str = "cifar10"
-) -> tuple[str, list[str]]:
-    """The verdict on one row, whose published numbers are of `data`, and the footnotes that it needs."""
-    if run is None:
-        return "not run", []
-    blank_in_paper = is_blank(quantities, paper)
-    if run["status"] == "unstable":
-        place = f" at step {run['step']:,}" if run.get("step") is not None else ""
-        note = f"Unstable{place}: {str(run.get('reason') or 'no reason was recorded').rstrip('.')}."
-        return ("unstable, as in the paper" if blank_in_paper else "unstable here only"), [note]
-    deviations = deviations_of(run, data)
-    notes = [f"Not the paper's protocol: {'; '.join(deviations)}."] if deviations else []
-    if blank_in_paper:
-        return "blank in the paper, stable here", notes
-    if deviations:
-        return "not comparable", notes
-    return closeness(quantities, paper, ours), notes
-
-
-def deviations_of(run: dict, data: str = "cifar10") -> list[str]:
+def deviations_of(run: dict, data: str) -> list[dict]:
     """Where the run departs from the paper's protocol for `data`; another data set always does."""
-    deviations = list(run["deviations"])
-    if not deviations and run["data"]["name"] != data:
-        deviations = [f"data set {run['data']['name']} instead of {PUBLISHED_SETS[data]}"]
-    return deviations
-
-
-def closeness(quantities: tuple[Quantity, ...], paper: dict[str, str], ours: dict) -> str:
-    """'within 5 %', the narrowest band that holds every number of the row, or which one is furthest off."""
-    distances = {
-        quantity.title: 100 * abs(ours[quantity.column] - float(paper[quantity.column]))
-        / max(abs(float(paper[quantity.column])), quantity.floor)
-        for quantity in quantities
-        if paper.get(quantity.column) and ours.get(quantity.column) is not None
-    }  # fmt: skip
-    if not distances:
-        return "nothing in common"
-    furthest = max(distances, key=distances.__getitem__)
-    band = next((band for band in BANDS if distances[furthest] <= band), None)
-    return f"within {band} %" if band else f"{furthest} more than {BANDS[-1]} % away"
+    found, name = run["deviations"], run["data"]["name"]
+    if name == data:
+        return found
+    said = set() if name in PAPERS_OWN else {column for deviation in found for column in deviation["affects"]}
+    text = f"data set {name} instead of {PUBLISHED_SETS[data]}"
+    return [*found, {"text": text, "affects": [column for column in COLUMNS if column not in said]}]
 
 
 def is_blank(quantities: tuple[Quantity, ...], paper: dict[str, str]) -> bool:
     """Whether the paper leaves the whole row blank: unstable to train."""
     return not any(paper.get(quantity.column) for quantity in quantities)
+
+
+def notes_on_run(run: dict | None) -> list[str]:
+    """Where an unstable run ended."""
+    return [place_of(run)] if run is not None and run["status"] == "unstable" else []
+
+
+def notes_on_seeds(run: dict | None, quantities: tuple[Quantity, ...], ours: dict[str, Number]) -> list[str]:
+    """Which numbers of a row are means over seeds, what their spread is, and which repeats are left out."""
+    if not ours:
+        return []
+    printed = {quantity.short: ours[quantity.column] for quantity in quantities if quantity.column in ours}
+    said = sentences_on_seeds(printed)
+    if "IS" in printed and printed["IS"].seeds:
+        said.append("The ± of our IS is the spread over these seeds, that of the paper's the spread over splits.")
+    said += left_out(run)
+    return [" ".join(said)] if said else []
 
 
 def notes_on_paper(paper: dict[str, str]) -> list[str]:
@@ -368,15 +330,19 @@ def notes_on_paper(paper: dict[str, str]) -> list[str]:
 
 
 def notes_on_checkpoint(run: dict | None) -> list[str]:
-    """Which of a training's weights were scored, where that is recorded."""
-    measured = run is not None and run["status"] == "measured"
-    weights = (run.get("made_from") or {}).get("weights") or {} if measured else {}
+    """Which of a training's weights were scored, where that is recorded; of all runs that enter a mean."""
+    if run is None or run["status"] != "measured":
+        return []
+    every = [(one.get("made_from") or {}).get("weights") or {} for one in (run, *measured_repeats(run))]
+    steps = list(dict.fromkeys(f"{weights['step']:,}" for weights in every if weights.get("checkpoint")))
+    step = f"{'steps' if len(steps) > 1 else 'step'} {' and '.join(steps)}"
+    weights = every[0]
     match weights.get("checkpoint"):
         case "final":
-            return [f"Checkpoint: final, step {weights['step']:,}."]
+            return [f"Checkpoint: final, {step}."]
         case "lowest-fid":
             of = f"of {weights['snapshots']:,} snapshots, {weights['snapshot_images']:,} images each"
-            return [f"Checkpoint: lowest FID over training ({of}), step {weights['step']:,}."]
+            return [f"Checkpoint: lowest FID over training ({of}), {step}."]
     return []
 
 

@@ -1,8 +1,9 @@
 """The theme of curves. Apart from `style`, since pictures of images need not wait for seaborn to load."""
 
+import numpy as np
 import seaborn
 
-from ddpm.report.figures.style import FAINT, INK
+from ddpm.report.figures.style import FAINT, GREEN, INK, ORANGE
 
 
 def use_theme() -> None:
@@ -34,3 +35,10 @@ def line(axes, x, y, colour, marker: str = "o", **options) -> None:
         x=x, y=y, ax=axes, color=colour, sort=False, estimator=None, marker=marker, markersize=4,
         markeredgewidth=0, **options,
     )  # fmt: skip
+
+
+def fids(axes, x, scores: dict[str, np.ndarray]) -> None:
+    """FID over `x` against the training set, and against the test set where there is one: else it is nan."""
+    line(axes, x, scores["fid_train"], ORANGE, "o", label="against the training set")
+    if not np.isnan(scores["fid_test"]).all():
+        line(axes, x, scores["fid_test"], GREEN, "s", label="against the test set")

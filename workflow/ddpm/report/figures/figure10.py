@@ -33,8 +33,7 @@ def panels(curve: dict, network: str) -> Figure:
     charts.line(score_axes, steps, score, style.BLUE)
     score_axes.fill_between(steps, score - spread, score + spread, color=style.BLUE, alpha=0.2, linewidth=0)
     score_axes.set(ylabel=f"Inception Score ({network})", ylim=(1, None))  # 1 is the least it can be
-    charts.line(fid_axes, steps, curve["fid_train"], style.ORANGE, "o", label="against the training set")
-    charts.line(fid_axes, steps, curve["fid_test"], style.GREEN, "s", label="against the test set")
+    charts.fids(fid_axes, steps, curve)
     fid_axes.set(ylabel=f"FID ({network})", ylim=(0, None))
     fid_axes.legend(frameon=False, loc="upper right")
     for axes in (score_axes, fid_axes):

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from ddpm.report.figures import charts, style
 from ddpm.report.inputs import read_rows
-from ddpm.report.rendering import NOTE_SEPARATOR, REQUIRED, is_number
+from ddpm.report.rendering import COMPANIONS, NOTE_SEPARATOR, REQUIRED, is_number
 
 # The panels in order, by the first word of a quantity's name.
 TITLES = {
@@ -32,6 +32,7 @@ OFFSETS = [
     (side * 5, rise, ha) for rise in (0, 7, -7, 13, -13, 19, -19, 25, -25) for side, ha in ((1, "left"), (-1, "right"))
 ]
 MARK = 4.5
+NOT_OURS = (", paper", ", difference", ", verdict", *COMPANIONS)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     if points:
         figure = panels(points)
     else:
-        notes = [note for rows in tables for row in rows for note in row["Footnote"].split(NOTE_SEPARATOR)]
+        notes = [note for rows in tables for row in rows for note in row["Verdict note"].split(NOTE_SEPARATOR)]
         failed = " ".join(dict.fromkeys(note for note in notes if note.startswith("Unstable")))
         figure = style.message("Nothing to draw: no number is both here and in the paper", failed or "Nothing was run.")
     style.save(figure, outputs, stamp)
@@ -75,14 +76,11 @@ def points_of(row: dict[str, str]) -> list[Point]:
         if not column.endswith(", paper"):
             continue
         quantity = column.removesuffix(", paper")
-        ours = next(
-            other for other in row
-            if other.startswith(f"{quantity}, ") and not other.endswith((", paper", ", difference", " ±", " ≤"))
-        )  # fmt: skip
+        ours = next(other for other in row if other.startswith(f"{quantity}, ") and not other.endswith(NOT_OURS))
         if is_number(row[column]) and is_number(row[ours]):
             errors = tuple(float(row.get(f"{side} ±") or 0) for side in (column, ours))
             numbers = float(row[column]), float(row[ours])
-            comparable = row["Verdict"] != "not comparable"
+            comparable = not row[f"{ours} note"]  # as no deviation affects it
             points.append(Point(quantity, row_name(row), *numbers, errors, comparable))
     return points
 

@@ -89,8 +89,7 @@ def running_median(values: np.ndarray, window: int) -> np.ndarray:
 
 def fid_panel(axes: Axes, scores: dict[str, np.ndarray], chosen: int | None) -> None:
     """FID of the snapshots, and the step whose weights were kept."""
-    charts.line(axes, scores["step"], scores["fid_train"], style.ORANGE, "o", label="against the training set")
-    charts.line(axes, scores["step"], scores["fid_test"], style.GREEN, "s", label="against the test set")
+    charts.fids(axes, scores["step"], scores)
     if chosen is not None:
         axes.axvline(chosen, color=style.INK, linestyle="--", linewidth=1, label=f"kept: step {chosen:,}")
     counts = np.unique(scores["images"])

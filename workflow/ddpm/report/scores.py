@@ -1,0 +1,88 @@
+"""The table beyond the paper: all other scores of every experiment, and how certain they are."""
+
+from ddpm.files import UserError
+from ddpm.report import rendering
+from ddpm.report.inputs import network_name
+from ddpm.report.numbers import DASH, Number, left_out, number, numbers, place_of, sentences_on_seeds, spread_text
+
+TITLES = {
+    "fid_train": "FID train",
+    "fid_test": "FID test",
+    "kid": "KID",
+    "precision": "Precision",
+    "recall": "Recall",
+    "is": "IS",
+    "nll_test": "Bits/dim",
+}
+
+
+def rows_by_experiment(runs: list[dict]) -> list[dict[str, str]]:
+    """One row per run from `numbers.grouped`, in their order; what was not measured is a dash.
+
+    Raises:
+        UserError: there are no runs.
+    """
+    if not runs:
+        raise UserError("scores: a table of experiments needs at least one. Give it a --metrics.")
+    return [row_of(run) for run in runs]
+
+
+def row_of(run: dict) -> dict[str, str]:
+    ours = numbers(run)
+    images = (run["made_from"] or {}).get("images") if run["status"] == "measured" else None
+    row = {
+        "Experiment": run["experiment"],
+        "Run": run["experiment"],
+        "Run note": rendering.NOTE_SEPARATOR.join(notes_on_row(run, ours)),
+        "Data set": run["data"]["name"],
+        "Network": network_name(run),
+        "Images": f"{images:,}" if images else DASH,
+    }
+    for split in ("train", "test"):
+        column, note = f"fid_{split}", note_on_fid(run, split)
+        row |= cell(f"FID {split}, of these", ours.get(column), note)
+        low, high = ours.get(f"{column}_low"), ours.get(f"{column}_high")
+        known = low is not None and high is not None
+        row[f"FID {split}, 95 % interval"] = f"{number(low.value, 2)} to {number(high.value, 2)}" if known else DASH
+        if split == "train":
+            infinity = ours.get(f"{column}_infinity")
+            row |= cell(f"FID {split}, of infinitely many", infinity, "" if infinity else note)
+    row |= cell("KID × 1000", ours.get("kid"), note_on_kid(run))
+    for name in ("precision", "recall"):
+        row |= cell(name.capitalize(), ours.get(name), note_on_neighbours(run), decimals=3)
+    row |= cell("IS", ours.get("is"))
+    if bits := ours.get("nll_test"):
+        bits = Number(bits.value, bits.spread or bits.error or None)
+    return row | cell("Bits/dim test", bits, decimals=3) | {"Bits/dim test ≤": "<=" if bits else ""}
+
+
+def cell(title: str, value: Number | None, note: str = "", decimals: int = 2) -> dict[str, str]:
+    """A cell and its companions."""
+    text = number(value.value, decimals) if value else DASH
+    return {title: text, f"{title} ±": spread_text(value.spread, text) if value else "", f"{title} note": note}
+
+
+def notes_on_row(run: dict, ours: dict[str, Number]) -> list[str]:
+    """Where an unstable run ended, and which seeds a row is the mean of."""
+    if run["status"] == "unstable":
+        return [place_of(run)]
+    said = sentences_on_seeds({title: ours[column] for column, title in TITLES.items() if column in ours})
+    if said and "fid_train_low" in ours:
+        said.append("The ends of intervals are means too.")
+    said += left_out(run)
+    return [" ".join(said)] if said else []
+
+
+def note_on_fid(run: dict, split: str) -> str:
+    """What the evaluation says of the FID's certainty: a singular covariance, too few images to extrapolate."""
+    return ((run["fid_spread"] or {}).get(split) or {}).get("note") or ""
+
+
+def note_on_kid(run: dict) -> str:
+    kid = run["kid"]
+    return f"KID: over {kid['subsets']:,} subsets of {kid['subset_size']:,} images." if kid else ""
+
+
+def note_on_neighbours(run: dict) -> str:
+    those = run["precision_recall"]
+    return f"By the {those['neighbours']} nearest neighbours among {those['images']:,} images." if those else ""
