@@ -143,8 +143,18 @@ def test_every_number_says_what_it_was_computed_from(run, trained, network, refe
         assert word in words
 
 
-def test_curves_end_at_the_samples(run):
-    folder, _, _ = run
+def test_fewer_shards_are_fewer_images(run, reference, digits, tmp_path):
+    """What counts is what was scored, not what was asked for."""
+    _, _, features = run
+    card, out = digits / "card.json", tmp_path / "metrics.json"
+    write_metrics(CONFIG, "demo", features[:1], [], reference / "features.npz", card, out)
+    metrics = read_json(out)
+    assert metrics["made_from"]["images"] == 20
+    assert "20 sample images, not 50,000" in [deviation["text"] for deviation in metrics["deviations"]]
+
+
+def test_curves_end_at_the_samples(run, network, digits):
+    folder, samples, _ = run
     metrics = read_json(folder / "metrics.json")
     header, *rows = [line.split(",") for line in (folder / "progressive.csv").read_text().splitlines()]
     last = dict(zip(header, map(float, rows[0]), strict=True))  # slot 0: the final sample
@@ -152,6 +162,13 @@ def test_curves_end_at_the_samples(run):
     assert last["reverse_steps"] == 19
     assert last["fid_train"] == pytest.approx(metrics["fid"]["train"], rel=1e-6)
     assert last["inception_score"] == pytest.approx(metrics["inception_score"]["mean"], rel=1e-6)
+    training = statistics(network(np.load(digits / "train.npy"))[0])
+    previews = np.concatenate([read_npz(path, "previews")["previews"] for path in samples])
+    for slot, row in enumerate(rows):
+        features, probabilities = network(previews[:, slot])
+        at_t = dict(zip(header, map(float, row), strict=True))
+        assert at_t["fid_train"] == pytest.approx(frechet_distance(*statistics(features), *training), rel=1e-4)
+        assert at_t["inception_score"] == pytest.approx(inception_score(probabilities, 4)[0], rel=1e-5)
     header, *rows = [line.split(",") for line in (folder / "rate_distortion.csv").read_text().splitlines()]
     assert len(rows) == 20
     assert float(rows[0][header.index("rate")]) == pytest.approx(metrics["nll"]["test"]["rate"], rel=1e-6)

@@ -125,6 +125,17 @@ def test_a_killed_pass_over_real_images_goes_on_where_it_was(network, tmp_path, 
     assert not state.exists()
 
 
+def test_what_is_left_of_other_images_is_not_taken(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "CHUNK", 10)
+    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    out = (tmp_path / "features.npz", tmp_path / "reference.json", tmp_path / "state", lambda line: None)
+    with pytest.raises(KeyboardInterrupt):
+        write_reference(Counting(network, until=25), write_data_set(tmp_path / "one", TRAIN), 4, *out)
+    again = Counting(network)
+    write_reference(again, write_data_set(tmp_path / "other", pictures(50, seed=2)), 4, *out)
+    assert again.seen == 50
+
+
 @pytest.mark.parametrize(("count", "splits"), [(4, 5), (3, 1)])
 def test_too_few_images_are_said(count, splits, network, tmp_path):
     data = write_data_set(tmp_path / "data", TRAIN[:count])

@@ -48,7 +48,7 @@ def test_released_weights_take_the_place_of_training(fresh, server, tmp_path):
     assert metrics["made_from"]["weights"]["kind"] == "ema"
     assert metrics["made_from"]["weights"]["step"] == 790_000
     assert metrics["made_from"]["training"] is None
-    assert any("published weights of step 790,000" in deviation for deviation in metrics["deviations"])
+    assert any("published weights of step 790,000" in deviation["text"] for deviation in metrics["deviations"])
     # What is there is neither asked for again nor needed.
     asked = len(server.asked)
     assert not fresh.jobs(*targets)

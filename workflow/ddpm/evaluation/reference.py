@@ -56,7 +56,7 @@ def write_reference(
                     f"{data}: {count} {split} images are too few for an Inception Score over {splits} parts, and for "
                     f"precision and recall, which need {FEWEST}."
                 )
-            parts = Parts(state and state / split, network.sha256, {"images": images.sha256}, KINDS, log)
+            parts = Parts(state, network.sha256, {"images": images.sha256}, KINDS, log)
             probabilities = add_split(archive, network, images, count, split, arrays.parent, parts)
             mean, std = inception_score(probabilities, splits)
             scores[split] = {"mean": mean, "std": std, "splits": splits}
