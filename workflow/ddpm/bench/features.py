@@ -112,7 +112,8 @@ def benchmark_features(
     row = (name, device.type, size, count, *(round(rate, 2) for rate in rates), round(rates[1] / rates[0], 3))
     machine = torch.cuda.get_device_name() if device.type == "cuda" else processor()
     log(f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    log("| Network | Device | Images | Network alone, images/s | Pass over a shard, images/s | Share |")
+    per = "images/s" if device.type == "cuda" else "images/s of a core"
+    log(f"| Network | Device | Images | Network alone, {per} | Pass over a shard, {per} | Share |")
     log("|---|---|---|---|---|---|")
     log(f"| {name} | {device.type} | {count:,} of {size}x{size} | {rates[0]:,.1f} | {rates[1]:,.1f} | {row[-1]:.0%} |")
     if out:
