@@ -1,16 +1,30 @@
 """House-keeping: formats, lints, pins, and what never goes into the repository."""
 
+import ast
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from environments import (
+    ENVIRONMENTS,
+    PROJECT_FILE,
+    blocks,
+    commands,
+    functions,
+    imported,
+    listed,
+    needed,
+    packages,
+    pins,
+    reached,
+)
 from workspace import PROJECT
 
 BIN = Path(sys.executable).parent
+PYTHON = "python=3.12"
 
 
 @pytest.mark.parametrize(
@@ -28,29 +42,46 @@ def test_linters_are_content(command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def pins() -> dict[str, str]:
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    listed = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
-    assert all("==" in requirement for requirement in listed), "every dependency is pinned"
-    return dict(requirement.split("==") for requirement in listed)
+def test_every_dependency_is_pinned_and_known_to_an_environment():
+    """Those of pyproject.toml, for which there are wheels that bring CUDA along, are conda's too."""
+    by_hand = pins(PROJECT_FILE["project"]["dependencies"])
+    pins(PROJECT_FILE["dependency-groups"]["dev"])
+    assert set(by_hand) == {wheel for environment in ENVIRONMENTS for wheel in listed(environment)}
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "envs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_conda_environments_have_the_pins_of_pyproject(path):
-    document = yaml.safe_load(path.read_text())
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_conda_environments_have_the_pins_of_pyproject(environment):
+    document = yaml.safe_load(ENVIRONMENTS[environment].read_text())
     assert document["channels"] == ["conda-forge", "nodefaults"]
-    (wheels,) = (entry["pip"] for entry in document["dependencies"] if isinstance(entry, dict))
-    known = pins()
-    for wheel in wheels:
-        name, version = wheel.split("==")
-        assert known[name] == version
+    assert document["variables"] == {"PYTHONNOUSERSITE": "1"}
+    assert document["dependencies"][:-1] == [PYTHON, "pip"]
+    by_hand = pins(PROJECT_FILE["project"]["dependencies"])
+    wheels = listed(environment)
+    assert list(wheels.items()) == [(name, by_hand[name]) for name in sorted(wheels)]
+
+
+def test_environments_list_what_their_commands_import_and_nothing_else():
+    """Wherever in the package: most of it is imported inside of functions, many of which only some data need."""
+    drawing = commands("report")
+    assert drawing == {"figure", "table", "report"}
+    assert not commands("snakemake")
+    brought = {"urllib3": "requests", "pandas": "seaborn"}  # by another, on which it depends
+    for environment, own in (("report", drawing), ("torch", set(functions()) - drawing)):
+        assert own >= commands(environment)
+        wheels, imports = set(listed(environment)), needed(own)
+        assert imports - wheels <= {name for name, by in brought.items() if by in wheels}
+        assert wheels - imports <= {name for name, by in brought.items() if by in imports}
+
+
+def test_snakemakes_own_environment_lists_what_the_rule_files_import():
+    tree = ast.parse((PROJECT / "workflow/rules/common.smk").read_text().split("shell.prefix")[0])
+    assert packages(reached(imported(tree), lazily=False)) <= set(listed("snakemake"))
 
 
 def test_every_rule_declares_its_environment():
-    for path in (PROJECT / "workflow/rules").glob("*.smk"):
-        rules = re.split(r"^ *rule\b", path.read_text(), flags=re.MULTILINE)[1:]
-        for rule in (rule for rule in rules if "shell:" in rule):
-            assert re.search(r"conda:\s+\"../../envs/(torch|report)\.yaml\"", rule), f"{path.name}: {rule[:60]}"
+    for file, rule in blocks():
+        if re.search(r"\b(shell|script|notebook|run|wrapper):", rule):
+            assert re.search(r"conda:\s+\"../../envs/(torch|report)\.yaml\"", rule), f"{file}: {rule[:60]}"
 
 
 def test_scoring_and_drawing_start_without_torch():

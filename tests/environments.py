@@ -1,0 +1,101 @@
+"""What the environment files list, and what the package's commands import."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import yaml
+from workspace import PROJECT
+
+ENVIRONMENTS = {path.stem: path for path in sorted((PROJECT / "envs").glob("*.yaml"))}
+PROJECT_FILE = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+WORKFLOW = PROJECT / "workflow"
+
+
+def pins(requirements: Iterable[str]) -> dict[str, str]:
+    """Versions by package of lines as in `numpy==2.4.6`; others are refused."""
+    return dict(requirement.split("==") for requirement in requirements)
+
+
+def listed(environment: str) -> dict[str, str]:
+    """The wheels that an environment's file pins."""
+    document = yaml.safe_load(ENVIRONMENTS[environment].read_text())
+    (wheels,) = (entry["pip"] for entry in document["dependencies"] if isinstance(entry, dict))
+    return pins(wheels)
+
+
+def blocks() -> Iterator[tuple[str, str]]:
+    """Every rule of the workflow: its file's name, and its text."""
+    for path in (PROJECT / "Snakefile", *sorted((WORKFLOW / "rules").glob("*.smk"))):
+        for block in re.split(r"^ *(?:rule|checkpoint)(?: \w+)?:$", path.read_text(), flags=re.MULTILINE)[1:]:
+            yield path.name, block
+
+
+def commands(environment: str) -> set[str]:
+    """The commands of the package that rules run in an environment."""
+    own = [block for _, block in blocks() if f"envs/{environment}.yaml" in block]
+    return {command for block in own for command in re.findall(r" -m ddpm ([\w-]+)", block)}
+
+
+@cache
+def functions() -> dict[str, ast.FunctionDef]:
+    """The functions of `python -m ddpm` by the names of their commands."""
+    tree = ast.parse((WORKFLOW / "ddpm/__main__.py").read_text())
+    found = {}
+    for node in tree.body:
+        for decorator in getattr(node, "decorator_list", ()):
+            named = decorator.args[0].value if decorator.args else node.name
+            found[f"{decorator.func.value.id} {named}".removeprefix("app ")] = node
+    return found
+
+
+def imported(tree: ast.AST, lazily: bool = True) -> Iterator[str]:
+    """Modules, and what may be modules, that `tree` imports; unless `lazily`, without those inside of functions."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif lazily or not isinstance(node, ast.FunctionDef | ast.Lambda):
+            yield from imported(node, lazily)
+
+
+def source(module: str) -> Path | None:
+    """The file of a module of the package."""
+    path = WORKFLOW / module.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
+
+
+def reached(names: Iterable[str], lazily: bool = True) -> set[str]:
+    """All modules that importing `names`, and with `lazily` also running any of their functions, may import."""
+    found, to_do = set(), list(names)
+    while to_do:
+        name = to_do.pop()
+        if name in found:
+            continue
+        found.add(name)
+        if name.startswith("ddpm") and (file := source(name)):
+            to_do += imported(ast.parse(file.read_text()), lazily)
+            to_do += [name.rpartition(".")[0]] if "." in name else []
+            if lazily and "import_module(" in file.read_text():  # one of its own modules, by a name known later
+                to_do += [f"{name}.{module.stem}" for module in file.parent.glob("[a-z]*.py")]
+    return found
+
+
+def packages(modules: Iterable[str]) -> set[str]:
+    """The packages, by their names in requirements, that modules belong to; those of Python and our own left out."""
+    names = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"ddpm"}
+    installed = packages_distributions()
+    return {installed.get(name, [name])[0].lower() for name in names}
+
+
+def needed(names: Iterable[str]) -> set[str]:
+    """The packages that commands may import."""
+    inside = {module for name in names for module in imported(functions()[name])}
+    return packages(reached(["ddpm.__main__"], lazily=False) | reached(inside))
