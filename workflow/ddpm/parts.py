@@ -36,7 +36,7 @@ class Parts:
         if folder is not None:
             for other in folder.glob("*"):
                 if other.name != source[:16]:
-                    shutil.rmtree(other)
+                    shutil.rmtree(other, ignore_errors=True)  # the job of another shard may do the same
             name = hashlib.sha256(json.dumps([settings, keys], sort_keys=True).encode()).hexdigest()[:16]
             self.folder = folder / source[:16] / name
 
