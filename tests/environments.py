@@ -29,17 +29,17 @@ def listed(environment: str) -> dict[str, str]:
     return pins(wheels)
 
 
-def blocks() -> Iterator[tuple[str, str]]:
-    """Every rule of the workflow: its file's name, and its text."""
+def rules() -> Iterator[tuple[str, str]]:
+    """Every rule of the workflow: its name ("" where it is made in a loop), and its text."""
     for path in (PROJECT / "Snakefile", *sorted((WORKFLOW / "rules").glob("*.smk"))):
-        for block in re.split(r"^ *(?:rule|checkpoint)(?: \w+)?:$", path.read_text(), flags=re.MULTILINE)[1:]:
-            yield path.name, block
+        _, *parts = re.split(r"^ *(?:rule|checkpoint)(?: (\w+))?:$", path.read_text(), flags=re.MULTILINE)
+        yield from zip((name or "" for name in parts[::2]), parts[1::2], strict=True)
 
 
 def commands(environment: str) -> set[str]:
     """The commands of the package that rules run in an environment."""
-    own = [block for _, block in blocks() if f"envs/{environment}.yaml" in block]
-    return {command for block in own for command in re.findall(r" -m ddpm ([\w-]+)", block)}
+    own = [text for _, text in rules() if f"envs/{environment}.yaml" in text]
+    return {command for text in own for command in re.findall(r" -m ddpm ([\w-]+)", text)}
 
 
 @cache
@@ -88,14 +88,19 @@ def reached(names: Iterable[str], lazily: bool = True) -> set[str]:
     return found
 
 
+def foreign(modules: Iterable[str]) -> set[str]:
+    """Those of `modules` that are neither Python's nor ours."""
+    return {module for module in modules if module.partition(".")[0] not in {*sys.stdlib_module_names, "ddpm"}}
+
+
 def packages(modules: Iterable[str]) -> set[str]:
-    """The packages, by their names in requirements, that modules belong to; those of Python and our own left out."""
-    names = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"ddpm"}
+    """The packages, by their names in requirements, that foreign modules belong to."""
     installed = packages_distributions()
+    names = {module.partition(".")[0] for module in foreign(modules)}
     return {installed.get(name, [name])[0].lower() for name in names}
 
 
-def needed(names: Iterable[str]) -> set[str]:
-    """The packages that commands may import."""
+def used(names: Iterable[str]) -> set[str]:
+    """All modules that commands may import."""
     inside = {module for name in names for module in imported(functions()[name])}
-    return packages(reached(["ddpm.__main__"], lazily=False) | reached(inside))
+    return reached(["ddpm.__main__"], lazily=False) | reached(inside)

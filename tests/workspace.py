@@ -42,6 +42,8 @@ class Workspace:
 
     def __init__(self, folder: Path, scale: str = "demo"):
         self.folder, self.scale = folder, scale
+        self.command = [sys.executable, "-m", "snakemake", "--cores", "2"]
+        self.environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         for name in ("Snakefile", "config.yaml", "profiles", "envs", "workflow"):
             source = PROJECT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
@@ -54,11 +56,8 @@ class Workspace:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(document))
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            command, cwd=self.folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-        )
+        command = [*self.command, *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False)
         if check and done.returncode:
             pytest.fail(f"snakemake {' '.join(arguments)} failed:\n{done.stderr[-4000:]}")
         return done

@@ -11,15 +11,15 @@ import yaml
 from environments import (
     ENVIRONMENTS,
     PROJECT_FILE,
-    blocks,
     commands,
     functions,
     imported,
     listed,
-    needed,
     packages,
     pins,
     reached,
+    rules,
+    used,
 )
 from workspace import PROJECT
 
@@ -68,7 +68,7 @@ def test_environments_list_what_their_commands_import_and_nothing_else():
     brought = {"urllib3": "requests", "pandas": "seaborn"}  # by another, on which it depends
     for environment, own in (("report", drawing), ("torch", set(functions()) - drawing)):
         assert own >= commands(environment)
-        wheels, imports = set(listed(environment)), needed(own)
+        wheels, imports = set(listed(environment)), packages(used(own))
         assert imports - wheels <= {name for name, by in brought.items() if by in wheels}
         assert wheels - imports <= {name for name, by in brought.items() if by in imports}
 
@@ -79,9 +79,9 @@ def test_snakemakes_own_environment_lists_what_the_rule_files_import():
 
 
 def test_every_rule_declares_its_environment():
-    for file, rule in blocks():
-        if re.search(r"\b(shell|script|notebook|run|wrapper):", rule):
-            assert re.search(r"conda:\s+\"../../envs/(torch|report)\.yaml\"", rule), f"{file}: {rule[:60]}"
+    for name, text in rules():
+        if re.search(r"\b(shell|script|notebook|run|wrapper):", text):
+            assert re.search(r"conda:\s+\"../../envs/(torch|report)\.yaml\"", text), name or text
 
 
 def test_scoring_and_drawing_start_without_torch():
