@@ -1,6 +1,7 @@
 # Denoising Diffusion Probabilistic Models (Ho, Jain, Abbeel 2020), reproduced end to end.
 # `snakemake --cores 8` makes every table, every figure and the report of the scale that config.yaml names.
 
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -10,6 +11,10 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 
 report: "workflow/report/workflow.rst"
+
+
+# Only with `--sdm apptainer`: docs/operations.md, "Environments".
+container: "ddpm.sif"
 
 
 include: "workflow/rules/common.smk"
@@ -27,6 +32,14 @@ rule all:
 
 
 onstart:
+    if (
+        DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+        and not Path("ddpm.sif").exists()
+    ):
+        raise WorkflowError(
+            "--sdm apptainer runs every job in the image ddpm.sif, which is not in this folder. Make it: "
+            f"(cd {workflow.basedir} && apptainer build {Path.cwd()}/ddpm.sif envs/ddpm.def)"
+        )
     # Not in a dry run, and not where other machines do the work.
     if workflow.local_exec and (advice := advising.advice(CONFIG, jobs_to_run())):
         raise WorkflowError(advice)

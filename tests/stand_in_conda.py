@@ -23,11 +23,14 @@ ACTIVATE = """export CONDA_PREFIX="$1" PATH="$1/bin:$PATH"
 """
 
 
-def install(prefix: Path, wheels: list[str]) -> None:
-    """Make a Python environment of wheels and what they depend on, as published on the project's day."""
+def make_python(prefix: Path) -> None:
+    """Make a Python environment without packages."""
     subprocess.run(["uv", "venv", "--quiet", "--no-project", "--python", sys.executable, prefix], check=True)
-    into = ["--python", prefix / "bin/python", "--exclude-newer", UNTIL]
-    subprocess.run(["uv", "pip", "install", "--quiet", *into, *wheels], check=True)
+
+
+def installer(prefix: Path) -> list[str]:
+    """A command that installs what follows it, and what that depends on, as published on the project's day."""
+    return ["uv", "pip", "install", "--quiet", "--exclude-newer", UNTIL, "--python", f"{prefix}/bin/python"]
 
 
 def create(file: Path, prefix: Path) -> None:
@@ -37,7 +40,8 @@ def create(file: Path, prefix: Path) -> None:
     *packages, wheels = document["dependencies"]
     if [package.partition("=")[0] for package in packages] != ["python", "pip"] or set(wheels) != {"pip"}:
         sys.exit(f"{file}: the stand-in makes environments of python, pip, and wheels alone")
-    install(prefix, wheels["pip"])
+    make_python(prefix)
+    subprocess.run([*installer(prefix), *wheels["pip"]], check=True)
     (prefix / "conda-meta").mkdir()
     variables = [f"export {name}={value!r}\n" for name, value in document.get("variables", {}).items()]
     (prefix / "conda-meta/variables").write_text("".join(variables))

@@ -5,28 +5,26 @@ nor a channel takes part.
 """
 
 import copy
-import os
 import re
 import shutil
 import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import paper
 import pytest
 import torch
+from deployed import environ, find_uv, put, with_index
 from environments import ENVIRONMENTS, commands, foreign, functions, listed, rules, used
 from official_weights import drawn
 from servers import serving
-from workspace import PROJECT, SHRUNKEN, Workspace
+from workspace import SHRUNKEN, Workspace
 
 from ddpm.resolving import load
 
 MAIN = "cifar10-eps-simple"  # the experiment in which most of the rules take part
 OTHERS = ("celeba64", "celebahq256", "lsun-bedroom256", "lsun-church256")  # a format each, or a folder that is there
+FIGURES = ("diffusion", "figure2", "figure5", "fewsteps", "reproduced", "training-curve")  # one of a kind
 BORROWED = "digits-eps-simple"
-SYSTEM = "/usr/bin:/bin"
 
 # Imports what its arguments name: modules, or what `from module import` takes from them.
 IMPORT = """
@@ -41,67 +39,34 @@ for name in sys.argv[1:]:
 """
 
 
-@dataclass
 class Conda:
-    """A conda whose `bin` holds the command alone, and Snakemake's environment as its user makes it."""
+    """A conda in `bin`, the environment in which its user runs Snakemake, and those that Snakemake has made."""
 
-    folder: Path
-    uv: str
-
-    def __post_init__(self):
-        self.bin, self.own, self.prefix = (self.folder / name for name in ("bin", "snakemake", "environments"))
-        self.bin.mkdir()
-        script = f'exec {sys.executable} {PROJECT / "tests/stand_in_conda.py"} {self.folder / "conda"} "$@"'
-        (self.bin / "conda").write_text(f"#!/bin/sh\nPATH={Path(self.uv).parent}:$PATH {script}\n")
-        (self.bin / "conda").chmod(0o755)
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """The tests' variables, without their environment."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-        return {**kept, "PATH": f"{self.bin}:{SYSTEM}"}
-
-    def create(self, environment: str, prefix: Path) -> None:
-        """Make an environment; where no package index can be reached, the test is skipped."""
-        command = ["conda", "env", "create", "--file", ENVIRONMENTS[environment], "--prefix", prefix]
-        done = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False)
-        if done.returncode:
-            self.skip_without_index()
-            pytest.fail(f"{environment}.yaml: {done.stderr}")
-
-    def skip_without_index(self) -> None:
-        ask = [self.uv, "pip", "compile", "--quiet", "--no-cache", "-"]
-        done = subprocess.run(ask, input="pip", capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"uv reaches no package index: {done.stderr[-200:]}")
-
-    def python(self, environment: str) -> Path:
-        """The Python of the environment that Snakemake had made of a file."""
-        (copied,) = (
-            path for path in self.prefix.glob("*.yaml") if path.read_text() == ENVIRONMENTS[environment].read_text()
-        )
-        return copied.with_suffix("") / "bin/python"
+    def __init__(self, folder: Path):
+        self.bin, self.own, self.made = (folder / name for name in ("bin", "own", "made"))
+        put("conda", self.bin, folder / "conda")
+        create = ["conda", "env", "create", "--file", ENVIRONMENTS["snakemake"], "--prefix", self.own]
+        with_index(create, env=environ(self.bin))
 
     def workspace(self, folder: Path, scale: str) -> Workspace:
-        """A project whose user has activated Snakemake's environment, and has this conda."""
         folder.mkdir()
         workspace = Workspace(folder, scale)
-        snakemake = [self.own / "bin/python", self.own / "bin/snakemake", "--cores", "2"]
-        workspace.command = [*snakemake, "--use-conda", "--conda-prefix", self.prefix]
-        workspace.environ = {**self.environ, "PATH": f"{self.bin}:{self.own / 'bin'}:{SYSTEM}"}
+        workspace.command = [self.own / "bin/snakemake", "--cores", "2", "--use-conda", "--conda-prefix", self.made]
+        workspace.environ = environ(self.bin, self.own / "bin")
         return workspace
+
+    def python(self, environment: str) -> Path:
+        """The Python of the environment that Snakemake has had made of a file, which it copies beside it."""
+        content = ENVIRONMENTS[environment].read_text()
+        (copied,) = (path for path in self.made.glob("*.yaml") if path.read_text() == content)
+        return copied.with_suffix("") / "bin/python"
 
 
 @pytest.fixture(scope="module")
 def conda(tmp_path_factory):
-    uv = shutil.which("uv", path=f"{os.environ['PATH']}:{PROJECT / '.uv/bin'}")
-    if not uv:
-        pytest.skip("uv, which makes the environments, is not here")
     folder = tmp_path_factory.mktemp("conda")
-    conda = Conda(folder, uv)
-    conda.create("snakemake", conda.own)
-    yield conda
-    shutil.rmtree(folder)
+    yield Conda(folder)
+    shutil.rmtree(folder)  # some gigabytes, where the file system has no links
 
 
 def rules_run(workspace: Workspace, *arguments: str) -> set[str]:
@@ -116,7 +81,10 @@ def ran(conda, tmp_path_factory) -> set[str]:
         workspace = conda.workspace(published / "paper", "paper")
         override = paper.budgets()
         override["experiments"][MAIN]["latents"] = {"chains": 1, "pairs": 1}
-        workspace.configure(override, sources=paper.sources(server, published))
+        shown = {"tables": ["table4", "scores"], "figures": list(FIGURES)}
+        workspace.configure(override, sources=paper.sources(server, published), **shown)
+        workspace.snakemake("--conda-create-envs-only")
+        assert conda.python("torch").exists() and conda.python("report").exists()
         latents = [f"results/paper/{MAIN}/{name}.npz" for name in ("latents", "interpolations")]
         ran = rules_run(workspace, "--config", f"experiments=[{MAIN}]", "--", "all", *latents)
         ran |= rules_run(workspace, *(f"resources/{data}/card.json" for data in OTHERS))
@@ -139,19 +107,19 @@ def test_every_rule_runs_with_what_its_environment_declares(ran):
     named = {name for name, text in rules() if name and "shell:" in text}
     assert len(named) > 30
     assert named <= ran
-    assert {"table4", "scores", "diffusion", "figure5", "fewsteps", "page"} <= ran  # those that loops make
+    assert {"table4", "scores", *FIGURES} <= ran  # made in loops
 
 
 def test_nothing_else_is_in_an_environment(conda, ran):
-    """What one has and another lacks: a job that had run elsewhere would have been noticed."""
-    for python, lacks in (
-        (conda.own / "bin/python", ("torch", "matplotlib", "typer")),
-        (conda.python("torch"), ("matplotlib", "seaborn", "snakemake")),
-        (conda.python("report"), ("torch", "scipy", "snakemake")),
+    """Each lacks what others have: a job that had run in another would have been noticed."""
+    for python, has, lacks in (
+        (conda.own / "bin/python", "snakemake", ("torch", "matplotlib", "typer")),
+        (conda.python("torch"), "torch", ("matplotlib", "seaborn", "snakemake")),
+        (conda.python("report"), "matplotlib", ("torch", "scipy", "snakemake")),
     ):
-        for name in lacks:
-            done = subprocess.run([python, "-c", f"import {name}"], env=conda.environ, capture_output=True, check=False)
-            assert done.returncode, f"{python} imports {name}"
+        found = f"from importlib.util import find_spec; print(*map(bool, map(find_spec, {(has, *lacks)})))"
+        done = subprocess.run([python, "-c", found], env=environ(), capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["True", "False", "False", "False"]
 
 
 def test_what_only_some_commands_or_data_need_can_be_imported(conda, ran):
@@ -161,16 +129,13 @@ def test_what_only_some_commands_or_data_need_can_be_imported(conda, ran):
         names = sorted(foreign(used(own)))
         assert len(names) > 10
         command = [conda.python(environment), "-c", IMPORT, *names]
-        done = subprocess.run(command, env=conda.environ, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environ(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_there_are_wheels_for_the_python_of_the_file(environment, conda):
+def test_there_are_wheels_for_the_python_of_the_files():
     """The stand-in takes another Python; this asks the index for the one that conda would take."""
-    python = re.search(r"python=([\d.]+)", ENVIRONMENTS[environment].read_text())[1]
-    requirements = "\n".join(f"{name}=={version}" for name, version in listed(environment).items())
-    wheels = ["--no-deps", "--only-binary", ":all:", "--python-version", python]
-    command = [conda.uv, "pip", "compile", "--quiet", *wheels, "-"]
-    done = subprocess.run(command, input=requirements, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    (python,) = {re.search(r"python=([\d.]+)", path.read_text())[1] for path in ENVIRONMENTS.values()}
+    wheels = {f"{name}=={version}\n" for environment in ENVIRONMENTS for name, version in listed(environment).items()}
+    only = ["--no-deps", "--only-binary", ":all:", "--python-version", python]
+    with_index([find_uv(), "pip", "compile", "--quiet", *only, "-"], "".join(sorted(wheels)))
