@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +41,37 @@ State = Annotated[
 ]
 
 
+def together(device: str) -> str:
+    """`device` without its number of processes. Where it has one, they are started, and this one ends as they do."""
+    count, _, name = device.rpartition("x")
+    if count and "RANK" not in os.environ:  # which those have
+        from ddpm.launching import launch
+
+        if not count.isdecimal() or int(count) < 1:
+            raise UserError(f"--device {device}: give a number of processes and what they run on, as in 2xcuda.")
+        raise typer.Exit(launch(int(count)))
+    return name
+
+
+Devices = Annotated[
+    str,
+    typer.Option(
+        help="cpu, cuda, or auto: CUDA where there is a GPU. 2xcuda: two processes with a GPU each share the batches.",
+        callback=together,
+    ),
+]
+
+
+@contextmanager
+def processes(device: str, *patience) -> Iterator[tuple]:
+    """The torch device of this process, and the group that it is of."""
+    from ddpm.parallel import process_group
+
+    on = choose_device(device)
+    with process_group(on, *patience) as group:
+        yield on, group
+
+
 def choose_device(name: str):
     """The torch device of that name."""
     import torch
@@ -48,6 +81,11 @@ def choose_device(name: str):
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: torch {torch.__version__} finds no usable GPU here. Use --device cpu.")
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # one of torchrun's processes on this machine
+        if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+            raise UserError(
+                f"there are {torch.cuda.device_count()} GPUs here, for {os.environ['LOCAL_WORLD_SIZE']} processes. "
+                "Start one process for each."
+            )
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     return torch.device(name)
 
@@ -113,17 +151,16 @@ def train(
     outcome: Annotated[Path, typer.Option(help="training.json: trained, or unstable, with step and reason.")],
     snapshots: Annotated[Path, typer.Option(help="Folder for the weights of every training.snapshot_every steps.")],
     scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
-    device: Device = "auto",
+    device: Devices = "auto",
 ) -> None:
     """Train a network, or go on where an earlier call stopped. Under torchrun, its processes share each batch."""
     from ddpm.config import read_stage_config
     from ddpm.data.store import Images
-    from ddpm.parallel import process_group
+    from ddpm.parallel import STEP_PATIENCE
     from ddpm.training.loop import train
 
     document = read_stage_config(config, "network", "diffusion", "training")
-    on = choose_device(device)
-    with process_group(on) as group:
+    with processes(device, STEP_PATIENCE) as (on, group):
         train(document, Images(data), state, out, history, outcome, snapshots, on, scale, log, group)
 
 
@@ -189,16 +226,16 @@ def sample(
     weights: Weights,
     shard: Shard,
     out: Out,
-    device: Device = "auto",
+    device: Devices = "auto",
     state: State = None,
 ) -> None:
     """Draw one shard of images from a trained network."""
     from ddpm.sampling.ancestral import sample_shard
     from ddpm.training.state import load_weights
 
-    on = choose_device(device)
     settings = section_of_shard(config, "sampling", shard)
-    sample_shard(load_weights(weights, on), settings, shard, out, on, log, state)
+    with processes(device) as (on, group):
+        sample_shard(load_weights(weights, on), settings, shard, out, on, log, state, group)
 
 
 @app.command()
@@ -208,15 +245,17 @@ def snapshot(
     snapshots: Annotated[Path, typer.Option(help="The training's folder of snapshots.")],
     step: Annotated[int, typer.Option(min=1, help="Which snapshot: the number of updates.")],
     out: Out,
-    device: Device = "auto",
+    device: Devices = "auto",
+    state: State = None,
 ) -> None:
     """Draw images from one snapshot of a training, averaged and not."""
     from ddpm.config import read_section
     from ddpm.sampling.snapshots import snapshot_shard, snapshot_weights
 
-    on = choose_device(device)
-    averaged, raw = snapshot_weights(final, snapshots, step, on)
-    snapshot_shard(averaged, raw, read_section(config, "snapshots"), out, on, log)
+    settings = read_section(config, "snapshots")
+    with processes(device) as (on, group):
+        averaged, raw = snapshot_weights(final, snapshots, step, on)
+        snapshot_shard(averaged, raw, settings, out, on, log, state, group)
 
 
 @app.command("snapshot-previews")
@@ -232,15 +271,15 @@ def snapshot_previews(
 
 @app.command("few-steps")
 def few_steps(
-    config: Config, weights: Weights, shard: Shard, out: Out, device: Device = "auto", state: State = None
+    config: Config, weights: Weights, shard: Shard, out: Out, device: Devices = "auto", state: State = None
 ) -> None:
     """Draw one shard of images in few steps with DDIM: an addition, in no table or figure of the paper."""
     from ddpm.sampling.ddim import few_steps_shard
     from ddpm.training.state import load_weights
 
-    on = choose_device(device)
     settings = section_of_shard(config, "few_steps", shard)
-    few_steps_shard(load_weights(weights, on), settings, shard, out, on, log, state)
+    with processes(device) as (on, group):
+        few_steps_shard(load_weights(weights, on), settings, shard, out, on, log, state, group)
 
 
 @app.command()
@@ -374,14 +413,15 @@ def features(
     network: Network,
     samples: Annotated[Path, typer.Option(help="A shard of samples.")],
     out: Out,
-    device: Device = "auto",
+    device: Devices = "auto",
     state: State = None,
 ) -> None:
     """Features and class probabilities of one shard of samples."""
     from ddpm.evaluation.features import write_features
     from ddpm.evaluation.networks import load_network
 
-    write_features(load_network(network, choose_device(device)), samples, out, state, log)
+    with processes(device) as (on, group):
+        write_features(load_network(network, on), samples, out, state, log, group)
 
 
 @app.command()
@@ -391,18 +431,21 @@ def likelihood(
     data: Annotated[Path, typer.Option(help="test.npy or train.npy of the prepared data set.")],
     shard: Shard,
     out: Out,
-    device: Device = "auto",
+    device: Devices = "auto",
+    state: State = None,
 ) -> None:
     """The variational bound of one shard of real images, all T terms."""
     from ddpm.data.store import Images
     from ddpm.evaluation.likelihood import likelihood_shard
     from ddpm.training.state import load_weights
 
-    on, images, split = choose_device(device), Images(data), data.stem
+    images, split = Images(data), data.stem
     settings = section_of_shard(config, "likelihood", shard)
     asked = getattr(settings, split)
     count = len(images) if asked == "all" else asked
-    likelihood_shard(load_weights(weights, on), images, split, count, settings, shard, out, on, log)
+    with processes(device) as (on, group):
+        trained = load_weights(weights, on)
+        likelihood_shard(trained, images, split, count, settings, shard, out, on, log, state, group)
 
 
 @app.command()

@@ -449,7 +449,21 @@ class Compute(Strict):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a GPU.")
     threads: Count = Field(4, description="CPU threads of a job. On a CPU, sums are rounded by thread count.")
-    gpus: int = Field(1, ge=0, strict=True, description="GPUs of a job.")
+    gpus: int = Field(1, ge=0, strict=True, description="GPUs of a job. More than one share its batches.")
+    training_gpus: int | None = Field(
+        None,
+        ge=0,
+        strict=True,
+        description="GPUs of a training, which share every batch. On a CPU: processes. null: as many as of any job.",
+    )
+
+    @property
+    def gpus_of_training(self) -> int:
+        return self.gpus if self.training_gpus is None else self.training_gpus
+
+    def device_of(self, gpus: int) -> str:
+        """--device of a job that has so many: several take a process each."""
+        return f"{gpus}x{self.device}" if gpus > 1 else self.device
 
 
 class InceptionSource(Strict):

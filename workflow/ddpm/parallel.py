@@ -1,14 +1,30 @@
 """Processes that share one job, as torchrun starts them: one per GPU, or per share of a CPU."""
 
 import os
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from torch import Tensor, distributed
+import numpy as np
 
 from ddpm.files import UserError
+from ddpm.parts import Parts
+
+if TYPE_CHECKING:  # one process alone needs no torch for this
+    import torch
+    from torch import Tensor
+
+T = TypeVar("T")
+
+# How long a process waits for the others before it takes them for lost. Whoever dies is noticed at once, by torchrun;
+# this is for one that hangs, or a node that is cut off.
+STEP_PATIENCE = timedelta(minutes=10)  # an update, or the first process saving the state
+BATCH_PATIENCE = timedelta(hours=1)  # a batch of images through all T steps: those that have none wait so long
+GRACE = 5  # seconds in which torchrun ends a process that has lost another, so that the one that failed is heard
 
 
 @dataclass(frozen=True)
@@ -28,10 +44,11 @@ class Group:
         share = items // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
-    def sum_(self, x: Tensor) -> Tensor:
+    def sum_(self, x: "Tensor") -> "Tensor":
         """Replace `x` by its sum over all processes, which all get the same bits."""
         if self.size > 1:
-            distributed.all_reduce(x)
+            with listening() as distributed:
+                distributed.all_reduce(x)
         return x
 
     def same(self, value: int) -> bool:
@@ -39,27 +56,118 @@ class Group:
         if self.size == 1:
             return True
         values = [None] * self.size
-        distributed.all_gather_object(values, value)
+        with listening() as distributed:
+            distributed.all_gather_object(values, value)
         return len(set(values)) == 1
+
+    def told(self, value: T | None = None) -> T | None:
+        """The `value` of the first process, in all of them."""
+        holder = [value]
+        with listening() as distributed:
+            distributed.broadcast_object_list(holder, src=0)
+        return holder[0]
+
+    def gathered(self, value: T) -> list[T]:
+        """The values of all processes in their order, in the first one; nothing in the others."""
+        values = [None] * self.size if self.leads else None
+        with listening() as distributed:
+            distributed.gather_object(value, values, dst=0)
+        return values or []
+
+    def each(
+        self,
+        parts: Parts,
+        start: int,
+        stop: int,
+        size: int,
+        make: Callable[[int, int], dict[str, np.ndarray]],
+        outcome: type[Exception] | tuple = (),
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """`parts.each`, with its batches spread over the processes; the first one gets all of it, the others nothing.
+
+        The batches are those that one process would make, so that every image is rounded as there.
+
+        Args:
+            outcome: the exception by which `make` ends the work with a result. The first process raises that of the
+                first batch that has one. Any other exception ends the process that meets it, and so all of them.
+        """
+        if self.size == 1:
+            yield from parts.each(start, stop, size, make)
+            return
+
+        def mine(first: int, last: int) -> dict[str, np.ndarray] | Exception | None:
+            begin = first + self.rank * size
+            try:
+                return make(begin, min(begin + size, last)) if begin < last else None
+            except outcome as error:
+                return error
+
+        def make_together(first: int, last: int) -> dict[str, np.ndarray]:
+            self.told((first, last))
+            pieces = [piece for piece in self.gathered(mine(first, last)) if piece is not None]
+            for piece in pieces:
+                if isinstance(piece, Exception):
+                    raise piece
+            return {key: np.concatenate([piece[key] for piece in pieces]) for key in parts.keys}
+
+        if not self.leads:
+            while span := self.told():
+                self.gathered(mine(*span))
+            return
+        try:
+            yield from parts.each(start, stop, self.size * size, make_together)
+        except outcome:
+            self.told(None)
+            raise
+        self.told(None)
 
 
 ALONE = Group()
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[Group]:
-    """The processes that torchrun has started for this job; NCCL between GPUs, gloo between CPUs."""
+def listening():
+    """torch.distributed, for a word with the others.
+
+    Raises:
+        UserError: one of them is gone, or has not answered for as long as the group is patient.
+    """
+    from torch import distributed
+
+    try:
+        yield distributed
+    except RuntimeError as error:
+        time.sleep(GRACE)
+        raise UserError(f"lost another process, whose own words say why ({str(error).splitlines()[0]}).") from error
+
+
+@contextmanager
+def process_group(device: "torch.device", patience: timedelta = BATCH_PATIENCE) -> Iterator[Group]:
+    """The processes that torchrun has started for this job; between GPUs NCCL, between CPUs gloo.
+
+    What goes wrong in one of several is raised with its number.
+    """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         yield ALONE
         return
+    from torch import cuda, distributed
+
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # where NCCL puts what it gathers
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        cuda.set_device(device)
+    # Gloo beside NCCL: what lies in the memory of the CPU goes through there.
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=patience)
+    rank = distributed.get_rank()
     try:
-        yield Group(distributed.get_rank(), size)
-    finally:
-        distributed.destroy_process_group()
+        yield Group(rank, size)
+    except UserError as error:
+        error.args = (f"rank {rank} of {size} on {socket.gethostname()}: {error}", *error.args[1:])
+        raise
+    except Exception as error:
+        error.add_note(f"This was rank {rank} of {size} on {socket.gethostname()}.")
+        raise
+    # Not after an error: that would wait for the others, who may wait for this one.
+    distributed.destroy_process_group()
 
 
 def check_batch(batch_size: int, clip_shards: int, group: Group) -> None:

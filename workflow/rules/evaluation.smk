@@ -79,7 +79,7 @@ rule features:
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
-        device=COMPUTE.device,
+        device=COMPUTE.device_of(COMPUTE.gpus),
     params:
         state=f"{RESULTS}/{{experiment}}/state/features",
     shell:
@@ -103,10 +103,12 @@ rule likelihood:
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
-        device=COMPUTE.device,
+        device=COMPUTE.device_of(COMPUTE.gpus),
+    params:
+        state=f"{RESULTS}/{{experiment}}/state/likelihood/{{split}}",
     shell:
         "python -m ddpm likelihood --config {input.config} --weights {input.weights} --data {input.data}"
-        " --shard {wildcards.shard} --out {output} --device {resources.device} > {log} 2>&1"
+        " --shard {wildcards.shard} --out {output} --state {params.state} --device {resources.device} > {log} 2>&1"
 
 
 rule evaluate:

@@ -17,7 +17,7 @@ rule sample:
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
-        device=COMPUTE.device,
+        device=COMPUTE.device_of(COMPUTE.gpus),
     params:
         state=f"{RESULTS}/{{experiment}}/state/samples",
     shell:
@@ -41,7 +41,7 @@ rule few_steps:
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
-        device=COMPUTE.device,
+        device=COMPUTE.device_of(COMPUTE.gpus),
     params:
         state=f"{RESULTS}/{{experiment}}/state/few_steps",
     shell:
@@ -87,10 +87,13 @@ rule snapshot:
     threads: COMPUTE.threads
     resources:
         gpu=COMPUTE.gpus,
-        device=COMPUTE.device,
+        device=COMPUTE.device_of(COMPUTE.gpus),
+    params:
+        # Of this snapshot alone: what is kept of other weights would be removed.
+        state=f"{RESULTS}/{{experiment}}/state/snapshots/{{step}}",
     shell:
         "python -m ddpm snapshot --config {input.config} --final {input.final} --snapshots {input.weights}"
-        " --step {wildcards.step} --out {output} --device {resources.device} > {log} 2>&1"
+        " --step {wildcards.step} --out {output} --state {params.state} --device {resources.device} > {log} 2>&1"
 
 
 rule snapshot_previews:

@@ -22,8 +22,8 @@ rule train:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device,
+        gpu=COMPUTE.gpus_of_training,
+        device=COMPUTE.device_of(COMPUTE.gpus_of_training),
     params:
         # Not an output: Snakemake deletes the outputs of failed jobs, and the state must outlive them.
         state=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/state/{experiment_of(wildcards).fingerprint()}",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ddpm.evaluation.networks import FeatureNetwork
 from ddpm.files import UserError, read_npz, write_npz
+from ddpm.parallel import ALONE, Group
 from ddpm.parts import Parts
 from ddpm.shards import pack_header, read_shard, unpack_header
 
@@ -20,11 +21,16 @@ def at(t: int | None, kind: str) -> str:
     return kind if t is None else f"{kind}_t{t}"
 
 
-def write_features(network: FeatureNetwork, samples: Path, path: Path, state: Path | None = None, log=print) -> None:
+def write_features(
+    network: FeatureNetwork, samples: Path, path: Path, state: Path | None = None, log=print, group: Group = ALONE
+) -> None:
     """Write `features` [n, D] and `probabilities` [n, K] of a shard, and of its previews under each time's name.
 
     With a folder `state` a killed call is gone on with, and what is known of images of other shards is taken from
     there.
+
+    Args:
+        group: the processes that share the batches; the first one writes.
     """
     shard, header = read_shard(samples, "images", "previews", "preview_times", "start")
     times, start, began = shard["preview_times"].tolist(), int(shard["start"]), time.monotonic()
@@ -33,8 +39,9 @@ def write_features(network: FeatureNetwork, samples: Path, path: Path, state: Pa
     drawn = {key: value for key, value in header["sampling"].items() if key not in ("images", "shards", "batch_size")}
     drawn |= {key: header[key] for key in ("sampler", "quantisation", "device")}
     source = hashlib.sha256(f"{header['weights_sha256']} {network.sha256}".encode()).hexdigest()
+    on = str(network.device).partition(":")[0]  # whichever GPU
     keys = tuple(at(t, kind) for t in (None, *times) for kind in KINDS)
-    parts = Parts(state, source, drawn | {"features on": str(network.device)}, keys, log)
+    parts = Parts(state if group.leads else None, source, drawn | {"features on": on}, keys, log)
 
     def make(first: int, last: int) -> dict[str, np.ndarray]:
         rows, made = slice(first - start, last - start), {}
@@ -48,7 +55,9 @@ def write_features(network: FeatureNetwork, samples: Path, path: Path, state: Pa
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
         return made
 
-    pieces = list(parts.each(start, stop, network.batch_size, make)) or [make(start, start)]
+    pieces = list(group.each(parts, start, stop, network.batch_size, make)) or [make(start, start)]
+    if not group.leads:
+        return
     write_npz(
         path,
         compressed=False,

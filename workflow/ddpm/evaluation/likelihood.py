@@ -1,5 +1,6 @@
 """The variational bound on the log likelihood of real images, term by term (eq. 5)."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -11,30 +12,44 @@ from ddpm.config import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.files import write_npz
+from ddpm.parallel import ALONE, Group
+from ddpm.parts import Parts
 from ddpm.shards import bounds, pack_header
 from ddpm.training.state import Trained
+
+TERMS, ERRORS, PRIOR = KEYS = ("terms", "squared_errors", "prior")
+TIMES = 10  # times between two looks at the clock, which wait for the GPU
 
 
 @torch.inference_mode()
 def bound_of_batch(
-    trained: Trained, images: np.ndarray, start: int, split: str, seed: int, device: torch.device
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    trained: Trained, images: np.ndarray, start: int, split: str, seed: int, device: torch.device, parts: Parts
+) -> dict[str, np.ndarray]:
     """Terms [n, T] in bits/dim, squared errors of x0-hat [n, T] (range [-1, 1]), prior [n] in bits/dim.
 
     One draw of noise per image and time, named by the image's number `start + i`; averaged weights; x0-hat clipped.
+
+    Args:
+        parts: of this batch, whose items are the times; a batch through all of them may take more than a minute.
     """
     x0 = to_model_range(images).to(device)
-    terms, errors = [], []
-    for t in range(trained.diffusion.num_timesteps):
-        noise = rng.normal(
-            seed, "likelihood", split, t, start=start, stop=start + len(x0), shape=x0.shape[1:], device=device
-        )
-        times = torch.full((len(x0),), t, device=device)
-        term, error = trained.diffusion.bound_terms(trained.model, x0, times, noise)
-        terms.append(term)
-        errors.append(error)
-    prior = trained.diffusion.prior_bits(x0)
-    return torch.stack(terms, 1).cpu().numpy(), torch.stack(errors, 1).cpu().numpy(), prior.cpu().numpy()
+
+    def make(first: int, last: int) -> dict[str, np.ndarray]:
+        """Terms and errors of the 0-based times first .. last-1, [last - first, n]."""
+        terms, errors = [], []
+        for t in range(first, last):
+            noise = rng.normal(
+                seed, "likelihood", split, t, start=start, stop=start + len(x0), shape=x0.shape[1:], device=device
+            )
+            times = torch.full((len(x0),), t, device=device)
+            term, error = trained.diffusion.bound_terms(trained.model, x0, times, noise)
+            terms.append(term)
+            errors.append(error)
+        return {TERMS: torch.stack(terms).cpu().numpy(), ERRORS: torch.stack(errors).cpu().numpy()}
+
+    pieces = list(parts.each(0, trained.diffusion.num_timesteps, TIMES, make))
+    by_image = {key: np.ascontiguousarray(np.concatenate([piece[key] for piece in pieces]).T) for key in parts.keys}
+    return {**by_image, PRIOR: trained.diffusion.prior_bits(x0).cpu().numpy()}
 
 
 def likelihood_shard(
@@ -47,30 +62,55 @@ def likelihood_shard(
     path: Path,
     device: torch.device,
     log=print,
+    state: Path | None = None,
+    group: Group = ALONE,
 ) -> None:
-    """Write shard number `shard` (from 1) of the bound of the first `count` images of `split`."""
+    """Write shard number `shard` (from 1) of the bound of the first `count` images of `split`.
+
+    With a folder `state` a killed call is gone on with, and what is known of images of other shards is taken from
+    there. It holds finished batches (`images`), and of a batch of more than a minute the times that are done (`times`).
+
+    Args:
+        group: the processes that share the batches; the first one writes.
+    """
     start, stop = bounds(count, shard, config.shards)
-    timesteps = trained.diffusion.num_timesteps
-    parts = [(np.zeros((0, timesteps), np.float32), np.zeros((0, timesteps), np.float32), np.zeros(0, np.float32))]
-    began = time.monotonic()
-    if trained.outcome["status"] != "unstable":
-        for first in range(start, stop, config.batch_size):
-            last = min(first + config.batch_size, stop)
-            parts.append(bound_of_batch(trained, images[slice(first, last)], first, split, config.seed, device))
-            log(f"{split} images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
-    terms, errors, prior = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+    timesteps, began = trained.diffusion.num_timesteps, time.monotonic()
+    settings = {"split": split, "images": images.sha256, "seed": config.seed, "device": device.type}
+    parts = Parts(state / "images" if state and group.leads else None, trained.sha256, settings, KEYS, log)
+    times = state / "times" if state else None
+
+    def make(first: int, last: int) -> dict[str, np.ndarray]:
+        batch = f"{split} images {first}..{last - 1}"
+        folder = times / f"{first}-{last}" if times else None
+        done = Parts(
+            folder, trained.sha256, settings, (TERMS, ERRORS), lambda message: log(f"{batch}, times: {message}")
+        )
+        made = bound_of_batch(trained, images[slice(first, last)], first, split, config.seed, device, done)
+        log(f"{batch} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
+        return made
+
+    empty = {key: np.zeros((0, timesteps), np.float32) for key in (TERMS, ERRORS)} | {PRIOR: np.zeros(0, np.float32)}
+    pieces = []
+    if stable := trained.outcome["status"] != "unstable":
+        pieces = list(group.each(parts, start, stop, config.batch_size, make))
+    if not group.leads:
+        return
     header = {
         "weights_sha256": trained.sha256,
         "images_sha256": images.sha256,
         "split": split,
         "likelihood": config.model_dump(mode="json"),
-        "device": str(device),
+        "device": device.type,
     }
     write_npz(
         path,
-        terms=terms,
-        squared_errors=errors,
-        prior=prior,
+        **{key: np.concatenate([piece[key] for piece in (empty, *pieces)]) for key in KEYS},
         start=np.array(start),
         header=pack_header(header),
     )
+    if stable:
+        parts.finish(start, stop, path)
+    for folder in times.glob("*-*") if times else ():
+        first, last = map(int, folder.name.split("-"))
+        if start <= first and last <= stop:
+            shutil.rmtree(folder, ignore_errors=True)

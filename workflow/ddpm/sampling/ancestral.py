@@ -12,6 +12,7 @@ from ddpm.config import SamplingConfig
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.store import Images
 from ddpm.files import write_npz
+from ddpm.parallel import ALONE, Group
 from ddpm.sampling.batches import out_of_range, write_shard
 from ddpm.shards import ANCESTRAL_SAMPLER
 from ddpm.training.state import Trained
@@ -78,6 +79,7 @@ def sample_shard(
     device: torch.device,
     log=print,
     state: Path | None = None,
+    group: Group = ALONE,
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: images, previews, and how it went.
 
@@ -100,6 +102,7 @@ def sample_shard(
         log=log,
         quantisation=config.quantisation,
         state=state,
+        group=group,
         preview_times=np.array(preview_times(trained.diffusion.num_timesteps, config.previews), dtype=np.int64),
     )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddpm.config import FewStepsConfig, Quantisation, SamplingConfig
 from ddpm.files import write_npz
+from ddpm.parallel import ALONE, Group
 from ddpm.parts import Parts
 from ddpm.shards import bounds, pack_header
 from ddpm.training.state import Trained
@@ -26,9 +27,57 @@ def out_of_range(x: Tensor, limit: float) -> str | None:
 class Unstable(Exception):
     """A run whose values left their range: an outcome, with its step and reason."""
 
-    def __init__(self, status: dict):
-        super().__init__(status["reason"])
-        self.status = status
+    @property
+    def status(self) -> dict:
+        return self.args[0]
+
+    def __str__(self) -> str:
+        return self.status["reason"]
+
+
+Arrays = dict[str, np.ndarray]
+
+
+def drawn(
+    trained: Trained,
+    start: int,
+    stop: int,
+    batch_size: int,
+    draw: Callable[[int, int], tuple],
+    shapes: dict[str, tuple[int, ...]],
+    parts: Parts,
+    group: Group = ALONE,
+    log=print,
+) -> tuple[Arrays, dict]:
+    """Images start .. stop-1 and how it went: their arrays, which are empty for an unstable run, and its status.
+
+    Of several processes each draws batches, and the first one gets them all; the others' arrays mean nothing.
+
+    Args:
+        draw: from the numbers of the first image and of the one past the last, uint8 arrays [n, *shape] in the
+            order of `shapes`, and then None or how it failed.
+        shapes: name and shape per image of each of these arrays.
+        parts: where finished batches are kept, with these names.
+    """
+    began = time.monotonic()
+
+    def make(first: int, last: int) -> Arrays:
+        *images, failure = draw(first, last)
+        if failure is not None:
+            raise Unstable(failure)
+        log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
+        return dict(zip(shapes, images, strict=True))
+
+    pieces, status = [], {"status": "sampled", "step": None, "reason": None}
+    try:
+        if trained.outcome["status"] == "unstable":
+            raise Unstable(trained.outcome)
+        pieces = list(group.each(parts, start, stop, batch_size, make, outcome=Unstable))
+    except Unstable as error:
+        status = error.status
+        log(f"unstable: {error}")
+    nothing = {name: np.zeros((0, *shape), np.uint8) for name, shape in shapes.items()}
+    return {name: np.concatenate([piece[name] for piece in (nothing, *pieces)]) for name in shapes}, status
 
 
 def write_shard(
@@ -43,50 +92,52 @@ def write_shard(
     log=print,
     quantisation: Quantisation = Quantisation.NEAREST,
     state: Path | None = None,
+    group: Group = ALONE,
     **settings: np.ndarray,
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: what was drawn, and how it went.
 
     Args:
-        draw: from the numbers of the first image and of the one past the last, uint8 arrays [n, *shape] in the
-            order of `shapes`, and then None or how it failed.
-        shapes: name and shape per image of each of these arrays. All are empty for an unstable run.
+        draw, shapes: as of `drawn`.
         sampler: its name, a comma, and what else is to be known of it; `shards.read_shard` tells by the name.
         state: folder for finished batches, from which a later call goes on, and which more images extend.
+        group: the processes that share the batches; the first one writes.
         settings: arrays that no image changes.
     """
     start, stop = bounds(config.images, shard, config.shards)
-    header = about(trained, sampler, device, quantisation)
-    asked, status, began = config.model_dump(mode="json"), None, time.monotonic()
-    decisive = {key: value for key, value in asked.items() if key not in ("images", "shards", "batch_size")}
-    drawn_by = {"sampler": sampler, "quantisation": quantisation, "device": device.type, **decisive}
-    parts = Parts(state, trained.sha256, drawn_by, tuple(shapes), log)
-
-    def make(first: int, last: int) -> dict[str, np.ndarray]:
-        *drawn, failure = draw(first, last)
-        if failure is not None:
-            raise Unstable(failure)
-        log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
-        return dict(zip(shapes, drawn, strict=True))
-
-    pieces, nothing = [], {name: np.zeros((0, *shape), np.uint8) for name, shape in shapes.items()}
-    try:
-        if trained.outcome["status"] == "unstable":
-            raise Unstable(trained.outcome)
-        pieces = list(parts.each(start, stop, config.batch_size, make))
-    except Unstable as error:
-        status = error.status
-        log(f"unstable: {error}")
+    kept = state if group.leads else None
+    parts = kept_batches(kept, trained, config, tuple(shapes), sampler, device, quantisation, log)
+    arrays, status = drawn(trained, start, stop, config.batch_size, draw, shapes, parts, group, log)
+    if not group.leads:
+        return
+    header = {**about(trained, sampler, device, quantisation), "sampling": config.model_dump(mode="json")}
     write_npz(
         path,
-        **{name: np.concatenate([piece[name] for piece in (nothing, *pieces)]) for name in shapes},
+        **arrays,
         **settings,
         start=np.array(start),
-        status=pack_header(status or {"status": "sampled", "step": None, "reason": None}),
-        header=pack_header({**header, "sampling": asked}),
+        status=pack_header(status),
+        header=pack_header(header),
     )
-    if status is None:
+    if status["status"] == "sampled":
         parts.finish(start, stop, path)
+
+
+def kept_batches(
+    state: Path | None,
+    trained: Trained,
+    config: SamplingConfig | FewStepsConfig,
+    names: tuple[str, ...],
+    sampler: str,
+    device: torch.device,
+    quantisation: Quantisation = Quantisation.NEAREST,
+    log=print,
+) -> Parts:
+    """The finished batches in `state` of images that these weights and settings would give again."""
+    asked = config.model_dump(mode="json")
+    decisive = {key: value for key, value in asked.items() if key not in ("images", "shards", "batch_size")}
+    drawn_by = {"sampler": sampler, "quantisation": quantisation, "device": device.type, **decisive}
+    return Parts(state, trained.sha256, drawn_by, names, log)
 
 
 def about(
@@ -103,5 +154,5 @@ def about(
             Quantisation.NEAREST: "rounded to the nearest of 256 levels",
             Quantisation.TRUNCATE: "truncated to 256 levels",
         }[quantisation],
-        "device": str(device),
+        "device": device.type,
     }

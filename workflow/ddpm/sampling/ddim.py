@@ -16,6 +16,7 @@ from ddpm.config import FewStepsConfig, Spacing
 from ddpm.data.pixels import to_uint8
 from ddpm.diffusion import GaussianDiffusion, Model, per_image
 from ddpm.files import UserError
+from ddpm.parallel import ALONE, Group
 from ddpm.sampling.batches import out_of_range, write_shard
 from ddpm.shards import DDIM
 from ddpm.training.state import Trained
@@ -101,6 +102,7 @@ def few_steps_shard(
     device: torch.device,
     log=print,
     state: Path | None = None,
+    group: Group = ALONE,
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: the images of every pair of eta and steps.
 
@@ -124,6 +126,7 @@ def few_steps_shard(
         device=device,
         log=log,
         state=state,
+        group=group,
         eta=np.array(eta),
         steps=np.array(steps),
         evaluations=np.array(evaluations),

@@ -1,5 +1,6 @@
 """Samples over the course of a training, from the averaged weights and from the weights themselves."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import torch
 
 from ddpm.config import SamplingConfig, SnapshotsConfig
 from ddpm.files import UserError, write_npz
+from ddpm.parallel import ALONE, Group
 from ddpm.sampling.ancestral import sample_batch
-from ddpm.sampling.batches import write_shard
+from ddpm.sampling.batches import drawn, kept_batches, write_shard
 from ddpm.shards import ANCESTRAL_SAMPLER, read_shard
 from ddpm.training.state import Trained, load_weights
 from ddpm.training.weights_file import EMA, RAW, snapshot_file
@@ -31,35 +33,53 @@ def snapshot_weights(final: Path, snapshots: Path, step: int, device: torch.devi
 
 
 def snapshot_shard(
-    averaged: Trained, raw: Trained, config: SnapshotsConfig, path: Path, device: torch.device, log=print
+    averaged: Trained,
+    raw: Trained,
+    config: SnapshotsConfig,
+    path: Path,
+    device: torch.device,
+    log=print,
+    state: Path | None = None,
+    group: Group = ALONE,
 ) -> None:
     """Write samples of one snapshot: `images` of the averaged weights, and `raw`, the first ones without averaging.
 
-    Both start from the same noise; `config.previews` of the latter are drawn.
+    Both start from the same noise; `config.previews` of the latter are drawn. With a folder `state`, which must be
+    this snapshot's own, a killed call is gone on with, and more images extend what is there.
+
+    Args:
+        group: the processes that share the batches; the first one writes.
     """
     channels, height, width = averaged.image_shape
-    image = (height, width, channels)
-    settings = config.model_dump(include={"images", "batch_size", "limit", "seed"})
-    sampling = SamplingConfig(**settings)
+    sampling = SamplingConfig(**config.model_dump(include={"images", "batch_size", "limit", "seed"}))
+    previews = min(config.previews, config.images)
+    kept = state / RAW if state and group.leads else None
+    parts = kept_batches(kept, raw, sampling, ("raw",), ANCESTRAL_SAMPLER, device, log=log)
 
-    def draw(first: int, last: int) -> tuple[np.ndarray, np.ndarray, dict | None]:
-        images, _, failure = sample_batch(averaged, first, last, sampling, device)
-        shown = range(first, min(last, config.previews))
-        # Weights without averaging may fail where their average does not: then there is nothing to show.
-        plain = sample_batch(raw, shown.start, shown.stop, sampling, device)[0] if shown else images[:0]
-        return images, plain, failure
+    def draw(trained: Trained, first: int, last: int) -> tuple[np.ndarray, dict | None]:
+        images, _, failure = sample_batch(trained, first, last, sampling, device)
+        return images, failure
 
+    # Weights without averaging may fail where their average does not: then there is nothing to show.
+    shown, status = drawn(
+        raw, 0, previews, config.batch_size, partial(draw, raw), {"raw": (height, width, channels)}, parts, group, log
+    )
     write_shard(
         path,
         averaged,
         sampling,
         1,
-        draw=draw,
-        shapes={"images": image, "raw": image},
+        draw=partial(draw, averaged),
+        shapes={"images": (height, width, channels)},
         sampler=ANCESTRAL_SAMPLER,
         device=device,
         log=log,
+        state=state and state / EMA,
+        group=group,
+        **shown,
     )
+    if group.leads and status["status"] == "sampled":
+        parts.finish(0, previews, path)
 
 
 def write_previews(shards: list[Path], count: int, path: Path) -> None:
