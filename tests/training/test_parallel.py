@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import CPU, tiny_experiment
+from processes import together
 
 from ddpm.config import TrainingConfig
 from ddpm.files import UserError
-from ddpm.parallel import Group
-from ddpm.training.loop import Trainer, training_batch
+from ddpm.parallel import ALONE, Group
+from ddpm.training.loop import Trainer, train, training_batch
 from ddpm.training.state import load_weights, saved_states
 
 
@@ -71,6 +72,53 @@ def test_two_processes_resume_exactly(finished, digits, tmp_path):
     done = torchrun(2, configured(1), digits, killed)
     assert done.stdout.count("resuming digits-eps-simple-test at step 6") == 1, "one process speaks for all"
     assert (killed / "model.safetensors").read_bytes() == (finished[1] / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("size", "clip_shards"), [(3, 1), (4, 1), (3, 6), (4, 8)])
+def test_more_processes_train_like_one(size, clip_shards, train_images, tmp_path):
+    """The same bound; and all of them hold the same bits."""
+    training = {"batch_size": 24, "clip_shards": clip_shards, "grad_clip": 0.5, "learning_rate": 1e-3, "ema_decay": 0.5}
+    config = tiny_experiment(training=training, network={"dropout": 0.2}).stage_config("training")
+
+    def job(group: Group) -> None:
+        trainer = Trainer(config, train_images, CPU, group)
+        trainer.run()
+        torch.save((trainer.average, trainer.history), tmp_path / str(group.rank))
+
+    together(size, job, tmp_path)
+    one = Trainer(config, train_images, CPU)
+    one.run()
+    first, history = torch.load(tmp_path / "0")
+    for rank in range(1, size):
+        assert torch.equal(torch.load(tmp_path / str(rank))[0], first)
+    assert (first - one.average).abs().max() < 2e-6 * one.average.abs().max()
+    for row, expected in zip(history, one.history, strict=True):
+        assert row == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_two_have_saved_is_gone_on_with_by_any_number(size, train_images, tmp_path):
+    """The bound is that of an undisturbed run: the sums of the second half have another order."""
+    config = tiny_experiment(training={"batch_size": 12, "learning_rate": 1e-3, "ema_decay": 0.5}).stage_config(
+        "training"
+    )
+    said = []
+
+    def job(group: Group) -> None:
+        files = [tmp_path / name for name in ("model.safetensors", "csv", "json", "weights")]
+        train(config, train_images, tmp_path / "state", *files, CPU, log=said.append, group=group)
+
+    together(2, job, tmp_path)
+    saved_states(tmp_path / "state")[-1].unlink()  # of the last step; that of the sixth is left
+    (tmp_path / "model.safetensors").unlink()
+    if size == 1:
+        job(ALONE)
+        assert said[0] == "resuming digits-eps-simple-test at step 6"
+    else:
+        together(size, job, tmp_path)
+    one = Trainer(config, train_images, CPU)
+    one.run()
+    assert (weights(tmp_path) - one.average).abs().max() < 2e-6 * one.average.abs().max()
 
 
 def test_a_batch_is_the_same_however_many_share_it(train_images):

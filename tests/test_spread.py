@@ -1,0 +1,294 @@
+"""Work that processes share gives the bytes of one process, goes on with any number, and ends with its message."""
+
+import os
+import shutil
+import signal
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import CPU
+from processes import start, together
+from torch import distributed
+
+from ddpm import parallel, parts
+from ddpm.config import FewStepsConfig, LikelihoodConfig, SamplingConfig, SnapshotsConfig
+from ddpm.data.store import Images
+from ddpm.evaluation.classifier import ClassifierConfig, load_classifier, train_classifier
+from ddpm.evaluation.features import write_features
+from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.files import UserError
+from ddpm.parallel import ALONE, Group
+from ddpm.parts import Parts
+from ddpm.sampling import ancestral
+from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.ddim import few_steps_shard
+from ddpm.sampling.snapshots import snapshot_shard
+from ddpm.shards import read_shard
+
+SAMPLING = SamplingConfig(images=70, shards=2, batch_size=8, previews=4)  # 35 images: five batches, the last a part
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Every piece is kept as soon as it is made, and nobody waits before it says that it lost another."""
+    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(parallel, "GRACE", 0)
+
+
+class Job:
+    """One kind of work, of any number of processes, into a folder."""
+
+    def __init__(self, kind, trained, digits, network=None, samples=None):
+        self.kind, self.trained, self.digits, self.network, self.samples = kind, trained, digits, network, samples
+
+    def run(self, folder: Path, group: Group, log=lambda message: None) -> None:
+        folder.mkdir(exist_ok=True)
+        path, settings = folder / "shard.npz", {"log": log, "state": folder / "state", "group": group}
+        match self.kind:
+            case "samples":
+                sample_shard(self.trained, SAMPLING, 2, path, CPU, **settings)
+            case "few steps":
+                config = FewStepsConfig(images=30, shards=1, batch_size=8, steps=(2, 5))
+                few_steps_shard(self.trained, config, 1, path, CPU, **settings)
+            case "snapshot":
+                config = SnapshotsConfig(images=30, batch_size=8, previews=20)
+                snapshot_shard(self.trained, self.trained, config, path, CPU, **settings)
+            case "likelihood":
+                images, config = Images(self.digits / "test.npy"), LikelihoodConfig(shards=2, batch_size=7)
+                likelihood_shard(self.trained, images, "test", 61, config, 2, path, CPU, **settings)
+            case "features":
+                network = load_classifier(self.network)
+                network.batch_size = 8
+                write_features(network, self.samples, path, **settings)
+
+
+@pytest.fixture(scope="module")
+def network(digits, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("network") / "classifier.safetensors"
+    train_classifier(ClassifierConfig(width=8, features=16, epochs=1), digits, path, CPU, log=lambda message: None)
+    return path
+
+
+@pytest.fixture
+def job(request, trained, digits, network, tmp_path) -> Job:
+    samples = tmp_path / "samples.npz"
+    if request.param == "features":
+        sample_shard(trained, SAMPLING, 2, samples, CPU, log=lambda message: None)
+    return Job(request.param, trained, digits, network, samples)
+
+
+KINDS = ("samples", "few steps", "snapshot", "likelihood", "features")
+
+
+@pytest.mark.parametrize("job", KINDS, indirect=True)
+def test_any_number_of_processes_gives_the_bytes_of_one(job, tmp_path):
+    said = tmp_path / "said"
+
+    def log(message: str) -> None:
+        if "images" in message:
+            with open(said, "a") as file:
+                file.write(f"{os.environ.get('RANK')}\n")
+
+    job.run(tmp_path / "one", ALONE)
+    for size in (2, 3):
+        together(size, lambda group, size=size: job.run(tmp_path / str(size), group, log), tmp_path)
+        assert (tmp_path / f"{size}/shard.npz").read_bytes() == (tmp_path / "one/shard.npz").read_bytes()
+        assert set(said.read_text().split()) == set(map(str, range(size))), "each has drawn some of it"
+
+
+@pytest.mark.parametrize("job", KINDS, indirect=True)
+def test_what_a_killed_group_had_is_gone_on_with_by_another_number(job, tmp_path):
+    """Whoever leads dies after the second round of two; three go on, and then one finds all of it done."""
+    job.run(tmp_path / "undisturbed", ALONE)
+
+    def until(batches: int, file: Path):
+        def log(message: str) -> None:
+            if " images " in f" {message}" and "kept" not in message:
+                with open(file, "a") as lines:
+                    lines.write(message.split(",")[0] + "\n")
+                if len(file.read_text().splitlines()) >= batches and os.environ.get("RANK") == "0":
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        return log
+
+    members = start(2, lambda group: job.run(tmp_path / "killed", group, until(3, tmp_path / "first")), tmp_path)
+    for process in members:
+        process.join()
+    assert members[0].exitcode == -signal.SIGKILL
+    assert members[1].exitcode == 1
+    assert "lost another process" in (tmp_path / "1.txt").read_text()
+    assert not (tmp_path / "killed/shard.npz").exists()
+    together(3, lambda group: job.run(tmp_path / "killed", group, until(99, tmp_path / "second")), tmp_path)
+    assert (tmp_path / "killed/shard.npz").read_bytes() == (tmp_path / "undisturbed/shard.npz").read_bytes()
+    first, second = (set((tmp_path / name).read_text().splitlines()) for name in ("first", "second"))
+    repeated = first & second
+    assert len(repeated) <= 2, "at most the round in which it was killed"
+    assert len(first - second) >= 2
+    again = []
+    (tmp_path / "killed/shard.npz").unlink()
+    job.run(tmp_path / "killed", ALONE, again.append)
+    assert all("kept from earlier work" in message for message in again)
+    assert (tmp_path / "killed/shard.npz").read_bytes() == (tmp_path / "undisturbed/shard.npz").read_bytes()
+
+
+def test_an_unstable_batch_of_any_process_is_the_outcome_of_all(trained, tmp_path, monkeypatch):
+    """That of the first batch in the order of the images, not of time; the others are let go."""
+    draw = ancestral.sample_batch
+
+    def failing(trained, start, stop, config, device):
+        if start == 43:  # of the second process, which is the last to know
+            time.sleep(0.5)
+        if start in (43, 51):
+            return np.zeros(0), np.zeros(0), {"status": "unstable", "step": start, "reason": f"batch from {start}"}
+        return draw(trained, start, stop, config, device)
+
+    monkeypatch.setattr(ancestral, "sample_batch", failing)
+    settings = {"trained": trained, "config": SAMPLING, "shard": 2, "device": CPU, "log": lambda message: None}
+    sample_shard(path=tmp_path / "one.npz", **settings)
+    together(3, lambda group: sample_shard(path=tmp_path / "three.npz", group=group, **settings), tmp_path)
+    assert (tmp_path / "three.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
+    arrays, header = read_shard(tmp_path / "three.npz", "images")
+    assert header["status"]["reason"] == "batch from 43"
+    assert not len(arrays["images"])
+
+
+def squares(first: int, last: int) -> dict[str, np.ndarray]:
+    return {"squares": np.arange(first, last) ** 2}
+
+
+def ends(members, seconds: float) -> list[int]:
+    """The exit codes, none of which may be long in coming."""
+    limit = time.monotonic() + seconds
+    for process in members:
+        process.join(max(limit - time.monotonic(), 0))
+    left = [process for process in members if process.exitcode is None]
+    for process in left:
+        os.kill(process.pid, signal.SIGCONT)
+        process.kill()
+    assert not left, f"{len(left)} processes were still waiting after {seconds} s"
+    return [process.exitcode for process in members]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_of_one_process_is_shown_with_its_rank_and_ends_all(rank, tmp_path):
+    def make(first: int, last: int):
+        if first >= 30 and group_rank[0] == rank:
+            raise UserError("the cat has it")
+        return squares(first, last)
+
+    group_rank = []
+
+    def job(group: Group) -> None:
+        group_rank.append(group.rank)
+        list(group.each(Parts(None, "a", {}, ("squares",)), 0, 100, 10, make))
+
+    assert ends(start(3, job, tmp_path), 60) == [1, 1, 1]
+    assert f"UserError: rank {rank} of 3 on " in (said := (tmp_path / f"{rank}.txt").read_text())
+    assert "the cat has it" in said
+    for other in {0, 1, 2} - {rank}:
+        assert "lost another process" in (tmp_path / f"{other}.txt").read_text()
+
+
+def test_any_other_error_keeps_its_traceback_and_says_whose_it_is(tmp_path):
+    def job(group: Group) -> None:
+        if group.rank == 1:
+            raise ZeroDivisionError("a bug")
+        group.same(1)
+
+    assert ends(start(2, job, tmp_path), 60) == [1, 1]
+    said = (tmp_path / "1.txt").read_text()
+    assert "ZeroDivisionError: a bug" in said
+    assert "This was rank 1 of 2" in said
+
+
+def test_a_killed_process_ends_all(tmp_path):
+    def job(group: Group) -> None:
+        if group.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        group.sum_(torch.zeros(1000))
+
+    assert ends(start(3, job, tmp_path), 60) == [1, -signal.SIGKILL, 1]
+    for other in (0, 2):
+        assert "lost another process" in (tmp_path / f"{other}.txt").read_text()
+
+
+def test_a_process_that_hangs_is_not_waited_for_without_end(tmp_path):
+    def job(group: Group) -> None:
+        if group.rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        group.sum_(torch.zeros(10))
+
+    members = start(2, job, tmp_path, patience=timedelta(seconds=2))
+    members[0].join(60)
+    assert members[0].exitcode == 1
+    members[1].kill()
+    assert "lost another process" in (tmp_path / "0.txt").read_text()
+
+
+def test_gpus_speak_through_nccl_and_what_lies_in_memory_through_gloo(monkeypatch):
+    """As far as a machine without a GPU can tell: the backends, the device and the patience that are asked for."""
+    asked = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.update(device=str(device)))
+    monkeypatch.setattr(
+        distributed, "init_process_group", lambda backend, **more: asked.update(backend=backend, **more)
+    )
+    monkeypatch.setattr(distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
+    with parallel.process_group(torch.device("cuda:1"), timedelta(minutes=3)) as group:
+        assert group == Group(1, 2)
+    assert asked == {"device": "cuda:1", "backend": "cpu:gloo,cuda:nccl", "timeout": timedelta(minutes=3)}
+
+
+def test_likelihood_keeps_the_times_that_are_done_of_a_long_batch(trained, digits, tmp_path, monkeypatch):
+    """A batch through all T may take longer than anybody wants to repeat."""
+    images, config = Images(digits / "test.npy"), LikelihoodConfig(batch_size=20)
+    said = []
+
+    def shard(name: str, count: int = 20, **settings) -> np.ndarray:
+        likelihood_shard(trained, images, "test", count, config, 1, tmp_path / name, CPU, said.append, **settings)
+        return np.load(tmp_path / name)["terms"]
+
+    calls, bound_terms = [], trained.diffusion.bound_terms
+
+    def counted(model, x0, t, noise):
+        calls.append(int(t[0]))
+        if calls == [*range(16)]:
+            raise KeyboardInterrupt
+        return bound_terms(model, x0, t, noise)
+
+    whole, state = shard("whole.npz"), tmp_path / "state"
+    monkeypatch.setattr(trained.diffusion, "bound_terms", counted)
+    with pytest.raises(KeyboardInterrupt):
+        shard("killed.npz", state=state)
+    assert np.array_equal(shard("killed.npz", state=state), whole)
+    assert calls == [*range(16), *range(10, 20)]
+    assert "test images 0..19, times: items 0..9 were kept from earlier work" in said
+    assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert not list(state.glob("times/*")), "the finished shard stands for them"
+    before = len(calls)
+    longer = shard("longer.npz", count=30, state=state)
+    assert calls[before:] == [*range(20)], "one batch of the ten new images"
+    assert np.array_equal(longer[:20], whole)
+
+
+def test_states_of_other_weights_data_or_noise_are_not_taken(trained, digits, tmp_path):
+    state, said = tmp_path / "state", []
+
+    def shard(seed: int = 0, split: str = "test") -> list[str]:
+        said.clear()
+        images, config = Images(digits / f"{split}.npy"), LikelihoodConfig(batch_size=20, seed=seed)
+        likelihood_shard(trained, images, split, 20, config, 1, tmp_path / "1.npz", CPU, said.append, state)
+        (tmp_path / "1.npz").unlink()
+        return [message for message in said if "kept" in message]
+
+    assert not shard()
+    assert shard()
+    assert not shard(seed=1)
+    assert not shard(split="train")
+    shutil.rmtree(state)
+    assert not shard()
