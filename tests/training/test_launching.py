@@ -1,0 +1,121 @@
+"""Several processes by `--device 2xcpu` and by torchrun: the same results, and whoever goes takes all along."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers import CPU, run_ddpm, tiny_experiment
+from processes import free_port
+
+from ddpm.config import SamplingConfig
+from ddpm.sampling.ancestral import sample_shard
+from ddpm.training.loop import Trainer
+from ddpm.training.state import load_weights, saved_states
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+PYTHON = [sys.executable, "-m"]
+
+
+def training(folder: Path, digits: Path, **settings) -> list[str]:
+    """`ddpm train`, as a command line without its device; everything goes into `folder`."""
+    config = tiny_experiment(training={"batch_size": 12, **settings}).stage_config("training")
+    (folder / "config.json").write_text(json.dumps(config))
+    files = {"out": "model.safetensors", "history": "csv", "outcome": "json", "snapshots": "weights", "state": "state"}
+    options = [part for name, file in files.items() for part in (f"--{name}", str(folder / file))]
+    return ["ddpm", "train", "--config", str(folder / "config.json"), "--data", str(digits / "train.npy"), *options]
+
+
+def workers_of(launcher: int) -> list[psutil.Process]:
+    """Those that compute; a helper process of Python's is none of them."""
+    return [child for child in psutil.Process(launcher).children() if any("spawn_main" in a for a in child.cmdline())]
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def within(seconds: float, happened) -> bool:
+    limit = time.monotonic() + seconds
+    while not (done := happened()) and time.monotonic() < limit:
+        time.sleep(0.1)
+    return bool(done)
+
+
+@pytest.mark.parametrize(
+    ("whom", "how", "status", "words"),
+    [
+        ("worker", signal.SIGKILL, 128 + 9, "rank 1 of 2 was killed by SIGKILL, and all were ended."),
+        ("launcher", signal.SIGTERM, 128 + 15, "was killed by SIGTERM, and all were ended."),
+        ("launcher", signal.SIGKILL, -9, ""),
+    ],
+)
+def test_whoever_is_killed_takes_all_along(whom, how, status, words, digits, tmp_path):
+    command = [*PYTHON, *training(tmp_path, digits, steps=10**6), "--device", "2xcpu"]
+    with open(tmp_path / "said", "w") as said:
+        launcher = subprocess.Popen(command, stdout=said, stderr=said, env=ENVIRONMENT)
+    try:
+        assert within(120, lambda: saved_states(tmp_path / "state")), (tmp_path / "said").read_text()
+        workers = workers_of(launcher.pid)
+        assert len(workers) == 2
+        os.kill({"worker": workers[-1].pid, "launcher": launcher.pid}[whom], how)
+        assert launcher.wait(60) == status
+        assert within(60, lambda: not any(map(alive, workers))), "a process goes on alone"
+    finally:
+        launcher.kill()
+    assert (tmp_path / "said").read_text().strip().endswith(words)
+
+
+def test_the_exit_status_is_that_of_the_processes():
+    done = run_ddpm("sample", "--device", "2xcpu", "--shard", 1)
+    assert done.returncode == 2
+    assert "Missing option" in done.stderr
+    assert done.stderr.strip().endswith("ended with exit status 2, and all were ended.")
+
+
+def test_a_wrong_number_of_processes_is_refused():
+    for device in ("0xcpu", "twoxcpu"):
+        done = run_ddpm("sample", "--device", device)
+        assert done.returncode == 1
+        assert done.stderr.strip() == (
+            f"ERROR: --device {device}: give a number of processes and what they run on, as in 2xcuda."
+        )
+
+
+@pytest.mark.parametrize("by", ["device", "torchrun"])
+def test_shards_are_drawn_by_two_processes_from_the_command_line(by, trained, weights, tmp_path):
+    config = SamplingConfig(images=40, shards=2, batch_size=8)
+    (tmp_path / "config.json").write_text(json.dumps({"name": "any", "sampling": config.model_dump(mode="json")}))
+    sample_shard(trained, config, 1, tmp_path / "one.npz", CPU, log=lambda message: None)
+    command = ["ddpm", "sample", "--config", tmp_path / "config.json", "--weights", weights, "--shard", "1"]
+    command += ["--out", tmp_path / "two.npz", "--device"]
+    if by == "device":
+        command = [*PYTHON, *command, "2xcpu"]
+    else:
+        command = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", *command, "cpu"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "two.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
+    assert done.stdout.count("images 0..7 of 0..19") == done.stdout.count("images 8..15 of 0..19") == 1
+
+
+def test_two_nodes_train_like_one_process(digits, train_images, tmp_path):
+    """Two agents of torchrun on one machine, which meet at an address, as README and docs/operations.md say it."""
+    torchrun = [*PYTHON, "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    torchrun += ["--rdzv-id", "any", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--local-addr", "127.0.0.1", "-m"]
+    command = [*torchrun, *training(tmp_path, digits, learning_rate=1e-3, ema_decay=0.5), "--device", "cpu"]
+    nodes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) for _ in range(2)]
+    said = [node.communicate()[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    config = json.loads((tmp_path / "config.json").read_text())
+    one = Trainer(config, train_images, CPU)
+    one.run()
+    two = load_weights(tmp_path / "model.safetensors").model.state_dict()
+    expected = one.parameters.split(one.average)
+    largest = one.average.abs().max()
+    assert max((two[name] - tensor).abs().max() for name, tensor in expected.items()) < 2e-6 * largest
