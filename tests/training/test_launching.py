@@ -10,10 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from helpers import CPU, run_ddpm, tiny_experiment
 from processes import free_port
 
+from ddpm.__main__ import choose_device
 from ddpm.config import SamplingConfig
+from ddpm.files import UserError
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.training.loop import Trainer
 from ddpm.training.state import load_weights, saved_states
@@ -119,3 +122,17 @@ def test_two_nodes_train_like_one_process(digits, train_images, tmp_path):
     expected = one.parameters.split(one.average)
     largest = one.average.abs().max()
     assert max((two[name] - tensor).abs().max() for name, tensor in expected.items()) < 2e-6 * largest
+
+
+def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    chosen = {}
+    for rank in range(2):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        chosen[rank] = [str(choose_device(name)) for name in ("auto", "cuda")]
+    assert chosen == {0: ["cuda:0"] * 2, 1: ["cuda:1"] * 2}
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match=r"3 processes find 2 GPUs here.*compute.training_gpus.*resources: gpu"):
+        choose_device("auto")

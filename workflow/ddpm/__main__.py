@@ -83,8 +83,9 @@ def choose_device(name: str):
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # one of torchrun's processes on this machine
         if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
             raise UserError(
-                f"there are {torch.cuda.device_count()} GPUs here, for {os.environ['LOCAL_WORLD_SIZE']} processes. "
-                "Start one process for each."
+                f"{os.environ['LOCAL_WORLD_SIZE']} processes find {torch.cuda.device_count()} GPUs here, and each needs "
+                "its own. Start fewer, or give the job more: compute.training_gpus must not be above the limit of "
+                "GPUs (`resources: gpu` of the profile, or --resources gpu=2)."
             )
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     return torch.device(name)
