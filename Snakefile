@@ -48,3 +48,8 @@ onstart:
 onsuccess:
     if Path(f"{RESULTS}/report.html").exists():
         print(f"Open {RESULTS}/report.html in a browser.")
+
+
+onerror:
+    if jobs := list(failed_jobs()):
+        print(failed.summary(jobs), file=sys.stderr)

@@ -290,7 +290,7 @@ def test_a_full_gpu_halves_the_micro_batch_and_loses_no_step(train_images, monke
 def test_a_gpu_that_holds_no_image_is_named(train_images, monkeypatch):
     trainer = Trainer(tiny_experiment().stage_config("training"), train_images, CPU)
     out_of_memory_above(0, trainer, monkeypatch)
-    with pytest.raises(UserError, match="not even one image fits into the memory of cpu"):
+    with pytest.raises(UserError, match="not even one image of the training fits"):
         trainer.run()
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ddpm.config import Selection
+from ddpm.errors import report_failure
 from ddpm.files import UserError, read_json
 
 app = typer.Typer(
@@ -73,22 +74,10 @@ def processes(device: str, *patience) -> Iterator[tuple]:
 
 
 def choose_device(name: str):
-    """The torch device of that name."""
-    import torch
+    """The torch device of that name; a GPU is this process's own until it ends."""
+    from ddpm import gpus
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: torch {torch.__version__} finds no usable GPU here. Use --device cpu.")
-    if name == "cuda" and "LOCAL_RANK" in os.environ:  # one of torchrun's processes on this machine
-        if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
-            raise UserError(
-                f"{os.environ['LOCAL_WORLD_SIZE']} processes find {torch.cuda.device_count()} GPUs here, and each needs "
-                "its own. Start fewer, or give the job more: compute.training_gpus must not be above the limit of "
-                "GPUs (`resources: gpu` of the profile, or --resources gpu=2)."
-            )
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    return torch.device(name)
+    return gpus.choose_device(name, log)
 
 
 def find_checkpoint(name: str):
@@ -684,11 +673,11 @@ def log(message: str) -> None:
 
 
 def main() -> None:
-    """Run a command; a `UserError` is shown as its message and exit status 1."""
+    """Run a command; what ends it is explained in the last words of its output, and by its exit status."""
     try:
         app()
-    except UserError as error:
-        sys.exit(f"ERROR: {error}")
+    except Exception as error:
+        sys.exit(report_failure(error, sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ddpm.files import DamagedFile, UserError, read_json, sha256, write_json
+from ddpm.files import DamagedFile, DiskError, UserError, read_json, sha256, write_json
 from ddpm.strict import Strict
 from ddpm.transfer import CHUNK, Failure, Part, answer_of, bring, refuse_page
 
@@ -108,7 +108,7 @@ def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False) -> Copy
 
     Raises:
         NotDownloaded: no address gives a right copy (what each one gave is listed).
-        UserError: the folder has no room for it.
+        DiskError: the folder has no room for it.
     """
     path = folder / file.name
     part = Part(path, file.size, mixing=bool(file.checksums))
@@ -138,7 +138,7 @@ def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False) -> Copy
                     log(f"{path}: {failure}; it is downloaded anew")
             return in_turn(file.urls, attempt, path, log, 1 if once else ROUNDS)
     except OSError as error:  # the disk, not the network: no other address helps
-        raise UserError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error
+        raise DiskError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error
 
 
 @contextmanager

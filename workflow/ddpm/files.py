@@ -18,9 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
+from ddpm.exits import ExitCode
+
 
 class UserError(Exception):
     """Something that the person at the keyboard can mend: shown as one message, without a traceback."""
+
+    code = ExitCode.USER_ERROR
+
+
+class DiskError(UserError):
+    """A disk or folder that cannot take what is to be written."""
+
+    code = ExitCode.DISK
 
 
 class DamagedFile(UserError):
@@ -46,6 +56,10 @@ def whole(path: Path | str) -> Iterator[Path]:
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        if error.filename is None:  # a write that fails does not say where
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

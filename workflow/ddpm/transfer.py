@@ -11,7 +11,7 @@ from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 
-from ddpm.files import UserError, read_json, write_json
+from ddpm.files import DiskError, UserError, read_json, write_json
 
 TIMEOUT = 30  # seconds without a byte
 CONNECT = 10  # seconds for an address to answer at all
@@ -56,7 +56,7 @@ class Part:
         """Add `chunks`, or begin with them.
 
         Raises:
-            UserError: the disk is full, or will be; nothing is lost.
+            DiskError: the disk is full, or will be; nothing is lost.
         """
         try:
             if origin["size"] is not None and origin["size"] - self.arrived() > self.free():
@@ -71,7 +71,7 @@ class Part:
                 raise
             there = self.arrived()
             needed = f"{origin['size'] - there:,} more bytes" if origin["size"] is not None else "more bytes"
-            raise UserError(
+            raise DiskError(
                 f"{self.whole}: the disk is full ({error.strerror}): {needed} are needed and {self.free():,} are free. "
                 f"The {there:,} bytes that have arrived are kept: make room (or have a quota raised) and run the same "
                 "command again, which goes on from there."
@@ -142,7 +142,7 @@ def bring(part: Part, url: str, log) -> None:
 
     Raises:
         Failure: the address gives no more; what it gave is kept.
-        UserError: the disk is full.
+        DiskError: the disk is full.
     """
     furthest = part.arrived()
     while True:

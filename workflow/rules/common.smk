@@ -8,7 +8,7 @@ PACKAGE = f"{workflow.basedir}/workflow/ddpm"
 sys.path.insert(0, f"{workflow.basedir}/workflow")
 
 try:
-    from ddpm import resolving
+    from ddpm import failed, gpus, resolving
     from ddpm.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
     from ddpm.config import ConfigError, Selection
     from ddpm.planning import advising
@@ -43,6 +43,12 @@ WITH_STATISTICS = [
 
 INCEPTION = f"{CONFIG.inception.root or 'resources/inception'}/inception-2015-12-05.pt"
 CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # figures in the theme of charts
+
+# Snakemake counts GPUs only where it is told how many there are. Elsewhere (`nodes`: --jobs of a cluster) those of this
+# machine limit nothing.
+if workflow.is_main_process and workflow.resource_settings.nodes is None and COMPUTE.device != "cpu":
+    if "gpu" not in workflow.global_resources and (free_gpus := gpus.count_free()):
+        workflow.register_resource("gpu", free_gpus)
 
 # Jobs find the package here in any environment.
 shell.prefix(f"export PYTHONPATH='{workflow.basedir}/workflow'; ")
@@ -167,6 +173,14 @@ def jobs_to_run():
         yield job.rule.name, next(
             (wildcards[key] for key in ("experiment", "data", "checkpoint") if key in wildcards), None
         )
+
+
+def failed_jobs():
+    """What `failed.summary` needs to know of each job that has failed."""
+    for job in workflow.scheduler.failed:
+        for each in getattr(job, "jobs", [job]):  # those of a group
+            stage = Path(each.rule.snakefile).stem
+            yield failed.FailedJob(each.rule.name, stage, each.wildcards_dict, [str(log) for log in each.log])
 
 
 def repeat(option, files):

@@ -12,6 +12,7 @@ from ddpm.config import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.files import write_npz
+from ddpm.fitting import Fitting
 from ddpm.parallel import ALONE, Group
 from ddpm.parts import Parts
 from ddpm.shards import bounds, pack_header
@@ -77,17 +78,20 @@ def likelihood_shard(
     timesteps, began = trained.diffusion.num_timesteps, time.monotonic()
     settings = {"split": split, "images": images.sha256, "seed": config.seed, "device": device.type}
     parts = Parts(state / "images" if state and group.leads else None, trained.sha256, settings, KEYS, log)
-    times = state / "times" if state else None
+    times, fitting = state / "times" if state else None, Fitting("likelihood.batch_size", log)
 
-    def make(first: int, last: int) -> dict[str, np.ndarray]:
+    def bound(first: int, last: int) -> dict[str, np.ndarray]:
         batch = f"{split} images {first}..{last - 1}"
         folder = times / f"{first}-{last}" if times else None
         done = Parts(
             folder, trained.sha256, settings, (TERMS, ERRORS), lambda message: log(f"{batch}, times: {message}")
         )
-        made = bound_of_batch(trained, images[slice(first, last)], first, split, config.seed, device, done)
-        log(f"{batch} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
-        return made
+        return bound_of_batch(trained, images[slice(first, last)], first, split, config.seed, device, done)
+
+    def make(first: int, last: int) -> dict[str, np.ndarray]:
+        made = list(fitting.each(bound, first, last))
+        log(f"{split} images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
+        return {key: np.concatenate([piece[key] for piece in made]) for key in KEYS}
 
     empty = {key: np.zeros((0, timesteps), np.float32) for key in (TERMS, ERRORS)} | {PRIOR: np.zeros(0, np.float32)}
     pieces = []

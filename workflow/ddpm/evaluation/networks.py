@@ -1,12 +1,14 @@
 """Networks that turn images into features and class probabilities: what a score needs, whichever file it comes from."""
 
 from abc import ABC, abstractmethod
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddpm.files import UserError
+from ddpm.fitting import Fitting
 
 if TYPE_CHECKING:  # naming a network, and downloading one, needs no torch
     import torch
@@ -20,6 +22,11 @@ class FeatureNetwork(ABC):
     sha256: str
     batch_size: int  # images per pass
     device: "torch.device | str"
+
+    @cached_property
+    def fitting(self) -> Fitting:
+        """What has been found to fit into its GPU's memory."""
+        return Fitting(None, partial(print, flush=True))
 
     @abstractmethod
     def batch(self, images: np.ndarray) -> tuple["Tensor", "Tensor"]:
@@ -35,7 +42,11 @@ class FeatureNetwork(ABC):
         size = batch_size or self.batch_size
         # TF32, which CUDA's convolutions use unless told otherwise, keeps ten bits: too few for a second moment.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            outputs = [self.batch(images[i : i + size]) for i in range(0, len(images), size)]
+            outputs = [
+                output
+                for i in range(0, len(images), size)
+                for output in self.fitting.each(lambda a, b: self.batch(images[a:b]), i, min(i + size, len(images)))
+            ]
             features, probabilities = (torch.cat(kind).float().cpu().numpy() for kind in zip(*outputs, strict=True))
         return features, probabilities
 

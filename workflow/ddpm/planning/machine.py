@@ -3,9 +3,10 @@
 import os
 import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from ddpm.gpus import visible
 
 GB = 10**9
 FOLDERS = ("resources", "results")  # where downloads and prepared data go, and all that is computed
@@ -51,26 +52,7 @@ def this_machine() -> Machine:
 
 def usable_gpus() -> tuple[Gpu, ...]:
     """The GPUs that nvidia-smi lists and CUDA_VISIBLE_DEVICES leaves; none where it is missing or fails."""
-    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    gpus = {}
-    for line in done.stdout.splitlines():
-        index, uuid, name, mebibytes = (word.strip() for word in line.split(","))
-        gpus[index] = uuid, Gpu(name, int(mebibytes) * 2**20 if mebibytes.isdecimal() else None)
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
-        return tuple(gpu for _, gpu in gpus.values())
-    usable = []
-    for word in visible.split(","):
-        found = [gpu for index, (uuid, gpu) in gpus.items() if word in (index, uuid)]
-        if not found and word.startswith("MIG-"):  # a part of a GPU, which this query does not list
-            found = [Gpu("MIG instance", None)]
-        if not found:  # CUDA, too, ends its list at the first that is not there
-            break
-        usable += found
-    return tuple(usable)
+    return tuple(Gpu(gpu.name, gpu.memory) for gpu in visible())
 
 
 def cpu_name() -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddpm.config import FewStepsConfig, Quantisation, SamplingConfig
 from ddpm.files import write_npz
+from ddpm.fitting import Fitting
 from ddpm.parallel import ALONE, Group
 from ddpm.parts import Parts
 from ddpm.shards import bounds, pack_header
@@ -48,6 +49,7 @@ def drawn(
     parts: Parts,
     group: Group = ALONE,
     log=print,
+    section: str = "sampling",
 ) -> tuple[Arrays, dict]:
     """Images start .. stop-1 and how it went: their arrays, which are empty for an unstable run, and its status.
 
@@ -58,15 +60,18 @@ def drawn(
             order of `shapes`, and then None or how it failed.
         shapes: name and shape per image of each of these arrays.
         parts: where finished batches are kept, with these names.
+        section: of the configuration, that says `batch_size`. A batch that does not fit into the GPU's memory is cut.
     """
-    began = time.monotonic()
+    began, fitting = time.monotonic(), Fitting(f"{section}.batch_size", log)
 
     def make(first: int, last: int) -> Arrays:
-        *images, failure = draw(first, last)
-        if failure is not None:
-            raise Unstable(failure)
+        batches = []
+        for *images, failure in fitting.each(draw, first, last):
+            if failure is not None:
+                raise Unstable(failure)
+            batches.append(images)
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
-        return dict(zip(shapes, images, strict=True))
+        return {name: np.concatenate(arrays) for name, arrays in zip(shapes, zip(*batches, strict=True), strict=True)}
 
     pieces, status = [], {"status": "sampled", "step": None, "reason": None}
     try:
@@ -93,6 +98,7 @@ def write_shard(
     quantisation: Quantisation = Quantisation.NEAREST,
     state: Path | None = None,
     group: Group = ALONE,
+    section: str = "sampling",
     **settings: np.ndarray,
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: what was drawn, and how it went.
@@ -102,12 +108,13 @@ def write_shard(
         sampler: its name, a comma, and what else is to be known of it; `shards.read_shard` tells by the name.
         state: folder for finished batches, from which a later call goes on, and which more images extend.
         group: the processes that share the batches; the first one writes.
+        section: as of `drawn`.
         settings: arrays that no image changes.
     """
     start, stop = bounds(config.images, shard, config.shards)
     kept = state if group.leads else None
     parts = kept_batches(kept, trained, config, tuple(shapes), sampler, device, quantisation, log)
-    arrays, status = drawn(trained, start, stop, config.batch_size, draw, shapes, parts, group, log)
+    arrays, status = drawn(trained, start, stop, config.batch_size, draw, shapes, parts, group, log, section)
     if not group.leads:
         return
     header = {**about(trained, sampler, device, quantisation), "sampling": config.model_dump(mode="json")}

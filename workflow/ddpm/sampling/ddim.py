@@ -127,6 +127,7 @@ def few_steps_shard(
         log=log,
         state=state,
         group=group,
+        section="few_steps",
         eta=np.array(eta),
         steps=np.array(steps),
         evaluations=np.array(evaluations),

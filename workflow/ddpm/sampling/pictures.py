@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddpm.data.pixels import to_uint8
 from ddpm.files import write_npz
+from ddpm.fitting import Fitting
 from ddpm.sampling.ancestral import LOOK_EVERY
 from ddpm.sampling.batches import about, out_of_range
 from ddpm.shards import pack_header
@@ -45,10 +46,10 @@ def end_of(chain: Iterable[tuple[int, Tensor, Tensor]], limit: float) -> Tensor:
 
 def batched(draw: Callable[[int, int], Tensor], count: int, batch_size: int, what: str, log) -> np.ndarray:
     """The items 0 .. count-1 as uint8 [count, H, W, C], where draw(first, last) gives first .. last-1."""
-    parts, began = [], time.monotonic()
+    parts, began, fitting = [], time.monotonic(), Fitting("latents.batch_size", log)
     for first in range(0, count, batch_size):
         last = min(first + batch_size, count)
-        parts.append(to_uint8(draw(first, last)))
+        parts += [to_uint8(drawn) for drawn in fitting.each(draw, first, last)]
         log(f"{what}: images {first}..{last - 1} of {count}, {time.monotonic() - began:.0f} s")
     return np.concatenate(parts)
 

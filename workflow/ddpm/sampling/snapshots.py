@@ -61,8 +61,9 @@ def snapshot_shard(
         return images, failure
 
     # Weights without averaging may fail where their average does not: then there is nothing to show.
+    shape, section = (height, width, channels), "snapshots"
     shown, status = drawn(
-        raw, 0, previews, config.batch_size, partial(draw, raw), {"raw": (height, width, channels)}, parts, group, log
+        raw, 0, previews, config.batch_size, partial(draw, raw), {"raw": shape}, parts, group, log, section
     )
     write_shard(
         path,
@@ -70,12 +71,13 @@ def snapshot_shard(
         sampling,
         1,
         draw=partial(draw, averaged),
-        shapes={"images": (height, width, channels)},
+        shapes={"images": shape},
         sampler=ANCESTRAL_SAMPLER,
         device=device,
         log=log,
         state=state and state / EMA,
         group=group,
+        section=section,
         **shown,
     )
     if group.leads and status["status"] == "sampled":

@@ -18,6 +18,7 @@ from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import UserError, whole, write_csv, write_json
+from ddpm.fitting import OutOfMemory, first_line, gpu_is_full, too_small
 from ddpm.parallel import ALONE, Group, check_batch
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
 from ddpm.training.state import State, load_state, save_state, save_weights
@@ -79,13 +80,14 @@ class Trainer:
     Several processes hold the same weights and share each batch; only sums of gradients pass between them.
     """
 
-    def __init__(self, config: dict, images: Images, device: torch.device, group: Group = ALONE):
+    def __init__(self, config: dict, images: Images, device: torch.device, group: Group = ALONE, log=print):
         """`config` is the training document of `Experiment.stage_config`."""
         self.config = TrainingConfig(**config["training"])
         check_batch(self.config.batch_size, self.config.clip_shards, group)
         self.group = group
         self.images = images
         self.device = device
+        self.log = log
         self.micro_batch = self.config.micro_batch or self.config.batch_size
         self.diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"])).to(device)
         torch.manual_seed(rng.seed_of(self.config.seed, "initial weights"))
@@ -149,13 +151,20 @@ class Trainer:
                     share.backward()
                     loss += share.detach()
                 return loss
-            except torch.OutOfMemoryError as error:
-                if self.micro_batch == 1:
-                    raise UserError(f"not even one image fits into the memory of {self.device} ({error}).") from error
+            except RuntimeError as error:
+                if not gpu_is_full(error):
+                    raise
+                words, tried = first_line(error), min(self.micro_batch, len(keys))
+                if tried == 1:
+                    raise OutOfMemory(too_small("image of the training", words)) from error
             # Out of the handler, which holds on to what has to be freed.
             losses = share = None
             torch.cuda.empty_cache()
-            self.micro_batch = -(-min(self.micro_batch, len(keys)) // 2)
+            self.micro_batch = -(-tried // 2)
+            self.log(
+                f"{tried} images at once do not fit into the GPU's memory ({words}); from here on {self.micro_batch}; "
+                f"training.micro_batch: {self.micro_batch} in the configuration would begin with that"
+            )
 
     def run(self, after_row=lambda: None) -> None:
         """Train to the last step, or to where the loss leaves its range; `after_row` follows every logged row."""
@@ -239,7 +248,7 @@ def train(
     Raises:
         UserError: the state in `state_folder` belongs to another configuration or other data.
     """
-    trainer = Trainer(config, images, device, group)
+    trainer = Trainer(config, images, device, group, log)
     fingerprint = training_fingerprint(config)
     state = load_state(state_folder, fingerprint, images.sha256, log)
     if state is not None:

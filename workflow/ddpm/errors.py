@@ -1,0 +1,129 @@
+"""What ends a command, in words for the person at the keyboard, and its exit status."""
+
+import errno
+import shlex
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddpm.exits import ExitCode
+from ddpm.files import UserError
+from ddpm.fitting import first_line, gpu_is_full
+
+# What to lower where memory is full, by command. The GPU's halves these by itself, as far as it helps.
+KEYS = {
+    "train": "training.micro_batch",
+    "sample": "sampling.batch_size",
+    "few-steps": "few_steps.batch_size",
+    "snapshot": "snapshots.batch_size",
+    "shared-latents": "latents.batch_size",
+    "interpolate": "latents.batch_size",
+    "likelihood": "likelihood.batch_size",
+    "classifier": "classifier.batch_size",
+}
+REFUSED = {
+    errno.EROFS: "it is on a file system that is mounted read-only",
+    errno.EACCES: "its permissions do not allow it",
+    errno.EPERM: "its permissions do not allow it",
+}
+ERROR = "ERROR: "  # begins the last words of a log
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is said last, and the exit status; whether a traceback goes before."""
+
+    message: str
+    code: ExitCode
+    traceback: bool = False
+
+
+def explain(error: Exception, arguments: Sequence[str]) -> Ending:
+    """What an error that ends `python -m ddpm ARGUMENTS` means, and what to do."""
+    if isinstance(error, UserError):
+        return Ending(str(error), error.code)
+    if ending := memory_full(error, arguments) or disk_refuses(error) or package_missing(error):
+        return ending
+    what = traceback.format_exception_only(error)[-1].strip()
+    command = shlex.join(["python", "-m", "ddpm", *arguments])
+    return Ending(f"unexpected {what} (the lines above say where), in: {command}", ExitCode.UNEXPECTED, True)
+
+
+def report_failure(error: Exception, arguments: Sequence[str]) -> ExitCode:
+    """Say at the end of stderr, which is the job's log, what ended a command; returns its exit status."""
+    ending = explain(error, arguments)
+    if ending.traceback:
+        traceback.print_exception(error)
+    print(f"{ERROR}{ending.message}", file=sys.stderr, flush=True)
+    return ending.code
+
+
+def memory_full(error: Exception, arguments: Sequence[str]) -> Ending | None:
+    key = KEYS.get(next((word for word in arguments if not word.startswith("-")), ""))
+    lower = f", or lower {key} in the configuration" if key else ""
+    if gpu_is_full(error):
+        return Ending(
+            f"the GPU's memory is full ({first_line(error)}). nvidia-smi shows whether other programs hold some of it: "
+            f"wait for them, run this on a GPU with more{lower}.",
+            ExitCode.MEMORY,
+            True,
+        )
+    # What torch says where the system gives it no memory.
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        return Ending(
+            f"main memory is full ({first_line(error)}). Run fewer jobs at a time (snakemake --cores), ask the "
+            f"scheduler for more memory (mem_mb){lower}.",
+            ExitCode.MEMORY,
+            True,
+        )
+    return None
+
+
+def disk_refuses(error: Exception) -> Ending | None:
+    if not isinstance(error, OSError):
+        return None
+    # numpy gives no number where its write falls short.
+    number = errno.ENOSPC if error.errno is None and "requested and" in str(error) else error.errno
+    where = Path(str(error.filename)).absolute() if error.filename else Path.cwd()
+    folder = existing(where.parent if error.filename else where)
+    named = not error.filename  # without a name, the traceback must say where
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        free = f"{shutil.disk_usage(folder).free / 1e9:,.2f} GB"
+        if number == errno.ENOSPC:
+            what = f"the disk of {folder} is full: {free} are free. Make room there"
+        else:
+            what = (
+                f"the quota of your account on the disk of {folder} is used up ({free} of the disk are free). Make "
+                "room there, have the quota raised"
+            )
+        message = (
+            f"{where}: cannot be written, since {what}, or put a link to a larger disk in the folder's place, and run "
+            "the same command again: what is done stays done."
+        )
+    elif number in REFUSED:
+        message = (
+            f"{where}: cannot be read or written: {REFUSED[number]}. Have that changed for {folder}, or choose another "
+            "folder."
+        )
+    else:
+        return None
+    return Ending(message, ExitCode.DISK, named)
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above that is there."""
+    return next(each for each in (folder, *folder.parents) if each.is_dir())
+
+
+def package_missing(error: Exception) -> Ending | None:
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "ddpm").split(".")[0] == "ddpm":
+        return None
+    return Ending(
+        f"the package {error.name} is missing in the environment of {sys.executable}. Use the project's own (./run "
+        "snakemake ..., ./run python -m ddpm ...), let Snakemake make each rule's (--use-conda), or install what "
+        "pyproject.toml lists into this one.",
+        ExitCode.USER_ERROR,
+    )

@@ -1,0 +1,79 @@
+"""What to do where a GPU's memory is full: fewer images at once."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from ddpm.exits import ExitCode
+from ddpm.files import UserError
+
+Result = TypeVar("Result")
+SIGNS = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+class OutOfMemory(UserError):
+    """Not even one image fits."""
+
+    code = ExitCode.MEMORY
+
+
+def gpu_is_full(error: BaseException) -> bool:
+    """Whether an error says so. TorchScript, cuDNN and cuBLAS do it by a plain RuntimeError's words."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+
+
+class Fitting:
+    """Calls on ranges of images, cut in two where they do not fit into the GPU's memory, and smaller from then on.
+
+    Args:
+        key: of the configuration, for the log: how many images are tried first; None where no key says it.
+    """
+
+    def __init__(self, key: str | None, log=print):
+        self.key, self.log = key, log
+        self.most: int | None = None  # images that are tried at once; None: as many as are asked for
+
+    def each(self, make: Callable[[int, int], Result], first: int, last: int) -> Iterator[Result]:
+        """`make(first, last)`, or the results of several such calls that together cover the range, in order.
+
+        Raises:
+            OutOfMemory: not even one image fits.
+        """
+        while first < last:
+            stop = min(last, first + (self.most or last - first))
+            try:
+                result = make(first, stop)
+            except Exception as error:
+                if not gpu_is_full(error):
+                    raise
+                result, words = None, first_line(error)
+                if stop - first == 1:
+                    raise OutOfMemory(too_small("image", words)) from error
+            if result is None:  # out of the handler, which holds on to what has to be freed
+                self.halve(stop - first, words)
+                continue
+            yield result
+            first = stop
+
+    def halve(self, tried: int, words: str) -> None:
+        import torch
+
+        torch.cuda.empty_cache()
+        self.most = -(-tried // 2)
+        how = f"; {self.key}: {self.most} in the configuration would begin with that" if self.key else ""
+        self.log(f"{tried} images at once do not fit into the GPU's memory ({words}); from here on {self.most}{how}")
+
+
+def too_small(what: str, words: str) -> str:
+    """What to say where not even one fits."""
+    return (
+        f"not even one {what} fits into the GPU's memory ({words}). nvidia-smi shows whether other programs hold some "
+        "of it: wait for them, or run this on a GPU with more."
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The line of an error that speaks of memory, or its first."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((line for line in lines if any(sign in line for sign in SIGNS)), lines[0]).strip()[:200]
