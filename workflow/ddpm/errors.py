@@ -85,14 +85,12 @@ def memory_full(error: Exception, arguments: Sequence[str]) -> Ending | None:
 def disk_refuses(error: Exception) -> Ending | None:
     if not isinstance(error, OSError):
         return None
-    # numpy gives no number where its write falls short.
-    number = errno.ENOSPC if error.errno is None and "requested and" in str(error) else error.errno
     where = Path(str(error.filename)).absolute() if error.filename else Path.cwd()
     folder = existing(where.parent if error.filename else where)
     named = not error.filename  # without a name, the traceback must say where
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = f"{shutil.disk_usage(folder).free / 1e9:,.2f} GB"
-        if number == errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
             what = f"the disk of {folder} is full: {free} are free. Make room there"
         else:
             what = (
@@ -103,10 +101,10 @@ def disk_refuses(error: Exception) -> Ending | None:
             f"{where}: cannot be written, since {what}, or put a link to a larger disk in the folder's place, and run "
             "the same command again: what is done stays done."
         )
-    elif number in REFUSED:
+    elif error.errno in REFUSED:
         message = (
-            f"{where}: cannot be read or written: {REFUSED[number]}. Have that changed for {folder}, or choose another "
-            "folder."
+            f"{where}: cannot be read or written: {REFUSED[error.errno]}. Have that changed for {folder}, or choose "
+            "another folder."
         )
     else:
         return None

@@ -3,6 +3,7 @@
 Every file of the project is written through `whole` and read through the readers here.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -57,7 +58,9 @@ def whole(path: Path | str) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        if error.filename is None:  # a write that fails does not say where
+        if error.errno is None and "requested and" in str(error):  # numpy's: "262144 requested and 130560 written"
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if error.filename in (None, str(part)):  # a write that fails does not say where
             error.filename = str(path)
         raise
     finally:

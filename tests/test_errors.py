@@ -1,0 +1,238 @@
+"""What ends a command reaches the person: in words, with what to do, and by an exit code."""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import run_ddpm
+from workspace import PROJECT
+
+from ddpm import __main__, failed
+from ddpm.errors import KEYS, explain
+from ddpm.exits import ExitCode
+from ddpm.files import DiskError, UserError, write_npy, write_npz, write_text
+from ddpm.fitting import OutOfMemory
+
+
+def ended_by(error: BaseException, monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
+    """Exit status and stderr of `ddpm figure`, or another command, where `error` is raised."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("ddpm.report.figures.draw", fail)
+    monkeypatch.setattr("ddpm.data.prepare.download_data", fail)
+    monkeypatch.setattr(sys, "argv", ["ddpm", *(arguments or ("figure", "figure2", "--out", "f.png"))])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    return int(ended.value.code), capsys.readouterr().err
+
+
+def test_a_mistake_of_the_person_is_one_message(monkeypatch, capsys):
+    assert ended_by(UserError("x.json: no such file."), monkeypatch, capsys) == (1, "ERROR: x.json: no such file.\n")
+
+
+@pytest.mark.parametrize(("error", "code"), [(OutOfMemory("not even one"), 71), (DiskError("x: the disk is full"), 74)])
+def test_an_error_brings_its_code(error, code, monkeypatch, capsys):
+    assert ended_by(error, monkeypatch, capsys) == (code, f"ERROR: {error}\n")
+
+
+def test_what_nobody_thought_of_leaves_its_traceback_and_names_the_command(monkeypatch, capsys):
+    code, said = ended_by(ZeroDivisionError("by zero"), monkeypatch, capsys)
+    assert code == ExitCode.UNEXPECTED
+    assert "Traceback" in said
+    assert "raise error" in said
+    last = said.splitlines()[-1]
+    assert last.startswith("ERROR: unexpected ZeroDivisionError: by zero")
+    assert last.endswith("python -m ddpm figure figure2 --out f.png")
+
+
+def test_usage_is_2(monkeypatch):
+    assert run_ddpm("figure", "--no-such-option").returncode == ExitCode.USAGE
+    assert run_ddpm("--help").returncode == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    "command", ["sample", "train", "few-steps", "snapshot", "likelihood", "classifier", "interpolate"]
+)
+def test_a_full_gpu_names_the_key_to_lower(command):
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+    ending = explain(full, [command, "--config", "c.json"])
+    assert ending.code == ExitCode.MEMORY
+    assert ending.traceback
+    assert "CUDA out of memory. Tried to allocate 2.00 GiB." in ending.message
+    assert f"lower {KEYS[command]} in the configuration" in ending.message
+
+
+def test_the_keys_to_lower_exist():
+    from ddpm.config import SECTIONS, ClassifierConfig, LatentsConfig
+
+    sections = {**SECTIONS, "classifier": ClassifierConfig, "latents": LatentsConfig}
+    for name in KEYS.values():
+        section, key = name.split(".")
+        assert key in sections[section].model_fields, name
+    commands = run_ddpm("--help").stdout
+    for command in KEYS:
+        assert re.search(rf"\b{command}\b", commands)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_full_main_memory_is_told_from_a_gpus(error):
+    ending = explain(error, ["sample"])
+    assert ending.code == ExitCode.MEMORY
+    assert "main memory is full" in ending.message
+    assert "sampling.batch_size" in ending.message
+    assert "GPU" not in ending.message
+
+
+def test_a_missing_package_names_the_environment(monkeypatch, capsys):
+    code, said = ended_by(ModuleNotFoundError("No module named 'lmdb'", name="lmdb"), monkeypatch, capsys)
+    assert code == ExitCode.USER_ERROR
+    assert "Traceback" not in said
+    for words in ("lmdb is missing", sys.executable, "--use-conda", "./run"):
+        assert words in said
+    code, _ = ended_by(ModuleNotFoundError("No module named 'ddpm.nothing'", name="ddpm.nothing"), monkeypatch, capsys)
+    assert code == ExitCode.UNEXPECTED, "that is our mistake"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, ("is full", "GB are free", "Make room")),
+        (errno.EDQUOT, ("quota of your account", "raised")),
+        (errno.EROFS, ("mounted read-only",)),
+        (errno.EACCES, ("permissions",)),
+    ],
+)
+def test_a_disk_that_refuses_is_named(number, words, tmp_path):
+    path = tmp_path / "not/there/yet.npz"
+    ending = explain(OSError(number, os.strerror(number), str(path)), ["prepare"])
+    assert ending.code == ExitCode.DISK
+    assert not ending.traceback
+    assert str(path) in ending.message
+    for word in (*words, str(tmp_path)):
+        assert word in ending.message
+    # Where the error does not name the file, its traceback has to.
+    assert explain(OSError(number, os.strerror(number)), ["prepare"]).traceback
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "No such file", "x"), OSError(errno.EIO, "Input/output error", "x")]
+)
+def test_other_errors_of_files_keep_their_traceback(error):
+    ending = explain(error, ["prepare"])
+    assert (ending.code, ending.traceback) == (ExitCode.UNEXPECTED, True)
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mounts a file system of a megabyte."""
+    folders = []
+
+    def mount(options: str = "size=1m") -> Path:
+        folder = tmp_path / f"disk{len(folders)}"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+        folders.append(folder)
+        return folder
+
+    if shutil.which("mount") is None:
+        pytest.skip("a small file system cannot be mounted here: there is no mount command")
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_npy(path, np.zeros(2**18)),
+        lambda path: write_npz(path, compressed=False, a=np.zeros(2**18)),
+        lambda path: write_text(path, "x" * 2**21),
+    ],
+    ids=["npy", "npz", "text"],
+)
+def test_every_writer_says_that_a_real_disk_is_full(write, mounted, request):
+    folder = mounted()
+    name = f"out.{request.node.callspec.id}"
+    write_text(folder / name, "what was there")
+    with pytest.raises(OSError) as full:
+        write(folder / name)
+    ending = explain(full.value, ["prepare"])
+    assert ending.code == ExitCode.DISK
+    assert f"{folder}/{name}: cannot be written, since the disk of {folder} is full" in ending.message
+    assert "0.00 GB are free" in ending.message
+    assert [path.name for path in folder.iterdir()] == [name], "no half file is left"
+    assert (folder / name).read_text() == "what was there"
+
+
+def test_a_command_on_a_full_and_on_a_read_only_disk(mounted):
+    full, fixed = mounted("size=100k"), mounted("size=1m,ro")
+    (full / "filler").write_bytes(bytes(96 * 1024))
+    for folder, words in ((full, "is full"), (fixed, "mounted read-only")):
+        done = run_ddpm("figure", "figure2", "--out", folder / "figure2.png")
+        assert done.returncode == ExitCode.DISK, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.startswith(f"ERROR: {folder}/")
+        assert words in done.stderr
+
+
+def test_the_page_lists_every_exit_code():
+    page = (PROJECT / "docs/operations.md").read_text()
+    rows = [int(row) for row in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)]
+    assert rows == sorted(ExitCode)
+
+
+# What failed jobs said last.
+
+
+def log(folder: Path, text: str) -> str:
+    path = folder / f"{len(list(folder.iterdir()))}.log"
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_summary_has_each_jobs_last_words(tmp_path):
+    progress = "".join(f"step {i}/1000 loss 0.1\n" for i in range(500))
+    traceback = 'Traceback (most recent call last):\n  File "x.py", line 1\nZeroDivisionError: by zero\n'
+    jobs = [
+        failed.FailedJob("train", "training", {"experiment": "a"}, [log(tmp_path, f"{progress}ERROR: full\nb\n")]),
+        failed.FailedJob("sample", "sampling", {"experiment": "b", "shard": "2"}, [log(tmp_path, progress)]),
+        failed.FailedJob("page", "report", {}, [log(tmp_path, f"{traceback}ERROR: unexpected ZeroDivisionError\n")]),
+        failed.FailedJob("prepare", "data", {"data": "digits"}, [str(tmp_path / "none.log")]),
+    ]
+    said = failed.summary(jobs)
+    lines = said.splitlines()
+    assert lines[0] == "4 jobs have failed:"
+    trained = lines.index("train of experiment a (stage training)")
+    assert lines[trained + 1 : trained + 4] == ["    ERROR: full", "    b", f"    All it said: {jobs[0].logs[0]}"]
+    killed = lines.index("sample of experiment b, shard 2 (stage sampling)")
+    assert lines[killed + 1 : killed + 13] == [f"    step {i}/1000 loss 0.1" for i in range(488, 500)]
+    assert "ended without a word of its own: killed" in lines[killed + 13]
+    drawn = lines.index("page (stage report)")
+    assert lines[drawn + 1] == "    ERROR: unexpected ZeroDivisionError"
+    assert "Its log cannot be read" in lines[lines.index("prepare of data digits (stage data)") + 1]
+    assert "the same command goes on" in lines[-1]
+    assert failed.summary(jobs[:1]).startswith("1 job has failed:")
+
+
+def test_a_later_error_counts_and_a_long_one_is_cut(tmp_path):
+    words = failed.last_words(Path(log(tmp_path, "ERROR: first\nERROR: second\n" + "x\n" * 50)))
+    assert words == ["ERROR: second", *["x"] * 11]
