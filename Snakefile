@@ -25,6 +25,11 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 
 
+from ddpm.locking import Lock, Locked
+
+DRIVER = Lock(Path("results/.driver.lock"), "making these results", print, patience=0)
+
+
 rule all:
     default_target: True
     input:
@@ -43,6 +48,13 @@ onstart:
     # Not in a dry run, and not where other machines do the work.
     if workflow.local_exec and (advice := advising.advice(CONFIG, jobs_to_run())):
         raise WorkflowError(advice)
+    # One driver for a folder of results. Snakemake's own lock, which profiles/default turns off, names nobody, and has
+    # to be removed by hand after a kill.
+    if any(job.output for job in workflow.dag.needrun_jobs()):
+        try:
+            DRIVER.acquire()
+        except Locked as error:
+            raise WorkflowError(str(error))
 
 
 onsuccess:

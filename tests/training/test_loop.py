@@ -183,18 +183,26 @@ def test_the_save_interval_changes_nothing(train_images, tmp_path):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_a_damaged_state_falls_back_to_the_one_before(train_images, tmp_path):
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])
+@pytest.mark.parametrize("good", [6, 0])
+def test_a_damaged_state_falls_back_to_the_one_before_and_says_what_is_lost(damage, good, train_images, tmp_path):
+    """Of two states, the newer one is damaged, or both are: then the training starts anew."""
     config = tiny_experiment().stage_config("training")
-    good = run(config, train_images, tmp_path)
+    first = run(config, train_images, tmp_path)
     states = saved_states(tmp_path / "state")
     assert len(states) == 2
-    content = bytearray(states[-1].read_bytes())
-    content[-5] ^= 1
-    states[-1].write_bytes(content)
+    damaged = states[-1:] if good else states
+    for state in damaged:
+        content = bytearray(state.read_bytes())
+        content[len(content) // 2] ^= 1
+        state.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "flipped": content}[damage])
     messages = []
-    assert run(config, train_images, tmp_path, messages.append) == good
-    assert any(str(states[-1]) in message and "damaged" in message for message in messages)
-    assert any("resuming" in message and "step 6" in message for message in messages)
+    assert run(config, train_images, tmp_path, messages.append) == first
+    for state, step in zip(reversed(damaged), (12, 6), strict=False):
+        assert [m for m in messages if str(state) in m and "damaged" in m and f"from step {step} to {good}" in m]
+    assert any("resuming" in message and "step 6" in message for message in messages) == bool(good)
+    assert saved_states(tmp_path / "state") == states
+    assert load_state(tmp_path / "state", tiny_experiment().fingerprint(), train_images.sha256).step == 12
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "empty"])

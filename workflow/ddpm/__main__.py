@@ -12,10 +12,13 @@ import typer
 
 from ddpm.config import Selection
 from ddpm.errors import report_failure
+from ddpm.exits import ExitCode, listed
 from ddpm.files import UserError, read_json
+from ddpm.interruption import JOB, Interrupted
 
 app = typer.Typer(
     help="Denoising Diffusion Probabilistic Models: every job of the workflow, by hand.",
+    epilog=listed(),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -674,8 +677,13 @@ def log(message: str) -> None:
 
 def main() -> None:
     """Run a command; what ends it is explained in the last words of its output, and by its exit status."""
+    JOB.listen()
     try:
         app()
+    except Interrupted as end:
+        if str(end):  # one of several processes speaks for all
+            log(str(end))
+        sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:
         sys.exit(report_failure(error, sys.argv[1:]))
 

@@ -1,24 +1,28 @@
-"""How a command ends, for what has started it: a scheduler, Snakemake, a script."""
+"""How a command ends: the one list of exit codes, which docs/operations.md and `python -m ddpm --help` repeat."""
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit status of `python -m ddpm`. Those from 70 on are near what sysexits.h means by them."""
+    """A code, and in one sentence what it says to whoever started the command. From 70 on as in sysexits.h, nearly."""
 
-    OK = 0
-    """All is done."""
-    USER_ERROR = 1
-    """Something that the person at the keyboard can mend: the message says what, and how."""
-    USAGE = 2
-    """An option or argument that the command does not take."""
-    UNEXPECTED = 70
-    """Anything that nobody thought of; the traceback is in the log."""
-    MEMORY = 71
-    """The GPU's memory, or main memory, is full, and smaller batches do not help."""
-    LOCKED = 73
-    """Another process holds what this one needs: two trainings of one state, for instance."""
-    DISK = 74
-    """A disk that is full, a quota that is used up, a folder that may not be written to."""
-    INTERRUPTED = 75
-    """Stopped before the end, with all that was done saved: the same command goes on from there."""
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> "ExitCode":
+        member = int.__new__(cls, code)
+        member._value_, member.meaning = code, meaning
+        return member
+
+    OK = 0, "Done: every file that was asked for is there."
+    USER_ERROR = 1, "Failed: the last lines say what is wrong and what to do."
+    USAGE = 2, "Not a command, or not its options: see --help."
+    UNEXPECTED = 70, "Failed in a way that nobody thought of: the traceback says where."
+    MEMORY = 71, "The GPU's memory, or main memory, is full, and smaller batches do not help."
+    LOCKED = 73, "Somebody else is at this work: the message says who, since when, and what to do."
+    DISK = 74, "A disk is full, a quota used up, or a folder may not be written to."
+    INTERRUPTED = 75, "Interrupted by SIGTERM, SIGUSR1 or its deadline, and saved: the same command goes on from there."
+
+
+def listed() -> str:
+    """All of them, for a help text."""
+    return "Exit codes:\n\n" + "\n\n".join(f"{code.value}: {code.meaning}" for code in ExitCode)

@@ -61,7 +61,9 @@ class Group:
         return len(set(values)) == 1
 
     def told(self, value: T | None = None) -> T | None:
-        """The `value` of the first process, in all of them."""
+        """The `value` of the first process, in all of them, which wait for it."""
+        if self.size == 1:
+            return value
         holder = [value]
         with listening() as distributed:
             distributed.broadcast_object_list(holder, src=0)

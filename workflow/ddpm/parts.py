@@ -15,13 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.files import DamagedFile, read_npz, write_npz
+from ddpm.files import UserError, read_npz, write_npz
+from ddpm.interruption import JOB, Interrupted
+from ddpm.locking import Lock
 
 SAVE_EVERY = 60  # seconds
 
 
 class Parts:
     """A folder of files `{first}-{stop}.npz`, each with the arrays of the items first .. stop - 1.
+
+    Several processes may work in it, on other items each: a range of items is locked while it is made.
 
     Args:
         folder: nobody else's; None keeps nothing.
@@ -32,11 +36,11 @@ class Parts:
 
     def __init__(self, folder: Path | None, source: str, settings: dict, keys: tuple[str, ...], log=print):
         self.keys, self.log = keys, log
-        self.folder = None
+        self.folder = self.lock = None
         if folder is not None:
             for other in folder.glob("*"):
                 if other.name != source[:16]:
-                    shutil.rmtree(other, ignore_errors=True)  # the job of another shard may do the same
+                    shutil.rmtree(other, ignore_errors=True)  # another shard's job may be at it, too
             name = hashlib.sha256(json.dumps([settings, keys], sort_keys=True).encode()).hexdigest()[:16]
             self.folder = folder / source[:16] / name
 
@@ -51,7 +55,7 @@ class Parts:
             if first <= item < stop:
                 try:
                     arrays = read_npz(path, *self.keys)
-                except DamagedFile as error:
+                except UserError as error:
                     self.log(f"{error} It was a finished part, which is made again.")
                     path.unlink(missing_ok=True)
                     continue
@@ -63,12 +67,32 @@ class Parts:
     ) -> Iterator[dict[str, np.ndarray]]:
         """The arrays of the items start .. stop - 1, piece by piece: what is kept, and `make(first, last)` of the rest.
 
-        What is made is kept about once a minute, so that no more is lost with the process.
+        What is made is kept about once a minute, so that no more is lost with the process. The range is locked until
+        `finish`, or until something goes wrong.
 
         Args:
             size: most items per call of `make`.
+
+        Raises:
+            UserError: somebody else is making this range.
+            Interrupted: this job has to end; what is made is kept.
         """
-        fresh, saved, item, begun = [], time.monotonic(), start, start
+        if self.folder and start < stop:
+            self.lock = Lock(self.folder / f"{start}-{stop}.lock", f"making the items {start}..{stop - 1}", self.log)
+            self.lock.acquire()
+        try:
+            with JOB.ending(at_once=False):
+                yield from self.each_alone(start, stop, size, make)
+        except BaseException:
+            if self.lock:
+                self.lock.release()
+            raise
+
+    def each_alone(
+        self, start: int, stop: int, size: int, make: Callable[[int, int], dict[str, np.ndarray]]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """`each`, in a process that holds the lock."""
+        fresh, saved, item, begun, made = [], time.monotonic(), start, start, False
         while item < stop:
             if found := self.at(item):
                 last = min(found[0], stop)
@@ -77,7 +101,20 @@ class Parts:
                 fresh, begun = [], last
             else:
                 last = min(item + size, stop, *(first for first, _, _ in self.kept() if first > item))
-                piece = make(item, last)
+                try:
+                    if JOB.asked() and made and self.folder:
+                        raise Interrupted
+                    with JOB.ending(at_once=True):
+                        piece = make(item, last)
+                except Interrupted:
+                    if fresh:
+                        self.save(begun, item, fresh)
+                    what = "kept" if self.folder else "not kept"
+                    raise Interrupted(
+                        f"interrupted by {JOB.why}: the items before {item} of {start}..{stop - 1} are {what}; "
+                        "the next submission goes on from there"
+                    ) from None
+                made = True
                 if self.folder:
                     fresh.append(piece)
                     if last < stop and time.monotonic() - saved > SAVE_EVERY:
@@ -88,7 +125,8 @@ class Parts:
 
     def save(self, first: int, stop: int, pieces: list[dict[str, np.ndarray]]) -> None:
         arrays = {key: np.concatenate([piece[key] for piece in pieces]) for key in self.keys}
-        write_npz(self.folder / f"{first}-{stop}.npz", compressed=False, **arrays)
+        with JOB.saving():
+            write_npz(self.folder / f"{first}-{stop}.npz", compressed=False, **arrays)
 
     def finish(self, start: int, stop: int, path: Path) -> None:
         """Keep the finished shard of the items start .. stop - 1 instead of its pieces."""
@@ -104,3 +142,5 @@ class Parts:
         for first, last, part in self.kept():
             if start <= first and last <= stop and part != kept:
                 part.unlink(missing_ok=True)
+        if self.lock:
+            self.lock.release()

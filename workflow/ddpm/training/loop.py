@@ -19,12 +19,15 @@ from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import UserError, whole, write_csv, write_json
 from ddpm.fitting import OutOfMemory, first_line, gpu_is_full, too_small
+from ddpm.interruption import JOB, Interrupted
+from ddpm.locking import Lock
 from ddpm.parallel import ALONE, Group, check_batch
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
 from ddpm.training.state import State, load_state, save_state, save_weights
 from ddpm.training.weights_file import EMA, RAW, snapshot_file
 from ddpm.unet import UNet
 
+SLOW_DISK = 50e6  # bytes per second: how fast a state is expected to be saved, before the first one is
 COLUMNS = ("step", "loss", "gradient_norm", "learning_rate")
 
 
@@ -97,6 +100,7 @@ class Trainer:
         self.average = self.parameters.values.clone()
         self.step = 0
         self.history: list[tuple[float, ...]] = []  # rows of COLUMNS
+        self.row = torch.zeros(2, 0, dtype=torch.float64)  # losses and norms of the steps since the last row
         self.outcome: dict | None = None
 
     def batches(self) -> Iterator[Tensor]:
@@ -166,15 +170,33 @@ class Trainer:
                 f"training.micro_batch: {self.micro_batch} in the configuration would begin with that"
             )
 
-    def run(self, after_row=lambda: None) -> None:
-        """Train to the last step, or to where the loss leaves its range; `after_row` follows every logged row."""
+    def run(self, after_row=lambda: None, told=lambda: False) -> bool:
+        """Train to the last step, or to where the loss leaves its range; `after_row` follows every logged row.
+
+        Args:
+            told: whether to end before. Asked after each step; of several processes, which must end behind the same
+                one, after each row, where they speak with each other anyway.
+
+        Returns:
+            Whether it got there; False where it was told to end before.
+        """
         steps = self.config.steps
-        batches = self.batches()
-        while self.step < steps and self.outcome is None:
-            first = self.step
-            rows = [self.update(next(batches)) for _ in range(min(self.config.log_every, steps - first))]
-            losses, norms = (self.group.sum_(torch.stack(column).double()) for column in zip(*rows, strict=True))
-            losses, norms = losses.cpu() / self.group.size, norms.cpu() / self.group.size
+        batches, alone, ended = self.batches(), self.group.size == 1, False
+        while self.step < steps and self.outcome is None and not ended:
+            first, rows = self.step - self.row.shape[1], []
+            end = min(first + self.config.log_every, steps)
+            while self.step < end and not ended:
+                rows.append(self.update(next(batches)))
+                ended = alone and told()
+            fresh = torch.stack([torch.stack(column) for column in zip(*rows, strict=True)]).double().flatten()
+            vote = fresh.new_full((1,), float(ended if alone else told()))
+            *shared, votes = self.group.sum_(torch.cat([fresh, vote])).cpu().split([len(rows), len(rows), 1])
+            ended = bool(votes > 0)
+            self.row = torch.cat([self.row, torch.stack(shared) / self.group.size], 1)
+            if self.step < end:
+                break
+            losses, norms = self.row
+            self.row = self.row[:, :0]
             rate = warmup_rate(self.step - 1, self.config.learning_rate, self.config.warmup)
             self.history.append((self.step, losses.mean().item(), norms.mean().item(), rate))
             # The comparison is false for NaN too.
@@ -188,8 +210,9 @@ class Trainer:
             elif self.step == steps:
                 self.outcome = {"status": "trained", "step": steps, "reason": None}
             after_row()
-        if self.outcome is None:  # no steps were asked for
+        if self.outcome is None and self.step == steps:  # no steps were asked for
             self.outcome = {"status": "trained", "step": steps, "reason": None}
+        return self.outcome is not None
 
     def vectors(self) -> dict[str, Tensor]:
         """The four vectors of the state, by name."""
@@ -207,6 +230,7 @@ class Trainer:
             for name, tensor in self.parameters.split(values).items()
         }
         tensors["history"] = torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(COLUMNS))
+        tensors["row"] = self.row
         return State(tensors, self.step, fingerprint, data, self.outcome)
 
     def restore(self, state: State) -> None:
@@ -214,6 +238,7 @@ class Trainer:
             for name, tensor in self.parameters.split(values).items():
                 tensor.copy_(state.tensors[f"{vector}/{name}"])
         self.history = [tuple(row) for row in state.tensors["history"].tolist()]
+        self.row = state.tensors.get("row", self.row)  # earlier versions saved at the end of a row only
         self.step, self.outcome = state.step, state.outcome
 
 
@@ -238,6 +263,7 @@ def train(
     """Train, or go on training, and write the averaged weights, the loss curve, how it ended, and snapshots.
 
     Of several processes all train, and the first one writes; all of them read the state, which lies where all can.
+    No other call trains on the same state at the same time: it waits for this one, and then finds its work done.
 
     Args:
         config: the training document of an experiment.
@@ -246,8 +272,34 @@ def train(
         snapshots: folder for the weights of every `snapshot_every` steps; without such steps it stays empty.
 
     Raises:
-        UserError: the state in `state_folder` belongs to another configuration or other data.
+        UserError: the state in `state_folder` belongs to another configuration or other data, or somebody else is
+            training it, or there is no time to.
+        Interrupted: this job has to end; what it did is saved, and the same call goes on from there.
     """
+    JOB.require_time()
+    lock = Lock(state_folder / "lock", f"training {config['name']}", log)
+    while not group.told(group.leads and lock.attempt()):
+        time.sleep(lock.pause)
+    with lock:
+        outputs = (weights, history, outcome, snapshots)
+        train_holding(lock, config, images, state_folder, *outputs, device, scale, log, group)
+
+
+def train_holding(
+    lock: Lock,
+    config: dict,
+    images: Images,
+    state_folder: Path,
+    weights: Path,
+    history: Path,
+    outcome: Path,
+    snapshots: Path,
+    device: torch.device,
+    scale: str,
+    log,
+    group: Group,
+) -> None:
+    """What `train` does while its first process holds `lock`."""
     trainer = Trainer(config, images, device, group, log)
     fingerprint = training_fingerprint(config)
     state = load_state(state_folder, fingerprint, images.sha256, log)
@@ -255,8 +307,12 @@ def train(
         trainer.restore(state)
     if not group.same(trainer.step):
         raise UserError(f"{state_folder}: not all processes find the same state there. It must be on a shared disk.")
+    JOB.save_takes = sum(vector.nbytes for vector in trainer.vectors().values()) / SLOW_DISK
     if not group.leads:
-        trainer.run()
+        with JOB.ending(at_once=False):
+            done = trainer.run(told=JOB.asked)
+        if not group.told(done):
+            raise Interrupted
         return
     if state is not None:
         log(f"resuming {config['name']} at step {trainer.step}")
@@ -265,8 +321,15 @@ def train(
     header = {"config": config, "fingerprint": fingerprint, "data_sha256": images.sha256, "scale": scale}
     wanted, kept = set(trainer.config.snapshot_steps), state_folder / "snapshots"
 
+    def save() -> None:
+        nonlocal saved
+        lock.check()
+        with JOB.saving():
+            save_state(state_folder, trainer.state(fingerprint, images.sha256))
+        saved = trainer.step
+
     def after_row() -> None:
-        nonlocal said, saved
+        nonlocal said
         step = trainer.step
         if step in wanted and (trainer.outcome or {}).get("status") != "unstable":
             so_far = {**header, "outcome": {"status": "trained", "step": step, "reason": None}}
@@ -274,8 +337,7 @@ def train(
                 tensors = trainer.parameters.split(vector)
                 save_weights(snapshot_file(kept, step, kind), tensors, {**so_far, "weights": kind})
         if trainer.outcome or step - saved >= trainer.config.save_every:
-            save_state(state_folder, trainer.state(fingerprint, images.sha256))
-            saved = step
+            save()
         if time.monotonic() - said > 5:
             said = time.monotonic()
             rate = (step - first_step) / (said - started)
@@ -283,7 +345,15 @@ def train(
             loss = trainer.history[-1][1]
             log(f"step {step}/{trainer.config.steps} loss {loss:.4f} {rate:.1f} steps/s {left:.0f} s left")
 
-    trainer.run(after_row)
+    with JOB.ending(at_once=False):
+        done = trainer.run(after_row, JOB.asked)
+        if not done and saved != trainer.step:
+            save()
+    group.told(done)  # the others wait for the save: where one process ends, all are ended
+    if not done:
+        raise Interrupted(
+            f"interrupted at step {trainer.step} by {JOB.why}, saved; the next submission goes on from there"
+        )
     if trainer.micro_batch < trainer.config.batch_size // group.size:
         log(f"trained in micro-batches of {trainer.micro_batch}")
     if trainer.outcome["status"] == "unstable":

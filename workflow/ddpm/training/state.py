@@ -68,10 +68,17 @@ def load_state(folder: Path, fingerprint: str, data: str, log=print) -> State | 
     Raises:
         UserError: the state belongs to another configuration or other data.
     """
+    damaged = []
+
+    def say_what_is_lost(good: int) -> None:
+        for path in damaged:
+            lost = int(path.stem.partition("-")[0])
+            log(f"{path} is damaged (its checksum is not the one in its name): going back from step {lost} to {good}")
+
     for path in reversed(saved_states(folder)):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest()[:16] != path.stem.rpartition("-")[2]:
-            log(f"{path} is damaged (its checksum is not the one in its name): going back to the state before it")
+            damaged.append(path)
             continue
         tensors, header = unpack(content, path)
         for key, mine in (("fingerprint", fingerprint), ("data", data)):
@@ -80,7 +87,9 @@ def load_state(folder: Path, fingerprint: str, data: str, log=print) -> State | 
                     f"{path}: this state was trained with another configuration ({key} {header[key]}, "
                     f"yours is {mine}). Give another --state folder, or delete {folder} to start again."
                 )
+        say_what_is_lost(header["step"])
         return State(tensors, header["step"], header["fingerprint"], header["data"], header["outcome"])
+    say_what_is_lost(0)
     return None
 
 

@@ -1,0 +1,257 @@
+"""One at a time: who works on a folder says so in a file, and who finds that file checks whether its writer lives.
+
+filelock, which downloads use, asks the kernel. That cannot say who holds a lock, since when, and as which job of a
+scheduler, and not every network disk passes the question on to other hosts. It also cannot be left to a person to
+mend: here a lock whose holder is dead falls by itself, and one whose holder cannot be asked shows a sign of life.
+"""
+
+import json
+import math
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import weakref
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+from ddpm.exits import ExitCode
+from ddpm.files import UserError
+from ddpm.interruption import JOB, Interrupted, asked_of_slurm
+
+BEAT = 20  # seconds between two signs of life
+STALE = 300  # seconds without one, after which a holder that cannot be asked counts as dead
+SAY_EVERY = 60  # seconds between two lines in the log of one that waits
+LONGEST_PAUSE = 30  # seconds between two attempts
+PATIENCE = 600  # seconds of waiting where there is no deadline and no DDPM_LOCK_WAIT
+# States of a SLURM job whose processes may still write. One that waits to run again has none.
+RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"}
+
+
+class Locked(UserError):
+    """Somebody else is at this work."""
+
+    code = ExitCode.LOCKED
+
+
+HIDDEN = ""  # the birth of a process that is there, and another user's of whom nothing more is shown
+
+
+def pids_of() -> str:
+    """Where a process number means something: this boot of this machine, and this namespace of it."""
+    host = socket.gethostname()
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{host} {boot} {os.readlink('/proc/self/ns/pid')}"
+    return host
+
+
+def birth_of(pid: int) -> str | None:
+    """When a process was started, which tells it from a later one of the same number; None where it is dead."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else rest[18]
+    except OSError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return HIDDEN
+    with suppress(OSError):  # no /proc here
+        return subprocess.check_output(["ps", "-o", "lstart=", "-p", str(pid)], text=True).strip()
+    return HIDDEN
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that holds a lock; by default this one."""
+
+    token: str = field(default_factory=lambda: uuid4().hex)  # of this lock, of all that there ever were
+    host: str = field(default_factory=socket.gethostname)
+    pids: str = field(default_factory=pids_of)
+    pid: int = field(default_factory=os.getpid)
+    birth: str | None = field(default_factory=lambda: birth_of(os.getpid()))
+    job: str = field(default_factory=lambda: os.environ.get("SLURM_JOB_ID", ""))
+    restarts: str = field(default_factory=lambda: os.environ.get("SLURM_RESTART_COUNT", "0"))
+    cluster: str = field(default_factory=lambda: os.environ.get("SLURM_CLUSTER_NAME", ""))
+    since: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
+
+    def lives(self, silent: float, me: "Holder") -> bool:
+        """Whether the holder lives, as `me` can tell, `silent` seconds after its last sign of life."""
+        if self.pids == me.pids and (birth := birth_of(self.pid)) != HIDDEN:
+            return birth == self.birth
+        if self.job and self.cluster == me.cluster:
+            if self.job != me.job:
+                if (states := asked_of_slurm("squeue", "-h", "-j", self.job, "-o", "%T")) is not None:
+                    return not RUNNING.isdisjoint(states.split())
+            elif self.restarts != me.restarts:  # this very job, before SLURM started it again
+                return False
+        return silent < STALE
+
+    def __str__(self) -> str:
+        job = f", SLURM job {self.job}{f' of {self.cluster}' if self.cluster else ''}" if self.job else ""
+        return f"process {self.pid} on {self.host}{job}, since {self.since},"
+
+    @property
+    def remedy(self) -> str:
+        return f"scancel {self.job}" if self.job else f"kill {self.pid} on {self.host}"
+
+
+UNREADABLE = Holder(
+    token="", host="an unknown host", pids="", pid=0, birth=None, job="", restarts="", cluster="", since=""
+)
+"""Who has not written its name to the end, or never will."""
+
+
+def holder_in(path: Path) -> Holder | None:
+    """Whom the lock file names; None where there is no file."""
+    try:
+        return Holder(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return UNREADABLE
+
+
+class Lock:
+    """The right to do a piece of work, as long as the file `path` names this process.
+
+    It falls with `release`, with this object or with the process, also where that is killed.
+
+    Args:
+        work: what the holder does, for messages: "training this state".
+        patience: seconds to wait for a living holder, where DDPM_LOCK_WAIT does not say it. By default until this job's
+            own deadline, or ten minutes where there is none.
+    """
+
+    def __init__(self, path: Path, work: str, log=print, patience: float | None = None):
+        self.path, self.work, self.log, self.patience = path, work, log, patience
+        self.began = self.said = -math.inf
+        self.pause = 0.5  # seconds until the next attempt
+        self.release = lambda: None  # until it is held
+
+    def acquire(self) -> "Lock":
+        """Wait for the lock.
+
+        Raises:
+            Locked: its holder lives on; the message says who that is and what to do.
+            Interrupted: this job has to end.
+        """
+        while not self.attempt():
+            time.sleep(self.pause)
+        return self
+
+    def attempt(self) -> bool:
+        """Take the lock if it is free or its holder dead. Raises what `acquire` does when it is time to."""
+        if self.taken():
+            return True
+        holder, silent, now = holder_in(self.path) or UNREADABLE, self.silence(), time.monotonic()
+        if self.began < 0:
+            self.began = now
+        waited, patience = now - self.began, self.bearable()
+        who = f"{holder} is {self.work} (last sign of life {silent:.0f} s ago)"
+        if waited >= patience:
+            raise Locked(
+                f"{self.path}: {who}. Waited for {waited:.0f} s; DDPM_LOCK_WAIT sets how long. Wait until it has "
+                f"ended, or end it ({holder.remedy}), and run the same command again: it goes on from what is saved. "
+                f"A lock falls with its holder, or, where that cannot be asked, {STALE} s after its last sign of life. "
+                f"If the holder is certainly dead, delete {self.path}."
+            )
+        if JOB.asked():
+            raise Interrupted(f"interrupted by {JOB.why} while waiting: {who}")
+        if now - self.said >= SAY_EVERY:
+            self.said = now
+            limit = f"for up to {patience:.0f} s" if patience < math.inf else "until this job's own deadline"
+            self.log(f"{who}; waiting for it {limit}")
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        return False
+
+    def bearable(self) -> float:
+        """Seconds to wait in all."""
+        if value := os.environ.get("DDPM_LOCK_WAIT"):
+            try:
+                return float(value)
+            except ValueError:
+                raise UserError(f"DDPM_LOCK_WAIT: {value!r} is not a number of seconds.") from None
+        if self.patience is not None:
+            return self.patience
+        return PATIENCE if JOB.deadline == math.inf else math.inf
+
+    def taken(self) -> bool:
+        """One attempt, without a word."""
+        self.me = Holder()
+        while True:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+                break
+            except FileExistsError:
+                holder = holder_in(self.path)
+                if holder and (holder.lives(self.silence(), self.me) or not self.removed(holder)):
+                    return False
+            except FileNotFoundError:  # the folder has just been removed
+                pass
+        try:
+            os.write(file, json.dumps(asdict(self.me)).encode())
+        except OSError:
+            self.path.unlink()
+            raise
+        ended = threading.Event()
+        self.release = weakref.finalize(self, let_go, self.path, self.me, ended)
+        threading.Thread(target=beat, args=(file, ended), daemon=True).start()
+        return True
+
+    def silence(self) -> float:
+        """Seconds since the holder's last sign of life, by the clock of the disk, which all hosts share."""
+        with suppress(FileNotFoundError), tempfile.TemporaryFile(dir=self.path.parent) as probe:
+            return max(os.fstat(probe.fileno()).st_mtime - self.path.stat().st_mtime, 0.0)
+        return 0.0
+
+    def removed(self, dead: Holder) -> bool:
+        """Remove the lock file of `dead`; False if somebody else is about to.
+
+        One at a time: of two who found it dead, the slower could remove the lock that the faster has taken since.
+        """
+        guard = Lock(self.path.with_name(f"{self.path.name}-{dead.token[:8]}"), "removing a lock")
+        if not guard.taken():
+            return False
+        if holder_in(self.path) == dead and (dead != UNREADABLE or self.silence() >= STALE):
+            self.log(f"{dead} was {self.work} and is dead: its lock falls")
+            self.path.unlink()
+        guard.release()
+        return True
+
+    def check(self) -> None:
+        """Raise `Locked` if the lock is no longer this process's: before what would undo another's work."""
+        if (holder := holder_in(self.path)) != self.me:
+            now = f"{holder} holds it now" if holder else "its file was deleted"
+            raise Locked(f"{self.path}: this process has lost the right of {self.work}: {now}. It stops here.")
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+def beat(file: int, ended: threading.Event) -> None:
+    """Touch the open lock file now and then, which nobody else's at its path would be."""
+    while not ended.wait(BEAT):
+        with suppress(OSError):
+            os.utime(file)
+    os.close(file)
+
+
+def let_go(path: Path, me: Holder, ended: threading.Event) -> None:
+    """Remove the lock file, if it is still this process's, and no child's that was forked with it."""
+    if os.getpid() == me.pid:
+        ended.set()
+        with suppress(OSError):
+            if holder_in(path) == me:
+                path.unlink()
