@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -70,17 +70,26 @@ def birth_of(pid: int) -> str | None:
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that holds a lock; by default this one."""
+    """A process that holds a lock."""
 
-    token: str = field(default_factory=lambda: uuid4().hex)  # of this lock, of all that there ever were
-    host: str = field(default_factory=socket.gethostname)
-    pids: str = field(default_factory=pids_of)
-    pid: int = field(default_factory=os.getpid)
-    birth: str | None = field(default_factory=lambda: birth_of(os.getpid()))
-    job: str = field(default_factory=lambda: os.environ.get("SLURM_JOB_ID", ""))
-    restarts: str = field(default_factory=lambda: os.environ.get("SLURM_RESTART_COUNT", "0"))
-    cluster: str = field(default_factory=lambda: os.environ.get("SLURM_CLUSTER_NAME", ""))
-    since: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
+    token: str  # of this lock, of all that there ever were
+    host: str
+    pids: str  # where its number means something
+    pid: int
+    birth: str | None
+    job: str  # SLURM's, or nothing
+    restarts: str  # of that job
+    cluster: str
+    since: str
+
+    @classmethod
+    def me(cls) -> "Holder":
+        """This process, for a new lock."""
+        job, restarts, cluster = (
+            os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "RESTART_COUNT", "CLUSTER_NAME")
+        )
+        pid, since = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S")
+        return cls(uuid4().hex, socket.gethostname(), pids_of(), pid, birth_of(pid), job, restarts, cluster, since)
 
     def lives(self, silent: float, me: "Holder") -> bool:
         """Whether the holder lives, as `me` can tell, `silent` seconds after its last sign of life."""
@@ -95,18 +104,21 @@ class Holder:
         return silent < STALE
 
     def __str__(self) -> str:
+        if not self.token:
+            return "somebody who has left no name"
         job = f", SLURM job {self.job}{f' of {self.cluster}' if self.cluster else ''}" if self.job else ""
         return f"process {self.pid} on {self.host}{job}, since {self.since},"
 
     @property
     def remedy(self) -> str:
+        """How to end it by hand."""
+        if not self.token:
+            return "if you know who it is"
         return f"scancel {self.job}" if self.job else f"kill {self.pid} on {self.host}"
 
 
-UNREADABLE = Holder(
-    token="", host="an unknown host", pids="", pid=0, birth=None, job="", restarts="", cluster="", since=""
-)
-"""Who has not written its name to the end, or never will."""
+UNREADABLE = Holder(token="", host="", pids="", pid=0, birth=None, job="", restarts="", cluster="", since="")
+"""Who has not written its name to the end yet, or was killed before."""
 
 
 def holder_in(path: Path) -> Holder | None:
@@ -149,9 +161,9 @@ class Lock:
 
     def attempt(self) -> bool:
         """Take the lock if it is free or its holder dead. Raises what `acquire` does when it is time to."""
-        if self.taken():
+        if (holder := self.take()) is None:
             return True
-        holder, silent, now = holder_in(self.path) or UNREADABLE, self.silence(), time.monotonic()
+        silent, now = self.silence(), time.monotonic()
         if self.began < 0:
             self.began = now
         waited, patience = now - self.began, self.bearable()
@@ -163,12 +175,12 @@ class Lock:
                 f"A lock falls with its holder, or, where that cannot be asked, {STALE} s after its last sign of life. "
                 f"If the holder is certainly dead, delete {self.path}."
             )
-        if JOB.asked():
-            raise Interrupted(f"interrupted by {JOB.why} while waiting: {who}")
         if now - self.said >= SAY_EVERY:
             self.said = now
             limit = f"for up to {patience:.0f} s" if patience < math.inf else "until this job's own deadline"
             self.log(f"{who}; waiting for it {limit}")
+        if JOB.asked():
+            raise Interrupted(f"interrupted by {JOB.why} while waiting: {who}")
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
         return False
 
@@ -183,29 +195,31 @@ class Lock:
             return self.patience
         return PATIENCE if JOB.deadline == math.inf else math.inf
 
-    def taken(self) -> bool:
-        """One attempt, without a word."""
-        self.me = Holder()
-        while True:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+    def take(self) -> Holder | None:
+        """Take the lock, or return the living holder that is in the way."""
+        self.me = Holder.me()
+        with JOB.ending(at_once=False):  # or a file without a name could stay
+            while True:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+                    break
+                except FileExistsError:
+                    if (holder := holder_in(self.path)) is None:  # it has just been given back
+                        continue
+                    if holder.lives(self.silence(), self.me) or (holder := self.remove(holder)):
+                        return holder
+                except FileNotFoundError:  # the folder has just been removed
+                    continue
             try:
-                file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-                break
-            except FileExistsError:
-                holder = holder_in(self.path)
-                if holder and (holder.lives(self.silence(), self.me) or not self.removed(holder)):
-                    return False
-            except FileNotFoundError:  # the folder has just been removed
-                pass
-        try:
-            os.write(file, json.dumps(asdict(self.me)).encode())
-        except OSError:
-            self.path.unlink()
-            raise
-        ended = threading.Event()
-        self.release = weakref.finalize(self, let_go, self.path, self.me, ended)
-        threading.Thread(target=beat, args=(file, ended), daemon=True).start()
-        return True
+                os.write(file, json.dumps(asdict(self.me)).encode())
+            except OSError:
+                self.path.unlink()
+                raise
+            ended = threading.Event()
+            self.release = weakref.finalize(self, let_go, self.path, self.me, ended)
+            threading.Thread(target=beat, args=(file, ended), daemon=True).start()
+        return None
 
     def silence(self) -> float:
         """Seconds since the holder's last sign of life, by the clock of the disk, which all hosts share."""
@@ -213,19 +227,19 @@ class Lock:
             return max(os.fstat(probe.fileno()).st_mtime - self.path.stat().st_mtime, 0.0)
         return 0.0
 
-    def removed(self, dead: Holder) -> bool:
-        """Remove the lock file of `dead`; False if somebody else is about to.
+    def remove(self, dead: Holder) -> Holder | None:
+        """Remove the lock file of `dead`; returns who is at that already.
 
         One at a time: of two who found it dead, the slower could remove the lock that the faster has taken since.
         """
-        guard = Lock(self.path.with_name(f"{self.path.name}-{dead.token[:8]}"), "removing a lock")
-        if not guard.taken():
-            return False
-        if holder_in(self.path) == dead and (dead != UNREADABLE or self.silence() >= STALE):
-            self.log(f"{dead} was {self.work} and is dead: its lock falls")
-            self.path.unlink()
-        guard.release()
-        return True
+        guard = Lock(self.path.with_name(f"{self.path.name}-{dead.token[:8]}"), "removing a lock", self.log)
+        if (faster := guard.take()) is not None:
+            return faster
+        with guard:
+            if holder_in(self.path) == dead and (dead != UNREADABLE or self.silence() >= STALE):
+                self.log(f"{dead} was {self.work} and is dead: its lock falls")
+                self.path.unlink()
+        return None
 
     def check(self) -> None:
         """Raise `Locked` if the lock is no longer this process's: before what would undo another's work."""
