@@ -5,6 +5,7 @@ import pytest
 
 from ddpm import parts
 from ddpm.files import write_npz
+from ddpm.locking import Locked
 from ddpm.parts import Parts
 
 SQUARES = {"x": 2, "seed": 0}
@@ -135,21 +136,46 @@ def test_parts_of_another_source_are_removed_and_of_other_settings_not_used(tmp_
     assert again.made == list(range(10))
 
 
-def test_two_jobs_may_remove_the_same_parts(tmp_path, monkeypatch):
-    gone = tmp_path / ("b" * 16)
-    monkeypatch.setattr(type(tmp_path), "glob", lambda folder, pattern: [gone])  # until the other job was faster
-    assert Work(tmp_path).parts.folder.parent.name == "a" * 16
-
-
-def test_a_damaged_part_is_made_again_and_said(tmp_path):
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])
+def test_a_damaged_part_is_made_again_and_said(damage, tmp_path):
     Work(tmp_path).run(0, 40)
     (_, _, path), *_ = Work(tmp_path).parts.kept()
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    content = bytearray(path.read_bytes())
+    content[-150] ^= 1  # of the items' numbers
+    path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "flipped": content}[damage])
     work = Work(tmp_path)
     assert np.array_equal(work.run(0, 40), np.arange(40) ** 2)
     assert work.made == [*range(10), *range(30, 40)]  # the last piece is never kept by itself
     assert str(path) in work.said[0]
+    assert "made again" in work.said[0]
+
+
+def test_a_range_is_made_by_one_at_a_time_and_other_ranges_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDPM_LOCK_WAIT", "0")
+    first, second, other = (Work(tmp_path) for _ in range(3))
+    pieces = first.parts.each(0, 40, 10, first.make)
+    next(pieces)
+    with pytest.raises(Locked, match=r"making the items 0\.\.39"):
+        second.run(0, 40)
+    assert other.run(40, 60).size == 20
+    list(pieces)
+    with pytest.raises(Locked):  # its file is not written yet
+        second.run(0, 40)
+    write_npz(shard := tmp_path / "shard.npz", squares=np.arange(40) ** 2)
+    first.parts.finish(0, 40, shard)
+    assert second.run(0, 40).size == 40
+    assert second.made == []
+
+
+def test_a_range_that_was_given_up_is_free(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDPM_LOCK_WAIT", "0")
+    broken, left = Work(tmp_path, fail_at=25), Work(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run(0, 40)
+    pieces = left.parts.each(0, 40, 10, left.make)
+    next(pieces)
+    pieces.close()
+    assert Work(tmp_path).run(0, 40).size == 40
 
 
 def test_nothing_is_kept_without_a_folder(tmp_path):

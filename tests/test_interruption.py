@@ -1,0 +1,404 @@
+"""A job that is told to end, or whose time runs out, saves its work, exits with 75, and goes on to the same bytes."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import CPU, run_ddpm, tiny_experiment
+from workspace import PROJECT
+
+from ddpm import interruption, parts
+from ddpm.exits import ExitCode
+from ddpm.files import UserError
+from ddpm.interruption import Interrupted, Job, seconds
+from ddpm.parts import Parts
+from ddpm.sampling.ancestral import sample_shard
+from ddpm.training.loop import Trainer, train
+from ddpm.training.state import load_state, saved_states
+
+LONG = {"steps": 200, "log_every": 20, "save_every": 20}
+
+
+def arguments(config: dict, digits: Path, folder: Path) -> list[str]:
+    """Of `ddpm train` into `folder`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    files = {
+        "config": folder / "config.json",
+        "data": digits / "train.npy",
+        "state": folder / "state",
+        "out": folder / "final.safetensors",
+        "history": folder / "training.csv",
+        "outcome": folder / "training.json",
+        "snapshots": folder / "weights",
+    }
+    return ["train", "--device", "cpu", *(str(word) for key, file in files.items() for word in (f"--{key}", file))]
+
+
+def started(*command: str, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("final.safetensors", "training.csv", "training.json")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(train_images, tmp_path_factory) -> dict[str, bytes]:
+    """What a training in one go writes."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    names = ("final.safetensors", "training.csv", "training.json", "weights")
+    config = tiny_experiment(training=LONG).stage_config("training")
+    train(config, train_images, folder / "state", *(folder / name for name in names), CPU)
+    return outputs(folder)
+
+
+@pytest.fixture
+def job(monkeypatch) -> Job:
+    """A fresh one, in the place of this process's, that listens."""
+    fresh, before = Job(), {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    for name in ("interruption", "parts", "training.loop", "locking"):
+        monkeypatch.setattr(f"ddpm.{name}.JOB", fresh)
+    fresh.listen()
+    yield fresh
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM)])
+def test_a_training_that_is_told_to_end_goes_on_to_the_same_bytes(numbers, undisturbed, digits, tmp_path):
+    config = tiny_experiment(training=LONG).stage_config("training")
+    command = arguments(config, digits, tmp_path)
+    process = started("ddpm", *command)
+    while not saved_states(tmp_path / "state"):  # and then at some moment, most likely within a row
+        time.sleep(0.01)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.01)
+    said, _ = process.communicate()
+    assert process.returncode == ExitCode.INTERRUPTED == 75, said
+    found = re.search(rf"interrupted at step (\d+) by {numbers[0].name}, saved; the next submission goes on", said)
+    assert found, said
+    assert found[0] in said.splitlines()[-1]
+    assert saved_states(tmp_path / "state")[-1].name.startswith(f"{int(found[1]):09d}-")
+    assert not (tmp_path / "final.safetensors").exists()
+    assert not (tmp_path / "state/lock").exists()
+    done = run_ddpm(*command)
+    assert done.returncode == 0, done.stderr
+    assert f"resuming digits-eps-simple-test at step {found[1]}" in done.stdout
+    assert outputs(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("last", [1, 3, 4, 5, 7, 11, 12])
+def test_a_row_that_was_cut_is_completed_to_the_same_bits(last, train_images, tmp_path):
+    """With three steps a row: within a row, at its end, and at the last step, which is an end like any other."""
+    config = tiny_experiment(network={"dropout": 0.1}).stage_config("training")
+    whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
+    assert whole.run()
+    rows = []
+    assert cut.run(lambda: rows.append(cut.step), lambda: cut.step == last) == (last == 12)
+    assert (cut.step, rows) == (last, list(range(3, last + 1, 3)))
+    resumed.restore(cut.state("f", "d"))
+    assert resumed.run()
+    assert torch.equal(resumed.average, whole.average)
+    assert resumed.history == whole.history
+    assert resumed.outcome == whole.outcome
+
+
+def test_a_loss_out_of_range_in_a_cut_row_has_the_same_outcome(train_images):
+    config = tiny_experiment(training={"learning_rate": 1e30, "warmup": 0}).stage_config("training")
+    whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
+    whole.run()
+    cut.run(told=lambda: cut.step == 2)
+    resumed.restore(cut.state("f", "d"))
+    resumed.run()
+    assert resumed.outcome["status"] == "unstable"
+    assert resumed.outcome == whole.outcome
+
+
+def test_a_state_of_an_earlier_version_is_gone_on_with(train_images):
+    config = tiny_experiment().stage_config("training")
+    whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
+    whole.run()
+    cut.run(told=lambda: cut.step == 6)
+    state = cut.state("f", "d")
+    assert state.tensors.pop("row").numel() == 0
+    resumed.restore(state)
+    resumed.run()
+    assert torch.equal(resumed.average, whole.average)
+
+
+def test_a_training_ends_before_its_deadline(job, train_images, digits, tmp_path, monkeypatch, capsys):
+    """Through the command line's own `main`, in this process: the clock is far ahead when the 7th step begins."""
+    from ddpm import __main__
+
+    monkeypatch.setattr(__main__, "JOB", job)
+    monkeypatch.setenv("DDPM_DEADLINE", "5000000000")
+    update = Trainer.update
+
+    def late(self, pixels):
+        if self.step == 6:
+            monkeypatch.setattr(interruption.time, "time", lambda: 5e9 - interruption.MARGIN + 1)
+        return update(self, pixels)
+
+    monkeypatch.setattr(Trainer, "update", late)
+    command = arguments(tiny_experiment().stage_config("training"), digits, tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ddpm", *command])
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+    assert end.value.code == ExitCode.INTERRUPTED
+    assert "interrupted at step 7 by its deadline at 2128-" in capsys.readouterr().out
+    state = load_state(tmp_path / "state", tiny_experiment().fingerprint(), train_images.sha256)
+    assert state.step == 7
+    assert state.tensors["row"].shape == (2, 1)
+
+
+def test_without_time_to_begin_nothing_is_begun(digits, tmp_path, monkeypatch):
+    """Each further submission would end alike: that is an error, not an interruption."""
+    command = arguments(tiny_experiment().stage_config("training"), digits, tmp_path)
+    for value, words in ((str(time.time() + 5), "too few to do anything"), ("tomorrow", "DDPM_DEADLINE: 'tomorrow'")):
+        monkeypatch.setenv("DDPM_DEADLINE", value)
+        done = run_ddpm(*command)
+        assert done.returncode == ExitCode.ERROR
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "state").exists()
+
+
+def test_the_deadline_leaves_time_for_another_round_and_a_save(job, monkeypatch):
+    clock = {"perf_counter": 0.0, "time": 0.0}
+    for name in clock:
+        monkeypatch.setattr(interruption.time, name, lambda name=name: clock[name])
+    job.deadline = 1000.0
+
+    def after(round_of: float, at: float) -> bool:
+        job.last_asked, job.pace = at - round_of, 0.0
+        clock.update(perf_counter=at, time=at)
+        return job.asked()
+
+    assert not after(40, at=1000 - interruption.MARGIN - 40 - 1)
+    assert after(40, at=1000 - interruption.MARGIN - 40 + 1)
+    with job.saving():
+        clock["perf_counter"] += 60
+    assert job.last_asked == clock["perf_counter"], "a save is no part of a round"
+    assert not after(40, at=1000 - interruption.MARGIN - 40 - 2 * 60 - 1)
+    assert after(40, at=1000 - interruption.MARGIN - 40 - 2 * 60 + 1)
+
+
+def test_an_hour_of_standing_still_is_soon_forgotten(job, monkeypatch):
+    clock = iter([0.0, 1.0, 3601.0, *range(3602, 3622)])
+    monkeypatch.setattr(interruption.time, "perf_counter", lambda: next(clock))
+    for _ in range(23):
+        job.asked()
+    assert job.pace == 1.0
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        ("59", 59),
+        ("1:05", 65),
+        ("2:00:01", 7201),
+        ("3-00:00:10", 259_210),
+        ("UNLIMITED", math.inf),
+        ("INVALID", math.inf),
+    ],
+)
+def test_the_deadline_is_asked_of_an_older_slurm(left, expected, job, tmp_path, monkeypatch):
+    assert seconds(left) == expected
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f'#!/bin/sh\n[ "$*" = "-h -j 42 -o %L" ] && echo {left}\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    assert job.left() == pytest.approx(expected, abs=5)
+
+
+def test_the_deadline_by_hand_goes_before_slurms(job, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "2000000000")
+    assert Job().deadline == 2e9
+    monkeypatch.setenv("DDPM_DEADLINE", "1900000000.5")
+    assert Job().deadline == 1900000000.5
+
+
+def test_no_scheduler_is_no_deadline(job, monkeypatch):
+    assert job.left() == math.inf
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.setenv("PATH", "")
+    assert Job().left() == math.inf
+
+
+def test_a_signal_ends_what_has_nothing_to_save_at_once(job):
+    with pytest.raises(Interrupted, match=r"interrupted by SIGUSR1"):
+        signal.raise_signal(signal.SIGUSR1)
+    signal.raise_signal(signal.SIGTERM)  # and a second one disturbs nobody who cleans up
+
+
+def test_a_signal_waits_for_a_save(job):
+    with job.ending(at_once=False):
+        signal.raise_signal(signal.SIGTERM)
+        assert job.asked()
+        with pytest.raises(Interrupted), job.ending(at_once=True):
+            pytest.fail("it must not begin")
+
+
+class Squares:
+    """Squares of item numbers, of which one piece interrupts the process while it is made."""
+
+    def __init__(self, folder, at: int | None = None):
+        self.parts, self.at, self.made = Parts(folder, "a" * 64, {}, ("squares",), lambda message: None), at, []
+
+    def make(self, first, last):
+        if self.at is not None and first <= self.at < last:
+            signal.raise_signal(signal.SIGTERM)
+        self.made += range(first, last)
+        return {"squares": np.arange(first, last) ** 2}
+
+    def run(self, start=5, stop=95):
+        return np.concatenate([piece["squares"] for piece in self.parts.each(start, stop, 10, self.make)]).tolist()
+
+
+@pytest.mark.parametrize("at", [5, 14, 15, 50, 94])
+def test_what_is_made_is_kept_when_a_signal_comes(at, job, tmp_path):
+    told = Squares(tmp_path, at)
+    begun = 5 + (at - 5) // 10 * 10
+    with pytest.raises(Interrupted, match=rf"by SIGTERM: the items before {begun} of 5\.\.94 are kept"):
+        told.run()
+    assert [(first, stop) for first, stop, _ in told.parts.kept()] == ([(5, begun)] if begun > 5 else [])
+    assert not list(tmp_path.rglob("*.lock"))
+    job.signal = ""
+    again = Squares(tmp_path)
+    assert again.run() == [i**2 for i in range(5, 95)]
+    assert again.made == list(range(begun, 95))
+
+
+def test_what_is_made_is_kept_when_the_deadline_comes(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "SAVE_EVERY", 1e9)
+    work = Squares(tmp_path)
+    job.deadline = math.inf
+    made = []
+    with pytest.raises(Interrupted, match="the items before 35 of 5"):
+        for piece in work.parts.each(5, 95, 10, work.make):
+            made.append(piece)
+            if len(made) == 3:
+                job.deadline = time.time() + interruption.MARGIN - 1
+    assert [(first, stop) for first, stop, _ in work.parts.kept()] == [(5, 35)]
+    one = Squares(tmp_path)
+    with pytest.raises(Interrupted, match="the items before 45 of 5"):
+        one.run()
+    assert one.made == list(range(35, 45)), "however late it is, each submission gets on"
+
+
+def test_where_nothing_can_be_kept_the_work_is_not_given_up_for_a_deadline(job):
+    job.deadline = 0.0
+    assert len(Squares(None).run()) == 90
+
+
+def test_a_signal_between_two_pieces_is_not_lost(job, tmp_path):
+    work = Squares(tmp_path)
+    with pytest.raises(Interrupted):
+        for _ in work.parts.each(5, 95, 10, work.make):
+            signal.raise_signal(signal.SIGTERM)  # while the caller has the piece
+    assert work.made == list(range(5, 15))
+    assert [(first, stop) for first, stop, _ in work.parts.kept()] == [(5, 15)]
+
+
+def test_sampling_that_is_told_to_end_exits_with_75_and_goes_on(trained, weights, tmp_path):
+    experiment = tiny_experiment(sampling={"images": 200, "batch_size": 5})
+    config = experiment.stage_config("sampling")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shared = ["sample", "--config", tmp_path / "config.json", "--weights", weights, "--shard", "1", "--device", "cpu"]
+    command = [str(word) for word in (*shared, "--out", tmp_path / "a.npz", "--state", tmp_path / "state")]
+    process = started("ddpm", *command)
+    for line in process.stdout:
+        if line.startswith("images 20..24"):
+            process.terminate()
+            break
+    said = process.stdout.read()
+    assert process.wait() == 75, said
+    assert "interrupted by SIGTERM: the items before" in said
+    assert not (tmp_path / "a.npz").exists()
+    again = run_ddpm(*command)
+    assert again.returncode == 0, again.stderr
+    assert re.match(r"items 0\.\.\d+ were kept from earlier work", again.stdout)
+    sample_shard(trained, experiment.sampling, 1, tmp_path / "b.npz", CPU, log=lambda message: None)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_processes_that_share_a_training_end_behind_the_same_row(digits, tmp_path):
+    """As torchrun hands on the signal that it gets: each process is told at another moment."""
+    training = {"steps": 1_000_000, "log_every": 5, "save_every": 5}
+    command = arguments(tiny_experiment(training=training).stage_config("training"), digits, tmp_path)
+    process = started("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ddpm", *command)
+    while not saved_states(tmp_path / "state"):
+        time.sleep(0.05)
+    process.terminate()
+    said, _ = process.communicate()
+    steps = re.findall(r"interrupted at step (\d+) by SIGTERM, saved", said)
+    assert len(steps) == 1, said
+    assert int(steps[0]) % 5 == 0
+    assert saved_states(tmp_path / "state")[-1].name.startswith(f"{int(steps[0]):09d}-")
+    assert not (tmp_path / "state/lock").exists()
+
+
+def test_one_of_two_trainings_that_start_together_trains(undisturbed, digits, tmp_path):
+    config = tiny_experiment(training=LONG).stage_config("training")
+    commands = []
+    for name in ("a", "b"):
+        commands.append(arguments(config, digits, tmp_path / name))
+        commands[-1][commands[-1].index("--state") + 1] = str(tmp_path / "state")
+    processes = [started("ddpm", *command) for command in commands]
+    said = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert outputs(tmp_path / "a") == outputs(tmp_path / "b") == undisturbed
+    (waited,) = (text for text in said if "waiting for it" in text)
+    assert re.search(r"process \d+ on .* is training digits-eps-simple-test", waited)
+    assert "resuming digits-eps-simple-test at step 200" in waited
+
+
+def test_a_training_that_is_locked_is_refused_with_its_own_exit_code(digits, tmp_path, monkeypatch):
+    from ddpm.locking import Lock
+
+    monkeypatch.setenv("DDPM_LOCK_WAIT", "0")
+    with Lock(tmp_path / "state/lock", "testing").acquire():
+        done = run_ddpm(*arguments(tiny_experiment().stage_config("training"), digits, tmp_path))
+    assert done.returncode == ExitCode.LOCKED == 73
+    assert f"process {os.getpid()} on" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_training_that_has_lost_its_lock_writes_no_state(job, train_images, tmp_path):
+    config = tiny_experiment().stage_config("training")
+    update, files = Trainer.update, [tmp_path / name for name in ("w", "h", "o", "s")]
+
+    def update_without(self, pixels):
+        (tmp_path / "state/lock").unlink(missing_ok=True)
+        return update(self, pixels)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="its file was deleted"):
+        patch.setattr(Trainer, "update", update_without)
+        train(config, train_images, tmp_path / "state", *files, CPU)
+    assert not saved_states(tmp_path / "state")
+
+
+def test_every_exit_code_is_documented():
+    page, shown = (PROJECT / "docs/operations.md").read_text(), " ".join(run_ddpm("--help").stdout.split())
+    for code in ExitCode:
+        assert re.search(rf"^\| {code.value} \| `{code.name}` \|", page, re.M), code
+        assert f"{code.value}: {code.meaning}" in shown
+    assert run_ddpm("no-such-command").returncode == ExitCode.USAGE

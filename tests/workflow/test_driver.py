@@ -1,0 +1,45 @@
+"""Snakemake started twice, or killed: one makes the results, the other is told who does; a killed one blocks nobody."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+TARGET = "results/demo/digits-mu-simple/final.safetensors"
+
+
+def test_a_second_driver_is_refused_and_a_killed_one_is_just_started_again(fresh):
+    """The training of the killed driver lives on: the next one's job waits for it, and trains nothing again."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", TARGET]
+    driver = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": path}, stderr=subprocess.DEVNULL)
+    while not (locks := list(fresh.results.glob("digits-mu-simple/state/*/lock"))):
+        assert driver.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.1)
+    trainer = json.loads(locks[0].read_text())["pid"]
+    os.kill(trainer, signal.SIGSTOP)  # it is still at it, however long the next lines take
+
+    second = fresh.snakemake(TARGET, check=False)
+    assert second.returncode == 1
+    for words in ("results/.driver.lock", f"process {driver.pid} on", "is making these results", f"kill {driver.pid}"):
+        assert words in second.stderr
+    assert "Traceback" not in second.stderr
+    fresh.snakemake("plan")
+    fresh.snakemake("-n", TARGET)
+
+    driver.kill()
+    driver.wait()
+    third = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": path}, stderr=subprocess.PIPE)
+    log = fresh.results / "logs/training/digits-mu-simple.log"
+    while third.poll() is None and not (log.exists() and f"process {trainer} on" in log.read_text()):
+        time.sleep(0.05)
+    os.kill(trainer, signal.SIGCONT)
+    _, said = third.communicate()
+    assert third.returncode == 0, said
+    assert "resuming digits-mu-simple at step 8" in log.read_text()
+    assert (fresh.folder / TARGET).exists()
+    assert not (fresh.folder / "results/.driver.lock").exists()
