@@ -55,6 +55,11 @@ onstart:
             DRIVER.acquire()
         except Locked as error:
             raise WorkflowError(str(error))
+    if workflow.executor_plugin.name == "slurm":
+        try:
+            slurm.cancel_left_behind(Path.cwd())
+        except UserError as error:
+            raise WorkflowError(str(error))
 
 
 onsuccess:

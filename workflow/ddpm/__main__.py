@@ -625,6 +625,14 @@ def plan(
     print(as_json(planned) if json else as_text(planned))
 
 
+@app.command()
+def requeue() -> None:
+    """Inside a SLURM job: put it back into the queue, to go on from its saved state."""
+    from ddpm.slurm import requeue
+
+    requeue()
+
+
 @bench.command("data")
 def bench_data(
     images: Annotated[int, typer.Option(min=64, help="Images of 256x256 to make and read.")] = 2000,

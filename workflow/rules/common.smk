@@ -1,6 +1,7 @@
 # Helpers of the rules: the checked configuration, and where things lie.
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -8,9 +9,10 @@ PACKAGE = f"{workflow.basedir}/workflow/ddpm"
 sys.path.insert(0, f"{workflow.basedir}/workflow")
 
 try:
-    from ddpm import failed, gpus, resolving
+    from ddpm import failed, gpus, resolving, slurm
     from ddpm.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
     from ddpm.config import ConfigError, Selection
+    from ddpm.files import UserError
     from ddpm.planning import advising
     from ddpm.report.figures import BEYOND, MODULES
 except ModuleNotFoundError as error:
@@ -51,7 +53,16 @@ if workflow.is_main_process and workflow.resource_settings.nodes is None and COM
         workflow.register_resource("gpu", free_gpus)
 
 # Jobs find the package here in any environment.
-shell.prefix(f"export PYTHONPATH='{workflow.basedir}/workflow'; ")
+PREFIX = f"export PYTHONPATH='{workflow.basedir}/workflow'; "
+
+# A job of a cluster: SLURM's warnings reach all of its processes, and Snakemake and the shell outlive them until the
+# one that computes has saved its state. What ends with 75 (ddpm.slurm) goes on in another submission.
+if workflow.remote_exec:
+    slurm.become_array_task()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    PREFIX += f"trap : TERM; trap '[ $? != {slurm.TO_BE_CONTINUED} ] || python -m ddpm requeue' EXIT; "
+
+shell.prefix(PREFIX)
 
 
 def one_of(names):

@@ -1,0 +1,95 @@
+"""Jobs of SLURM: to queue one again, to be a task of an array, and to end those that a killed run has left behind."""
+
+import base64
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+from ddpm.files import UserError
+
+TO_BE_CONTINUED = 75
+"""The exit code of a job that has saved its state and wants another submission (EX_TEMPFAIL of sysexits.h)."""
+ARRAY = "--slurm-jobstep-array-execs"
+PATIENCE = 120  # seconds that cancelled jobs have to end in
+
+
+def ask(*command: str) -> str:
+    """What a command of SLURM answers.
+
+    Raises:
+        UserError: it is not on this machine, or refuses.
+    """
+    if not shutil.which(command[0]):
+        raise UserError(f"{command[0]} is not on PATH here (inside a container, bind it): SLURM cannot be asked.")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def requeue(environment=os.environ) -> None:
+    """Put the job that this process runs in back into the queue; SLURM ends it, and starts it again with the same id.
+
+    Raises:
+        UserError: this is no SLURM job, or SLURM refuses.
+    """
+    if "SLURM_JOB_ID" not in environment:
+        raise UserError("this is no SLURM job, so it cannot be queued again.")
+    job = environment["SLURM_JOB_ID"]
+    # The last task of an array has the number of the whole array.
+    if "SLURM_ARRAY_TASK_ID" in environment:
+        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    ask("scontrol", "requeue", job)
+
+
+def become_array_task(arguments=sys.argv, environment=os.environ, become=os.execv) -> None:
+    """Where this Snakemake is a task of a job array, replace it by the one that a job of its own would be.
+
+    The plugin (snakemake-executor-plugin-slurm-jobstep 0.6.1) starts every task as Snakemake for the first one's job, and
+    the task's own job inside of that. So a task that ends before the first one is called failed, since the first
+    one's output is not there, and loses its finished output; and one that fails deletes the first one's.
+    """
+    where = next((i for i, word in enumerate(arguments) if word.startswith(ARRAY)), None)
+    if where is None:
+        return
+    encoded = arguments[where].partition("=")[2] or arguments[where + 1]
+    others = json.loads(base64.b64decode(encoded))  # all but the first task's
+    task = environment["SLURM_ARRAY_TASK_ID"]
+    if task in others:
+        command = zlib.decompress(bytes.fromhex(others[task])).decode()
+    else:
+        command = shlex.join([sys.executable, "-m", "snakemake", *arguments[1:where]])
+    become("/bin/sh", ["sh", "-c", f"exec {command}"])
+
+
+def left_behind(folder: Path) -> list[str]:
+    """The ids of this user's jobs that a Snakemake in `folder` has submitted and that have not ended."""
+    lines = ask("squeue", "--me", "--noheader", "--format=%F|%k|%Z").splitlines()
+    jobs = (line.split("|", 1) for line in lines)
+    return sorted({job for job, rest in jobs if rest.startswith("rule_") and rest.endswith(f"|{folder}")}, key=int)
+
+
+def cancel_left_behind(folder: Path, log=print) -> None:
+    """End the jobs of an earlier Snakemake in `folder` and wait until they have ended: nothing runs twice at once.
+
+    Call it before anything is submitted, in the one Snakemake that holds the lock of `folder`.
+
+    Raises:
+        UserError: they do not end.
+    """
+    jobs = left_behind(folder)
+    if not jobs:
+        return
+    log(f"Cancelling what an earlier run here has left in the queue: SLURM jobs {', '.join(jobs)}.")
+    ask("scancel", *jobs)
+    end = time.monotonic() + PATIENCE
+    while jobs := left_behind(folder):
+        if time.monotonic() > end:
+            raise UserError(f"SLURM jobs {', '.join(jobs)} of an earlier run do not end; nothing was submitted.")
+        time.sleep(1)
