@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from cluster.cluster import Cluster, missing
+from slurm_cluster import Cluster, missing
 
 
 @pytest.fixture(scope="session")
