@@ -21,7 +21,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={root}/munge/sock,cred_expire=3
+AuthInfo=socket={root}/munge/sock,cred_expire=5
 SlurmctldPort={ports[0]}
 SlurmctldPidFile={root}/run/slurmctld.pid
 SlurmdPidFile={root}/run/slurmd-%n.pid
@@ -154,9 +154,12 @@ class Cluster:
         return dict(re.findall(r"(\w+)=(\S+)", self.ask(f"scontrol show job -d {job}")))
 
     def bring_to_its_limit(self, job: str) -> None:
-        """Let a running job's time be up in five and a half minutes, so that it is warned five minutes before."""
+        """Let a running job's time be up in five and a half minutes, and wait until, warned, it is queued again."""
         end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 325))
         self.ask(f"scontrol update JobId={job} EndTime={end}")
+        restarts = self.show(job)["Restarts"]
+        wait_for(lambda: self.show(job)["Restarts"] != restarts, f"job {job}, queued again")
+        self.ask(f"scontrol update JobId={job} TimeLimit=1440")  # it would keep the short one
 
     def finished(self) -> list[dict[str, str]]:
         """One record per submission that has ended."""

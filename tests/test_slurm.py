@@ -1,0 +1,90 @@
+"""What is asked of SLURM, with stand-ins for its commands."""
+
+import base64
+import json
+import os
+import zlib
+from pathlib import Path
+
+import pytest
+
+from ddpm import slurm
+from ddpm.files import UserError
+
+
+@pytest.fixture
+def clients(tmp_path, monkeypatch):
+    """A function that puts a stand-in for a command on PATH; what each was asked lands in its file in `tmp_path`."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    def put(name: str, script: str) -> Path:
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}.asked\n{script}\n')
+        (tmp_path / name).chmod(0o755)
+        return tmp_path / f"{name}.asked"
+
+    return put
+
+
+def array(others: dict[str, str]) -> str:
+    """The option that the plugin gives to the tasks of an array."""
+    packed = {task: zlib.compress(command.encode()).hex() for task, command in others.items()}
+    return f"{slurm.ARRAY}={base64.b64encode(json.dumps(packed).encode()).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("task", "command"),
+    [("1", "exec {python} -m snakemake --target-jobs 'sample:shard=1' --mode remote"), ("2", "exec other 'task 2'")],
+)
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_task_of_an_array_becomes_its_own_job(task, command, joined):
+    became = []
+    option = array({"2": "other 'task 2'", "3": "other 'task 3'"})
+    given = [option] if joined else option.split("=", 1)
+    arguments = ["snakemake/__main__.py", "--target-jobs", "sample:shard=1", "--mode", "remote", *given]
+    slurm.become_array_task(arguments, {"SLURM_ARRAY_TASK_ID": task}, lambda *call: became.append(call))
+    ((shell, (_, _, line)),) = became
+    assert shell == "/bin/sh"
+    assert line.replace("'", "") == command.format(python=slurm.sys.executable).replace("'", "")
+
+
+def test_a_job_of_its_own_stays_what_it_is():
+    slurm.become_array_task(["snakemake", "--mode", "remote"], {}, lambda *call: pytest.fail("replaced"))
+
+
+def test_a_job_is_queued_again_and_of_an_array_only_the_task(clients):
+    asked = clients("scontrol", "")
+    slurm.requeue({"SLURM_JOB_ID": "7"})
+    slurm.requeue({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"})
+    assert asked.read_text().splitlines() == ["requeue 7", "requeue 9_3"]
+
+
+def test_what_cannot_be_queued_again_says_why(clients, monkeypatch):
+    clients("scontrol", "echo Requeue disabled >&2; exit 1")
+    with pytest.raises(UserError, match="Requeue disabled"):
+        slurm.requeue({"SLURM_JOB_ID": "7"})
+    with pytest.raises(UserError, match="no SLURM job"):
+        slurm.requeue({})
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match="scontrol is not on PATH"):
+        slurm.requeue({"SLURM_JOB_ID": "7"})
+
+
+def test_only_this_folders_jobs_of_snakemake_are_cancelled(clients, tmp_path):
+    lines = "11|rule_train_wildcards_a|/here\n9|rule_sample_wildcards_b|/here\n9|rule_sample_wildcards_b|/here\n"
+    lines += "12|rule_train_wildcards_a|/elsewhere\n13|(null)|/here\n14|rule_train_wildcards_a|/not/here\n"
+    clients("squeue", f"test -e {tmp_path}/scancel.asked || printf '{lines}'")
+    asked = clients("scancel", "")
+    said = []
+    slurm.cancel_left_behind(Path("/here"), said.append)
+    assert asked.read_text() == "9 11\n"
+    assert "SLURM jobs 9, 11" in said[0]
+    slurm.cancel_left_behind(Path("/here"), said.append)
+    assert len(said) == 1
+
+
+def test_jobs_that_do_not_end_stop_the_run(clients, monkeypatch):
+    monkeypatch.setattr(slurm, "PATIENCE", 0)
+    clients("squeue", "echo '11|rule_train|/here'")
+    clients("scancel", "")
+    with pytest.raises(UserError, match="11 of an earlier run do not end"):
+        slurm.cancel_left_behind(Path("/here"), lambda _: None)

@@ -1,0 +1,64 @@
+"""What `--profile profiles/slurm` asks a cluster for, planned from nothing; no cluster is needed to plan."""
+
+import re
+
+import pytest
+from workspace import PROJECT, Workspace
+
+RULES = [
+    (re.match(r" (\w+):", rule)[1], rule)
+    for path in (PROJECT / "workflow/rules").glob("*.smk")
+    for rule in re.split(r"^rule\b", path.read_text(), flags=re.MULTILINE)[1:]
+]
+LOCAL = {name for name, rule in RULES if "localrule: True" in rule}
+
+
+def planned(workspace: Workspace, *arguments: str) -> list[tuple[str, dict[str, str]]]:
+    """The jobs that a dry run would submit: the rule and the resources of each."""
+    plan = workspace.snakemake("-n", "--profile", "profiles/slurm", *arguments).stdout
+    found = re.findall(r"^rule (\w[\w-]*):\n(?:    .*\n)*?    resources: (.*)$", plan, re.M)
+    jobs = [(rule, dict(re.findall(r"(\w+)=([^,]*)", resources))) for rule, resources in found]
+    return [(rule, resources) for rule, resources in jobs if rule not in LOCAL | {"all"}]
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("paper"), scale="paper")
+
+
+@pytest.fixture(scope="module")
+def jobs(paper):
+    return planned(paper)
+
+
+def test_what_needs_the_network_stays_on_the_login_node():
+    needs = {name for name, rule in RULES if re.search(r"python -m ddpm download", rule)}
+    assert len(needs) == 4
+    assert needs <= LOCAL
+
+
+def test_every_job_says_what_it_needs(jobs):
+    rules = {rule for rule, _ in jobs}
+    assert {"prepare", "train", "sample", "features", "evaluate", "table2", "figure19", "page"} <= rules
+    for rule, resources in jobs:
+        assert resources["slurm_partition"] == ("gpu" if "gpu" in resources else "cpu"), rule
+        assert resources.get("gpu", "1") == "1"
+        assert ("gpu" in resources) == ("device" in resources), rule
+        assert 1000 <= int(resources["mem_mb"]) <= 64000, rule
+        # Longer than the warning, or that would come at once; no longer than a day, as common queues are.
+        assert 30 <= int(resources["runtime"]) <= 1440, rule
+        assert "--signal=USR1@300" in resources["slurm_extra"], rule
+
+
+def test_the_gpus_of_this_machine_do_not_limit_a_clusters(paper):
+    """profiles/default counts them and is always read, too."""
+    paper.configure({"compute": {"gpus": 4}})
+    jobs = planned(paper, "results/paper/cifar10-eps-simple/metrics.json")
+    paper.configure({})
+    assert {resources["gpu"] for rule, resources in jobs if rule in ("train", "sample")} == {"4"}
+
+
+def test_the_account_is_the_users(paper, monkeypatch):
+    monkeypatch.setenv("SBATCH_ACCOUNT", "theirs")
+    _, resources = planned(paper, "resources/cifar10/card.json")[-1]
+    assert resources["slurm_account"] == "theirs"
