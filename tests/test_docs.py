@@ -38,7 +38,7 @@ def test_every_row_with_a_test_has_a_deviation():
     assert held == {deviation["row"] for deviation in deviate.DEVIATIONS}
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/fidelity.md", "docs/oracle.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/fidelity.md", "docs/oracle.md", "docs/operations.md"])
 def test_files_that_a_page_names_exist(page):
     text = (PROJECT / page).read_text()
     for link in re.findall(r"\]\((?!http)([^)]+)\)", text):

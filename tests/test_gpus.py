@@ -99,8 +99,11 @@ def test_several_are_taken_at_once_or_none(machine, started):
     refused = machine.start("gpus.lease(3)", DDPM_GPU_WAIT="0.2")
     assert "no GPU has become free in 0.2 s (GPU 0: another job of yours has it)" in refused.communicate()[1]
     # What it could not use it does not keep, also while it waits.
+    idle = machine.start("gpus.LOOK_EVERY = 1000; gpus.lease(3)")
     waiting = machine.start("gpus.lease(3); print(os.environ[gpus.VISIBLE])")
-    assert "waiting for 3 of 3 GPUs" in waiting.stdout.readline()
+    started.append(idle)
+    for process in (idle, waiting):
+        assert "waiting for 3 of 3 GPUs" in process.stdout.readline()
     two, uuids = machine.holder(2)
     started.append(two)
     assert uuids == ["GPU-a1", "GPU-a2"]

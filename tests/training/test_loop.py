@@ -11,6 +11,7 @@ from helpers import CPU, tiny_experiment
 from ddpm.config import TrainingConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.files import DamagedFile, UserError
+from ddpm.fitting import OutOfMemory
 from ddpm.training.loop import Trainer, image_indices, train, training_batch
 from ddpm.training.state import load_state, load_weights, save_state, saved_states
 from ddpm.training.weights_file import EMA, RAW, snapshot_file
@@ -284,13 +285,16 @@ def test_micro_batches_add_up_to_the_batch(micro_batch, clip_shards, train_image
 
 def test_a_full_gpu_halves_the_micro_batch_and_loses_no_step(train_images, monkeypatch):
     config = tiny_experiment(network={"dropout": 0.2}).stage_config("training")
-    undisturbed, limited = (Trainer(config, train_images, CPU) for _ in range(2))
+    said = []
+    undisturbed, limited = (Trainer(config, train_images, CPU, log=said.append) for _ in range(2))
     undisturbed.run()
     seen = out_of_memory_above(3, limited, monkeypatch)
     limited.run()
     assert limited.micro_batch == 2
     assert seen[:3] == [8, 4, 2]
     assert set(seen[3:]) == {2}, "it does not try again what did not fit"
+    assert [line.partition(" images")[0] for line in said] == ["8", "4"]
+    assert "from here on 2; training.micro_batch: 2 in the configuration would begin with that" in said[1]
     difference = (limited.parameters.values - undisturbed.parameters.values).abs().max()
     assert difference < 1e-6 * undisturbed.parameters.values.abs().max()
 
@@ -298,7 +302,7 @@ def test_a_full_gpu_halves_the_micro_batch_and_loses_no_step(train_images, monke
 def test_a_gpu_that_holds_no_image_is_named(train_images, monkeypatch):
     trainer = Trainer(tiny_experiment().stage_config("training"), train_images, CPU)
     out_of_memory_above(0, trainer, monkeypatch)
-    with pytest.raises(UserError, match="not even one image of the training fits"):
+    with pytest.raises(OutOfMemory, match="not even one image of the training fits"):
         trainer.run()
 
 
