@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from helpers import run_ddpm
-from workspace import PROJECT
 
 from ddpm import __main__, failed
 from ddpm.errors import KEYS, explain
@@ -192,12 +191,6 @@ def test_a_command_on_a_full_and_on_a_read_only_disk(mounted):
         assert "Traceback" not in done.stderr
         assert done.stderr.startswith(f"ERROR: {folder}/")
         assert words in done.stderr
-
-
-def test_the_page_lists_every_exit_code():
-    page = (PROJECT / "docs/operations.md").read_text()
-    rows = [int(row) for row in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)]
-    assert rows == sorted(ExitCode)
 
 
 # What failed jobs said last.

@@ -174,7 +174,7 @@ def test_without_time_to_begin_nothing_is_begun(digits, tmp_path, monkeypatch):
     for value, words in ((str(time.time() + 5), "too few to do anything"), ("tomorrow", "DDPM_DEADLINE: 'tomorrow'")):
         monkeypatch.setenv("DDPM_DEADLINE", value)
         done = run_ddpm(*command)
-        assert done.returncode == ExitCode.ERROR
+        assert done.returncode == ExitCode.USER_ERROR
         assert words in done.stderr
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "state").exists()

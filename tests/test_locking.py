@@ -95,7 +95,7 @@ def test_a_living_holder_is_named_with_what_to_do(path):
         Lock(path, "training this", silent, patience=0).acquire()
     for words in (f"process {process.pid}", "training this", "since 20", f"kill {process.pid} on ", f"delete {path}"):
         assert words in str(refused.value)
-    assert refused.value.exit_code == ExitCode.LOCKED == 73
+    assert refused.value.code == ExitCode.LOCKED == 73
 
 
 def test_a_job_of_a_scheduler_is_named_with_how_to_cancel_it(path, monkeypatch):

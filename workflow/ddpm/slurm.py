@@ -51,8 +51,8 @@ def requeue(environment=os.environ) -> None:
 def become_array_task(arguments=sys.argv, environment=os.environ, become=os.execv) -> None:
     """Where this Snakemake is a task of a job array, replace it by the one that a job of its own would be.
 
-    The plugin (snakemake-executor-plugin-slurm-jobstep 0.6.1) starts every task as Snakemake for the first one's job, and
-    the task's own job inside of that. So a task that ends before the first one is called failed, since the first
+    The plugin (snakemake-executor-plugin-slurm-jobstep 0.6.1) starts every task as Snakemake for the first one's job,
+    and the task's own job inside of that. So a task that ends before the first one is called failed, since the first
     one's output is not there, and loses its finished output; and one that fails deletes the first one's.
     """
     where = next((i for i, word in enumerate(arguments) if word.startswith(ARRAY)), None)
