@@ -1,6 +1,7 @@
 """Work that processes share gives the bytes of one process, goes on with any number, and ends with its message."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -86,18 +87,21 @@ KINDS = ("samples", "few steps", "snapshot", "likelihood", "features")
 
 @pytest.mark.parametrize("job", KINDS, indirect=True)
 def test_any_number_of_processes_gives_the_bytes_of_one(job, tmp_path):
-    said = tmp_path / "said"
-
-    def log(message: str) -> None:
-        if "images" in message:
-            with open(said, "a") as file:
-                file.write(f"{os.environ.get('RANK')}\n")
-
-    job.run(tmp_path / "one", ALONE)
+    """And each makes batches, none of which is made twice."""
+    batches = []
+    job.run(tmp_path / "one", ALONE, batches.append)
     for size in (2, 3):
-        together(size, lambda group, size=size: job.run(tmp_path / str(size), group, log), tmp_path)
+        said = tmp_path / f"said-{size}"
+
+        def log(message: str, said=said) -> None:
+            with open(said, "a") as file:
+                file.write(f"{os.environ['RANK']} {message}\n")
+
+        together(size, lambda group, size=size, log=log: job.run(tmp_path / str(size), group, log), tmp_path)
         assert (tmp_path / f"{size}/shard.npz").read_bytes() == (tmp_path / "one/shard.npz").read_bytes()
-        assert set(said.read_text().split()) == set(map(str, range(size))), "each has drawn some of it"
+        made = [line.split(" ", 1) for line in said.read_text().splitlines()]
+        assert {rank for rank, _ in made} == set(map(str, range(size)))
+        assert sorted(batch.split(",")[0] for _, batch in made) == sorted(batch.split(",")[0] for batch in batches)
 
 
 @pytest.mark.parametrize("job", KINDS, indirect=True)
@@ -213,7 +217,8 @@ def test_a_killed_process_ends_all(tmp_path):
 
     assert ends(start(3, job, tmp_path), 60) == [1, -signal.SIGKILL, 1]
     for other in (0, 2):
-        assert "lost another process" in (tmp_path / f"{other}.txt").read_text()
+        said = (tmp_path / f"{other}.txt").read_text()
+        assert re.match(rf"UserError: rank {other} of 3 on \S+: lost another process, whose own words say why", said)
 
 
 def test_a_process_that_hangs_is_not_waited_for_without_end(tmp_path):
@@ -223,9 +228,10 @@ def test_a_process_that_hangs_is_not_waited_for_without_end(tmp_path):
         group.sum_(torch.zeros(10))
 
     members = start(2, job, tmp_path, patience=timedelta(seconds=2))
-    members[0].join(60)
+    members[0].join(30)
+    for process in members:
+        process.kill()
     assert members[0].exitcode == 1
-    members[1].kill()
     assert "lost another process" in (tmp_path / "0.txt").read_text()
 
 

@@ -55,9 +55,10 @@ def write_features(
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
         return made
 
-    pieces = list(group.each(parts, start, stop, network.batch_size, make)) or [make(start, start)]
+    pieces = list(group.each(parts, start, stop, network.batch_size, make))
     if not group.leads:
         return
+    pieces = pieces or [make(start, start)]
     write_npz(
         path,
         compressed=False,

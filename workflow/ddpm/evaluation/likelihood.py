@@ -49,7 +49,7 @@ def bound_of_batch(
         return {TERMS: torch.stack(terms).cpu().numpy(), ERRORS: torch.stack(errors).cpu().numpy()}
 
     pieces = list(parts.each(0, trained.diffusion.num_timesteps, TIMES, make))
-    by_image = {key: np.ascontiguousarray(np.concatenate([piece[key] for piece in pieces]).T) for key in parts.keys}
+    by_image = {key: np.concatenate([piece[key] for piece in pieces]).T for key in parts.keys}
     return {**by_image, PRIOR: trained.diffusion.prior_bits(x0).cpu().numpy()}
 
 
