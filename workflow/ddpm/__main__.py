@@ -49,10 +49,13 @@ def together(device: str) -> str:
     """`device` without its number of processes. Where it has one, they are started, and this one ends as they do."""
     count, _, name = device.rpartition("x")
     if count and "RANK" not in os.environ:  # which those have
+        from ddpm import gpus
         from ddpm.launching import launch
 
         if not count.isdecimal() or int(count) < 1:
             raise UserError(f"--device {device}: give a number of processes and what they run on, as in 2xcuda.")
+        if name in ("auto", "cuda"):
+            gpus.lease(int(count), log)  # for all of them, before the first one starts
         raise typer.Exit(launch(int(count)))
     return name
 
