@@ -23,7 +23,7 @@ from ddpm.resolving import load
 
 MAIN = "cifar10-eps-simple"  # the experiment in which most of the rules take part
 OTHERS = ("celeba64", "celebahq256", "lsun-bedroom256", "lsun-church256")  # a format each, or a folder that is there
-FIGURES = ("diffusion", "figure2", "figure5", "fewsteps", "reproduced", "training-curve")  # one of a kind
+FIGURES = ("diffusion", "figure2", "figure5", "figure10", "figure15", "fewsteps", "training-curve")  # one of a kind
 BORROWED = "digits-eps-simple"
 
 # Imports what its arguments name: modules, or what `from module import` takes from them.
