@@ -43,5 +43,5 @@ def with_index(command: list, text: str = "", **options) -> None:
         ask = [find_uv(), "pip", "compile", "--quiet", "--no-cache", "-"]
         asked = subprocess.run(ask, input="pip", capture_output=True, text=True, check=False)
         if asked.returncode:
-            pytest.skip(f"uv reaches no package index: {asked.stderr[-300:]}")
+            pytest.skip(f"uv reaches no package index: {asked.stderr.splitlines()[0]}")
         pytest.fail(done.stdout + done.stderr)
