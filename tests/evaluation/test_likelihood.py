@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import CPU
 
-from ddpm import rng
+from ddpm import parts, rng
 from ddpm.config import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
@@ -52,6 +52,34 @@ def test_bound_is_the_same_however_the_work_is_cut(shards, batch_size, trained, 
     for key in ("terms", "squared_errors", "prior"):
         # The draws are the same; products of another batch size may be rounded otherwise in the last bit.
         np.testing.assert_allclose(parts[key], whole[key], rtol=2e-5)
+
+
+def test_a_killed_call_goes_on_to_the_same_bytes(trained, digits, tmp_path, monkeypatch):
+    """Not in the batches that another one of the split, or of the same weights, has made."""
+    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    config, said = LikelihoodConfig(shards=1, batch_size=6), []
+
+    def write(name: str, log=said.append, state=None, split="test") -> bytes:
+        path = tmp_path / f"{name}.npz"
+        likelihood_shard(trained, Images(digits / f"{split}.npy"), split, 20, config, 1, path, CPU, log, state)
+        return path.read_bytes()
+
+    def kill(message: str) -> None:
+        if "images 12..17" in message:
+            raise KeyboardInterrupt
+
+    whole = write("whole")
+    write("other", state=tmp_path / "state", split="train")
+    with pytest.raises(KeyboardInterrupt):
+        write("killed", kill, tmp_path / "state")
+    said.clear()
+    assert write("killed", state=tmp_path / "state") == whole
+    assert [line.partition(",")[0] for line in said] == [
+        "items 0..5 were kept from earlier work",
+        "items 6..11 were kept from earlier work",
+        "test images 12..17 of 0..19",
+        "test images 18..19 of 0..19",
+    ]
 
 
 def test_training_and_test_images_have_noise_of_their_own(trained, digits, tmp_path):
