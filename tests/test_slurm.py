@@ -53,19 +53,28 @@ def test_a_job_of_its_own_stays_what_it_is():
 
 def test_a_job_is_queued_again_and_of_an_array_only_the_task(clients):
     asked = clients("scontrol", "")
+    clients("squeue", "echo RUNNING")
     slurm.requeue({"SLURM_JOB_ID": "7"})
     slurm.requeue({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"})
     assert asked.read_text().splitlines() == ["requeue 7", "requeue 9_3"]
 
 
+def test_a_job_that_is_being_cancelled_does_not_come_back(clients):
+    asked = clients("scontrol", "")
+    clients("squeue", "echo COMPLETING")
+    slurm.requeue({"SLURM_JOB_ID": "7"})
+    assert not asked.exists()
+
+
 def test_what_cannot_be_queued_again_says_why(clients, monkeypatch):
+    clients("squeue", "echo RUNNING")
     clients("scontrol", "echo Requeue disabled >&2; exit 1")
     with pytest.raises(UserError, match="Requeue disabled"):
         slurm.requeue({"SLURM_JOB_ID": "7"})
     with pytest.raises(UserError, match="no SLURM job"):
         slurm.requeue({})
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match="scontrol is not on PATH"):
+    with pytest.raises(UserError, match="squeue is not on PATH"):
         slurm.requeue({"SLURM_JOB_ID": "7"})
 
 

@@ -57,19 +57,26 @@ LATE = """
 """
 
 
-class OnCluster(Workspace):
-    """The project on the cluster's login node."""
+class Edited(Workspace):
+    """The project with these edits, which metrics.json knows by their hash."""
 
-    def __init__(self, folder: Path, cluster: Cluster):
+    def __init__(self, folder: Path):
         super().__init__(folder)
-        self.cluster = cluster
-        self.runs = 0
         self.configure(OVERRIDE)
         loop = folder / "workflow/ddpm/training/loop.py"
         edit(loop, "import shutil\n", "import signal\nimport sys\n")
         edit(loop, "    fingerprint = training_fingerprint(config)\n", TOLD)
         edit(loop, "        step = trainer.step\n", RESTING)
         edit(folder / "workflow/ddpm/__main__.py", 'exit status 1."""\n', LATE)
+
+
+class OnCluster(Edited):
+    """It on the cluster's login node."""
+
+    def __init__(self, folder: Path, cluster: Cluster):
+        super().__init__(folder)
+        self.cluster = cluster
+        self.runs = 0
 
     def start(self) -> subprocess.Popen:
         """The README's command, and what this cluster lacks or a test cannot wait for."""
@@ -112,8 +119,7 @@ def resting(workspace: Workspace, experiment: str) -> tuple[int, dict[str, str]]
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> Workspace:
     """The same, undisturbed, without a cluster."""
-    workspace = Workspace(tmp_path_factory.mktemp("local"))
-    workspace.configure(OVERRIDE)
+    workspace = Edited(tmp_path_factory.mktemp("local"))
     workspace.snakemake(*TARGETS)
     return workspace
 
@@ -125,6 +131,7 @@ def story(cluster, local, tmp_path_factory) -> dict:
     slow = workspace.folder / "slow"
     slow.touch()
     seen = {"workspace": workspace, "steps": []}
+    ended = set()
     driver = workspace.start()
 
     def rests(experiment):
@@ -132,10 +139,13 @@ def story(cluster, local, tmp_path_factory) -> dict:
 
         def found():
             assert driver.poll() in (None, -signal.SIGKILL), workspace.log.read_text()[-6000:]
-            return resting(workspace, experiment)
+            rest = resting(workspace, experiment)
+            if rest and rest[1]["SLURM_JOB_ID"] not in ended:
+                return rest if experiment != DISTURBED or rest[0] not in seen["steps"] else None
+            return None
 
         step, environment = wait_for(found, f"a resting trainer of {experiment}", 240)
-        if experiment == DISTURBED:
+        if experiment == DISTURBED:  # each of whose parts goes on from another step
             seen["steps"].append(step)
         return environment, environment["SLURM_JOB_ID"]
 
@@ -152,6 +162,7 @@ def story(cluster, local, tmp_path_factory) -> dict:
         # One comes to its time limit, the other one is cancelled by hand.
         cluster.bring_to_its_limit(job)
         cluster.ask(f"scancel {cancelled}")
+        ended.add(cancelled)
         again(job, 1)
         seen["tried again"] = rests(CANCELLED)[1]
         # Its node is drained, which it survives, and then emptied.
@@ -168,9 +179,10 @@ def story(cluster, local, tmp_path_factory) -> dict:
         driver.wait()
         cluster.bring_to_its_limit(job)
         again(job, 3)
-        slow.unlink()
         workspace.snakemake("--unlock")
         driver = workspace.start()
+        wait_for(lambda: "left in the queue" in workspace.log.read_text(), "the second driver")
+        slow.unlink()
         wait_for(lambda: driver.poll() is not None, "the end", 400)
         seen["log"] = workspace.log.read_text()
         assert driver.returncode == 0, seen["log"][-6000:]

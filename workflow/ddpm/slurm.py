@@ -36,6 +36,8 @@ def ask(*command: str) -> str:
 def requeue(environment=os.environ) -> None:
     """Put the job that this process runs in back into the queue; SLURM ends it, and starts it again with the same id.
 
+    A job that SLURM is ending already (it was cancelled, say) is left alone: queueing it would bring it back to life.
+
     Raises:
         UserError: this is no SLURM job, or SLURM refuses.
     """
@@ -45,7 +47,8 @@ def requeue(environment=os.environ) -> None:
     # The last task of an array has the number of the whole array.
     if "SLURM_ARRAY_TASK_ID" in environment:
         job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    ask("scontrol", "requeue", job)
+    if ask("squeue", "--noheader", "--format=%T", "--jobs", job).strip() == "RUNNING":
+        ask("scontrol", "requeue", job)
 
 
 def become_array_task(arguments=sys.argv, environment=os.environ, become=os.execv) -> None:
