@@ -136,6 +136,12 @@ def test_parts_of_another_source_are_removed_and_of_other_settings_not_used(tmp_
     assert again.made == list(range(10))
 
 
+def test_two_jobs_may_remove_the_same_parts(tmp_path, monkeypatch):
+    gone = tmp_path / ("b" * 16)
+    monkeypatch.setattr(type(tmp_path), "glob", lambda folder, pattern: [gone])  # until the other job was faster
+    assert Work(tmp_path).parts.folder.parent.name == "a" * 16
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])
 def test_a_damaged_part_is_made_again_and_said(damage, tmp_path):
     Work(tmp_path).run(0, 40)
