@@ -132,6 +132,19 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        for process in self.left_over():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def left_over(self) -> list[int]:
+        """Processes of jobs that outlived them, which cgroups would prevent; known by this cluster's configuration."""
+        mark = f"SLURM_CONF={self.root}/etc/slurm.conf".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
+        return found
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
