@@ -29,6 +29,7 @@ def ended_by(error: BaseException, monkeypatch, capsys, *arguments: str) -> tupl
     monkeypatch.setattr("ddpm.report.figures.draw", fail)
     monkeypatch.setattr("ddpm.data.prepare.download_data", fail)
     monkeypatch.setattr(sys, "argv", ["ddpm", *(arguments or ("figure", "figure2", "--out", "f.png"))])
+    monkeypatch.setattr(__main__.JOB, "listen", lambda: None)  # the tests' own process keeps its signals
     with pytest.raises(SystemExit) as ended:
         __main__.main()
     return int(ended.value.code), capsys.readouterr().err
