@@ -143,12 +143,12 @@ def test_an_unstable_batch_of_any_process_is_the_outcome_of_all(trained, tmp_pat
     """That of the first batch in the order of the images, not of time; the others are let go."""
     draw = ancestral.sample_batch
 
-    def failing(trained, start, stop, config, device):
+    def failing(trained, start, stop, config, device, draft):
         if start == 43:  # of the second process, which is the last to know
             time.sleep(0.5)
         if start in (43, 51):
             return np.zeros(0), np.zeros(0), {"status": "unstable", "step": start, "reason": f"batch from {start}"}
-        return draw(trained, start, stop, config, device)
+        return draw(trained, start, stop, config, device, draft)
 
     monkeypatch.setattr(ancestral, "sample_batch", failing)
     settings = {"trained": trained, "config": SAMPLING, "shard": 2, "device": CPU, "log": lambda message: None}

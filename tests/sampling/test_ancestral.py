@@ -141,7 +141,7 @@ def test_a_batch_out_of_range_empties_its_shard(trained, tmp_path):
         trained,
         config,
         1,
-        draw=lambda first, last: (image, failure if first else None),
+        draw=lambda first, last, draft: (image, failure if first else None),
         shapes={"images": (8, 8, 1)},
         sampler=ANCESTRAL_SAMPLER,
         device=CPU,
@@ -158,9 +158,9 @@ def count_drawn(monkeypatch) -> list[int]:
     """The numbers of the images that are drawn from here on."""
     drawn = []
 
-    def draw(trained, start, stop, config, device):
+    def draw(trained, start, stop, config, device, draft):
         drawn.extend(range(start, stop))
-        return sample_batch(trained, start, stop, config, device)
+        return sample_batch(trained, start, stop, config, device, draft)
 
     monkeypatch.setattr(ancestral, "sample_batch", draw)
     return drawn

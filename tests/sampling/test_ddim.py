@@ -201,7 +201,8 @@ def test_a_shard_holds_every_setting_and_says_how_it_was_made(trained, tmp_path)
     assert arrays["steps"].tolist() == [2, 5, 20] * 2
     assert arrays["evaluations"].tolist() == [2, 5, len(ddim_times(20, 20, "quadratic"))] * 2
     for slot, (eta, steps) in enumerate(zip(arrays["eta"].tolist(), arrays["steps"].tolist(), strict=True)):
-        x = ddim_chain(trained, 0, 40, ddim_times(20, steps, "quadratic"), eta, seed=0)
+        x = rng.normal(0, "x_T", start=0, stop=40, shape=trained.image_shape)
+        *_, (_, x) = ddim_chain(trained, x, ddim_times(20, steps, "quadratic"), eta, seed=0, start=0)
         assert np.array_equal(arrays["images"][:, slot], to_uint8(x))
     assert header["sampler"].startswith("DDIM")
     assert header["status"]["status"] == "sampled"
@@ -232,10 +233,14 @@ def test_every_setting_of_an_image_starts_from_the_noise_of_ancestral_sampling(t
 
 def test_a_chain_is_its_steps_with_noise_named_by_seed_time_and_image(trained):
     times, x = [0, 3, 11, 18], rng.normal(5, "x_T", start=2, stop=8, shape=trained.image_shape)
+    chain = ddim_chain(trained, x, times, 0.5, seed=5, start=2)
     for t, t_prev in pairs(times):
         z = rng.normal(5, "few-steps z", t, start=2, stop=8, shape=trained.image_shape)
         x, _ = ddim_step(trained.diffusion, trained.model, x, at(t, 6), at(t_prev, 6), 0.5, z)
-    assert torch.equal(x, ddim_chain(trained, 2, 8, times, 0.5, seed=5))
+        got_t, got = next(chain)
+        assert got_t == t
+        assert torch.equal(got, x)
+    assert not list(chain)
 
 
 def test_another_seed_gives_other_images(trained, tmp_path):

@@ -1,8 +1,8 @@
 """Finished pieces of long work on numbered items, kept so that none is done twice.
 
-A job that was killed goes on behind the last piece that it kept. The finished shard is kept too, under a second name of
-the same file, which costs no space: when more items are asked for, or the same ones in other shards, those that exist
-are read and not made again.
+A job that was killed goes on behind the last piece that it kept, and within a long piece behind its draft. The finished
+shard is kept too, under a second name of the same file, which costs no space: when more items are asked for, or the
+same ones in other shards, those that exist are read and not made again.
 """
 
 import hashlib
@@ -11,11 +11,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ddpm.files import UserError, read_npz, write_npz
+from ddpm.files import UserError, read_npz, remove_parts_of_the_dead, write_npz
 from ddpm.interruption import JOB, Interrupted
 from ddpm.locking import Lock
 
@@ -24,6 +25,8 @@ SAVE_EVERY = 60  # seconds
 
 class Parts:
     """A folder of files `{first}-{stop}.npz`, each with the arrays of the items first .. stop - 1.
+
+    How far a piece has come is in `draft-{first}-{stop}.npz`, until the piece itself is kept.
 
     Several processes may work in it, on other items each: a range of items is locked while it is made.
 
@@ -37,6 +40,8 @@ class Parts:
     def __init__(self, folder: Path | None, source: str, settings: dict, keys: tuple[str, ...], log=print):
         self.keys, self.log = keys, log
         self.folder = self.lock = None
+        self.fresh: list[tuple[int, int, dict[str, np.ndarray]]] = []  # what is made and not kept yet
+        self.saved = 0.0  # when all that was made was kept
         if folder is not None:
             for other in folder.glob("*"):
                 if other.name != source[:16]:
@@ -92,13 +97,13 @@ class Parts:
         self, start: int, stop: int, size: int, make: Callable[[int, int], dict[str, np.ndarray]]
     ) -> Iterator[dict[str, np.ndarray]]:
         """`each`, in a process that holds the lock."""
-        fresh, saved, item, begun, made = [], time.monotonic(), start, start, False
+        self.fresh, self.saved, item, made = [], time.monotonic(), start, False
         while item < stop:
             if found := self.at(item):
                 last = min(found[0], stop)
+                self.flush()
                 self.log(f"items {item}..{last - 1} were kept from earlier work")
                 yield {key: array[: last - item] for key, array in found[1].items()}
-                fresh, begun = [], last
             else:
                 last = min(item + size, stop, *(first for first, _, _ in self.kept() if first > item))
                 try:
@@ -107,8 +112,7 @@ class Parts:
                     with JOB.ending(at_once=True):
                         piece = make(item, last)
                 except Interrupted:
-                    if fresh:
-                        self.save(begun, item, fresh)
+                    self.flush()
                     what = "kept" if self.folder else "not kept"
                     raise Interrupted(
                         f"interrupted by {JOB.why}: the items before {item} of {start}..{stop - 1} are {what}; "
@@ -116,17 +120,51 @@ class Parts:
                     ) from None
                 made = True
                 if self.folder:
-                    fresh.append(piece)
-                    if last < stop and time.monotonic() - saved > SAVE_EVERY:
-                        self.save(begun, last, fresh)
-                        fresh, begun, saved = [], last, time.monotonic()
+                    self.fresh.append((item, last, piece))
+                    if last < stop and self.due():
+                        self.flush()
                 yield piece
             item = last
 
-    def save(self, first: int, stop: int, pieces: list[dict[str, np.ndarray]]) -> None:
-        arrays = {key: np.concatenate([piece[key] for piece in pieces]) for key in self.keys}
+    def due(self) -> bool:
+        """Whether it is a minute since all that was made was kept."""
+        return time.monotonic() - self.saved > SAVE_EVERY
+
+    def flush(self) -> None:
+        """Keep what was made since the last time."""
+        if self.fresh:
+            first, stop = self.fresh[0][0], self.fresh[-1][1]
+            self.write(
+                f"{first}-{stop}.npz",
+                {key: np.concatenate([made[key] for *_, made in self.fresh]) for key in self.keys},
+            )
+            self.fresh = []
+            self.drop_drafts(first, stop)
+
+    def write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         with JOB.saving():
-            write_npz(self.folder / f"{first}-{stop}.npz", compressed=False, **arrays)
+            write_npz(self.folder / name, compressed=False, **arrays)
+        self.saved = time.monotonic()
+
+    @contextmanager
+    def draft(self, first: int, stop: int, cut: bool = False) -> Iterator["Draft"]:
+        """The draft of the piece first .. stop - 1, which is made within the block.
+
+        There a signal is noted, to be asked for by `Draft.due`. Without a folder it ends the process at once, as ever.
+
+        Args:
+            cut: it is not a piece of `each` but a part of one, and lies in memory until the others are made.
+        """
+        if not self.fresh:
+            self.saved = time.monotonic()
+        with JOB.ending(at_once=self.folder is None):
+            yield Draft(self, first, stop, cut)
+
+    def drop_drafts(self, start: int, stop: int) -> None:
+        """Remove the drafts of pieces that begin with one of the items start .. stop - 1."""
+        for path in self.folder.glob("draft-*-*.npz") if self.folder else ():
+            if start <= int(path.stem.split("-")[1]) < stop:
+                path.unlink(missing_ok=True)
 
     def finish(self, start: int, stop: int, path: Path) -> None:
         """Keep the finished shard of the items start .. stop - 1 instead of its pieces."""
@@ -142,5 +180,66 @@ class Parts:
         for first, last, part in self.kept():
             if start <= first and last <= stop and part != kept:
                 part.unlink(missing_ok=True)
+        self.drop_drafts(start, stop)
         if self.lock:
             self.lock.release()
+
+
+class Draft:
+    """How far one piece has come that takes more than a minute to make. Several processes may each have their own.
+
+        if kept := draft.load("step", "x"): ...
+        for step, x in ...:
+            if draft.due():
+                draft.keep(step=np.array(step), x=x)
+
+    It is replaced about once a minute, and stays until the piece itself is kept. Quick pieces leave none.
+    """
+
+    def __init__(self, parts: Parts, first: int, stop: int, cut: bool = False):
+        self.parts, self.cut, self.ending = parts, cut, False
+        self.name, self.what = f"draft-{first}-{stop}.npz", f"items {first}..{stop - 1}"
+
+    def load(self, *keys: str) -> dict[str, np.ndarray] | None:
+        """What was kept last, by an earlier process; None where the piece has to be begun."""
+        if self.parts.folder is None:
+            return None
+        path = self.parts.folder / self.name
+        remove_parts_of_the_dead(path)
+        if not path.exists():
+            return None
+        try:
+            arrays = read_npz(path, *keys)
+        except UserError as error:
+            self.parts.log(f"{error} It was the draft of {self.what}, which are begun again.")
+            path.unlink(missing_ok=True)
+            return None
+        self.parts.log(f"{self.what} were begun in earlier work, which is gone on with")
+        return arrays
+
+    def due(self, done: bool = False) -> bool:
+        """Whether to `keep` now. Costs a microsecond.
+
+        Args:
+            done: that was the last step. The result of a cut piece is kept then, too.
+        """
+        if self.parts.folder is None:
+            return False
+        self.ending = JOB.asked()
+        return self.ending or self.parts.due() or (done and self.cut)
+
+    def keep(self, **arrays: np.ndarray) -> None:
+        """Keep this, instead of what was kept before, and all pieces that are made.
+
+        Raises:
+            Interrupted: this job has to end.
+        """
+        self.parts.flush()
+        self.parts.write(self.name, arrays)
+        if self.ending:
+            raise Interrupted(
+                f"interrupted by {JOB.why}: what is done of {self.what} is kept; the next submission goes on from there"
+            )
+
+
+NOTHING_KEPT = Draft(Parts(None, "", {}, ()), 0, 0)

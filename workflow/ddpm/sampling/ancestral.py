@@ -13,6 +13,7 @@ from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.store import Images
 from ddpm.files import write_npz
 from ddpm.parallel import ALONE, Group
+from ddpm.parts import NOTHING_KEPT, Draft
 from ddpm.sampling.batches import out_of_range, write_shard
 from ddpm.shards import ANCESTRAL_SAMPLER
 from ddpm.training.state import Trained
@@ -56,18 +57,37 @@ def preview_times(timesteps: int, previews: int) -> list[int]:
 
 @torch.inference_mode()
 def sample_batch(
-    trained: Trained, start: int, stop: int, config: SamplingConfig, device: torch.device
+    trained: Trained,
+    start: int,
+    stop: int,
+    config: SamplingConfig,
+    device: torch.device,
+    draft: Draft = NOTHING_KEPT,
 ) -> tuple[np.ndarray, np.ndarray, dict | None]:
-    """Images start .. stop-1 as uint8 [n, H, W, C], previews [n, previews, H, W, C], and None or how it failed."""
-    timesteps = trained.diffusion.num_timesteps
+    """Images start .. stop-1 as uint8 [n, H, W, C], previews [n, previews, H, W, C], and None or how it failed.
+
+    Args:
+        draft: of this batch: x_t (1-based) to the last bit, t, and the previews at the times from there on.
+
+    Raises:
+        Interrupted: this job has to end; the draft is kept.
+    """
+    timesteps, shape = trained.diffusion.num_timesteps, trained.image_shape
     slots = {t: n for n, t in enumerate(preview_times(timesteps, config.previews))}
-    channels, height, width = trained.image_shape
-    previews = np.zeros((stop - start, config.previews, height, width, channels), dtype=np.uint8)
-    for t, x, x0 in reverse_chain(trained, start, stop, config.seed, device):
+    if kept := draft.load("t", "x", "previews"):
+        steps, x, previews = int(kept["t"]), torch.from_numpy(kept["x"]).to(device), kept["previews"]
+    else:
+        steps, x = timesteps, rng.normal(config.seed, "x_T", start=start, stop=stop, shape=shape, device=device)
+        channels, height, width = shape
+        previews = np.zeros((stop - start, config.previews, height, width, channels), dtype=np.uint8)
+    chain = denoise(trained, x, steps, config.seed, "z", start=start)
+    for t, x, x0 in chain:
         if t in slots:
             previews[:, slots[t]] = to_uint8(x0, config.quantisation)
         if t % LOOK_EVERY == 0 and (reason := out_of_range(x, config.limit)):
             return previews[:0], previews[:0], {"status": "unstable", "step": t + 1, "reason": reason}
+        if draft.due(done=t == 0):
+            draft.keep(t=np.array(t), x=x.cpu().numpy(), previews=previews)
     return to_uint8(x, config.quantisation), previews, None
 
 
@@ -83,7 +103,8 @@ def sample_shard(
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: images, previews, and how it went.
 
-    With a folder `state` a killed call is gone on with, and images drawn for other shards are taken from there.
+    With a folder `state` a killed call is gone on with, also within a batch, and images drawn for other shards are
+    taken from there.
 
     The draws of image i depend on the seed and i alone. The network's arithmetic may round otherwise in the last
     bit for another batch size, which 8 bits per pixel do not show.
@@ -95,7 +116,7 @@ def sample_shard(
         trained,
         config,
         shard,
-        draw=lambda first, last: sample_batch(trained, first, last, config, device),
+        draw=lambda first, last, draft: sample_batch(trained, first, last, config, device, draft),
         shapes={"images": image, "previews": (config.previews, *image)},
         sampler=ANCESTRAL_SAMPLER,
         device=device,

@@ -12,7 +12,7 @@ from ddpm.config import FewStepsConfig, Quantisation, SamplingConfig
 from ddpm.files import write_npz
 from ddpm.fitting import Fitting
 from ddpm.parallel import ALONE, Group
-from ddpm.parts import Parts
+from ddpm.parts import Draft, Parts
 from ddpm.shards import bounds, pack_header
 from ddpm.training.state import Trained
 
@@ -37,6 +37,7 @@ class Unstable(Exception):
 
 
 Arrays = dict[str, np.ndarray]
+Draw = Callable[[int, int, Draft], tuple]
 
 
 def drawn(
@@ -44,7 +45,7 @@ def drawn(
     start: int,
     stop: int,
     batch_size: int,
-    draw: Callable[[int, int], tuple],
+    draw: Draw,
     shapes: dict[str, tuple[int, ...]],
     parts: Parts,
     group: Group = ALONE,
@@ -56,17 +57,21 @@ def drawn(
     Of several processes each draws batches, and the first one gets them all; the others' arrays mean nothing.
 
     Args:
-        draw: from the numbers of the first image and of the one past the last, uint8 arrays [n, *shape] in the
-            order of `shapes`, and then None or how it failed.
+        draw: from the numbers of the first image and of the one past the last, and the draft in which a long
+            calculation is kept, uint8 arrays [n, *shape] in the order of `shapes`, and then None or how it failed.
         shapes: name and shape per image of each of these arrays.
-        parts: where finished batches are kept, with these names.
+        parts: where finished batches are kept, with these names; and each process's drafts.
         section: of the configuration, that says `batch_size`. A batch that does not fit into the GPU's memory is cut.
     """
     began, fitting = time.monotonic(), Fitting(f"{section}.batch_size", log)
 
     def make(first: int, last: int) -> Arrays:
+        def begun_or_new(begin: int, end: int) -> tuple:
+            with parts.draft(begin, end, cut=(begin, end) != (first, last)) as draft:
+                return draw(begin, end, draft)
+
         batches = []
-        for *images, failure in fitting.each(draw, first, last):
+        for *images, failure in fitting.each(begun_or_new, first, last):
             if failure is not None:
                 raise Unstable(failure)
             batches.append(images)
@@ -81,6 +86,7 @@ def drawn(
     except Unstable as error:
         status = error.status
         log(f"unstable: {error}")
+        parts.drop_drafts(start, stop)
     nothing = {name: np.zeros((0, *shape), np.uint8) for name, shape in shapes.items()}
     return {name: np.concatenate([piece[name] for piece in (nothing, *pieces)]) for name in shapes}, status
 
@@ -90,7 +96,7 @@ def write_shard(
     trained: Trained,
     config: SamplingConfig | FewStepsConfig,
     shard: int,
-    draw: Callable[[int, int], tuple],
+    draw: Draw,
     shapes: dict[str, tuple[int, ...]],
     sampler: str,
     device: torch.device,
@@ -106,14 +112,13 @@ def write_shard(
     Args:
         draw, shapes: as of `drawn`.
         sampler: its name, a comma, and what else is to be known of it; `shards.read_shard` tells by the name.
-        state: folder for finished batches, from which a later call goes on, and which more images extend.
+        state: folder for finished batches and drafts, from which a later call goes on, and which more images extend.
         group: the processes that share the batches; the first one writes.
         section: as of `drawn`.
         settings: arrays that no image changes.
     """
     start, stop = bounds(config.images, shard, config.shards)
-    kept = state if group.leads else None
-    parts = kept_batches(kept, trained, config, tuple(shapes), sampler, device, quantisation, log)
+    parts = kept_batches(state, trained, config, tuple(shapes), sampler, device, quantisation, log)
     arrays, status = drawn(trained, start, stop, config.batch_size, draw, shapes, parts, group, log, section)
     if not group.leads:
         return

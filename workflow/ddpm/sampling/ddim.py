@@ -4,7 +4,8 @@ Denoising Diffusion Implicit Models (Song, Meng and Ermon, ICLR 2021, arXiv 2010
 of diffusion.py; equation numbers in this file are theirs. Any network of this project will do, as it was trained.
 """
 
-from itertools import pairwise, product
+from collections.abc import Iterator
+from itertools import islice, pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ddpm.data.pixels import to_uint8
 from ddpm.diffusion import GaussianDiffusion, Model, per_image
 from ddpm.files import UserError
 from ddpm.parallel import ALONE, Group
+from ddpm.parts import NOTHING_KEPT, Draft
 from ddpm.sampling.batches import out_of_range, write_shard
 from ddpm.shards import DDIM
 from ddpm.training.state import Trained
@@ -65,29 +67,54 @@ def ddim_step(
     return x_prev, x0
 
 
-def ddim_chain(trained: Trained, start: int, stop: int, times: list[int], eta: float, seed: int) -> Tensor:
-    """The images start .. stop-1 at the end of the chain through `times`, [n, C, H, W].
+def ddim_chain(
+    trained: Trained, x: Tensor, times: list[int], eta: float, seed: int, start: int
+) -> Iterator[tuple[int, Tensor]]:
+    """The chain through `times`, from the last one to the image, of the images from number `start` on.
 
-    The draws of image i depend on the seed, the time and i alone: its x_T is the same for all times and eta, and
-    that of image i of ancestral sampling with the same seed.
+    The draws of image i depend on the seed, the time and i alone.
+
+    Args:
+        x: at the last of `times`, [n, C, H, W].
+
+    Yields:
+        each time, and x at the one before it.
     """
-    device = trained.diffusion.betas.device
-    which = {"start": start, "stop": stop, "shape": trained.image_shape, "device": device}
-    x = rng.normal(seed, "x_T", **which)
     for t_prev, t in reversed(list(pairwise([-1, *times]))):
-        noise = rng.normal(seed, "few-steps z", t, **which)
-        at_t, at_prev = (torch.full((stop - start,), time, device=device) for time in (t, t_prev))
+        noise = rng.normal(seed, "few-steps z", t, start=start, stop=start + len(x), shape=x.shape[1:], device=x.device)
+        at_t, at_prev = (torch.full((len(x),), time, device=x.device) for time in (t, t_prev))
         x, _ = ddim_step(trained.diffusion, trained.model, x, at_t, at_prev, eta, noise)
-    return x
+        yield t, x
 
 
 @torch.inference_mode()
-def few_steps_batch(trained: Trained, start: int, stop: int, config: FewStepsConfig) -> tuple[np.ndarray, dict | None]:
-    """Images start .. stop-1 of every setting as uint8 [n, settings, H, W, C], and None or how one failed."""
-    images = []
-    for eta, steps in product(config.eta, config.steps):
+def few_steps_batch(
+    trained: Trained, start: int, stop: int, config: FewStepsConfig, draft: Draft = NOTHING_KEPT
+) -> tuple[np.ndarray, dict | None]:
+    """Images start .. stop-1 of every setting as uint8 [n, settings, H, W, C], and None or how one failed.
+
+    All settings of an image start from the noise of ancestral sampling with the same seed.
+
+    Args:
+        draft: of this batch: the images of the finished settings, and of the next one x to the last bit, and the
+            time behind which it is.
+
+    Raises:
+        Interrupted: this job has to end; the draft is kept.
+    """
+    device = trained.diffusion.betas.device
+    kept = draft.load("images", "t", "x")
+    images = list(kept["images"]) if kept else []
+    for eta, steps in islice(product(config.eta, config.steps), len(images), None):
         times = ddim_times(trained.diffusion.num_timesteps, steps, config.spacing)
-        x = ddim_chain(trained, start, stop, times, eta, config.seed)
+        if kept:
+            x, times, kept = torch.from_numpy(kept["x"]).to(device), times[: times.index(int(kept["t"]))], None
+        else:
+            x = rng.normal(config.seed, "x_T", start=start, stop=stop, shape=trained.image_shape, device=device)
+        chain = ddim_chain(trained, x, times, eta, config.seed, start)
+        for t, x in chain:
+            if draft.due(done=t == 0):
+                draft.keep(images=np.array(images, np.uint8), t=np.array(t), x=x.cpu().numpy())
         if reason := out_of_range(x, config.limit):
             return np.zeros(0), {"status": "unstable", "step": 1, "reason": f"eta {eta:g}, {steps} steps: {reason}"}
         images.append(to_uint8(x))
@@ -120,7 +147,7 @@ def few_steps_shard(
         trained,
         config,
         shard,
-        draw=lambda first, last: few_steps_batch(trained, first, last, config),
+        draw=lambda first, last, draft: few_steps_batch(trained, first, last, config, draft),
         shapes={"images": (len(eta), height, width, channels)},
         sampler=f"{DDIM}, few steps, x0-hat not clipped",
         device=device,

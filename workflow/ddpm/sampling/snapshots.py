@@ -9,6 +9,7 @@ import torch
 from ddpm.config import SamplingConfig, SnapshotsConfig
 from ddpm.files import UserError, write_npz
 from ddpm.parallel import ALONE, Group
+from ddpm.parts import Draft
 from ddpm.sampling.ancestral import sample_batch
 from ddpm.sampling.batches import drawn, kept_batches, write_shard
 from ddpm.shards import ANCESTRAL_SAMPLER, read_shard
@@ -53,11 +54,10 @@ def snapshot_shard(
     channels, height, width = averaged.image_shape
     sampling = SamplingConfig(**config.model_dump(include={"images", "batch_size", "limit", "seed"}))
     previews = min(config.previews, config.images)
-    kept = state / RAW if state and group.leads else None
-    parts = kept_batches(kept, raw, sampling, ("raw",), ANCESTRAL_SAMPLER, device, log=log)
+    parts = kept_batches(state and state / RAW, raw, sampling, ("raw",), ANCESTRAL_SAMPLER, device, log=log)
 
-    def draw(trained: Trained, first: int, last: int) -> tuple[np.ndarray, dict | None]:
-        images, _, failure = sample_batch(trained, first, last, sampling, device)
+    def draw(trained: Trained, first: int, last: int, draft: Draft) -> tuple[np.ndarray, dict | None]:
+        images, _, failure = sample_batch(trained, first, last, sampling, device, draft)
         return images, failure
 
     # Weights without averaging may fail where their average does not: then there is nothing to show.
@@ -65,6 +65,7 @@ def snapshot_shard(
     shown, status = drawn(
         raw, 0, previews, config.batch_size, partial(draw, raw), {"raw": shape}, parts, group, log, section
     )
+    parts.flush()  # before the hours that the others may take
     write_shard(
         path,
         averaged,
