@@ -17,6 +17,7 @@ from helpers import CPU, run_ddpm, tiny_experiment
 from workspace import PROJECT
 
 from ddpm import interruption, parts
+from ddpm.config import SamplingConfig
 from ddpm.exits import ExitCode
 from ddpm.files import UserError
 from ddpm.interruption import Interrupted, Job, seconds
@@ -316,6 +317,55 @@ def test_a_signal_between_two_pieces_is_not_lost(job, tmp_path):
             signal.raise_signal(signal.SIGTERM)  # while the caller has the piece
     assert work.made == list(range(5, 15))
     assert [(first, stop) for first, stop, _ in work.parts.kept()] == [(5, 15)]
+
+
+def told_at(step: int, tell, trained, monkeypatch) -> list[int]:
+    """The times of the steps of Algorithm 2 that are made from here on; `tell` is called in the midst of one."""
+    steps, p_sample = [], trained.diffusion.p_sample
+
+    def counted(model, x, t, noise):
+        if len(steps) == step:
+            tell()
+        steps.append(int(t[0]))
+        return p_sample(model, x, t, noise)
+
+    monkeypatch.setattr(trained.diffusion, "p_sample", counted)
+    return steps
+
+
+@pytest.mark.parametrize("reason", ["SIGTERM", "its deadline"])
+@pytest.mark.parametrize("step", [0, 12, 19, 20, 33])
+def test_the_batch_at_hand_is_kept_when_a_job_has_to_end(step, reason, job, trained, tmp_path, monkeypatch):
+    """Behind the step at which it was told; no step is repeated. Two batches of 20 steps."""
+    job.deadline = math.inf
+
+    def tell() -> None:
+        if reason == "SIGTERM":
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            job.deadline = time.time()
+
+    def shard(path: Path) -> bytes:
+        config = SamplingConfig(images=10, batch_size=5, previews=4)
+        sample_shard(trained, config, 1, path, CPU, lambda message: None, state=path.parent / "state")
+        return path.read_bytes()
+
+    (tmp_path / "whole").mkdir()
+    whole = shard(tmp_path / "whole/1.npz")
+    steps = told_at(step, tell, trained, monkeypatch)
+    with pytest.raises(Interrupted, match=rf"by {reason}.*: the items before {step // 20 * 5} of 0\.\.9 are kept"):
+        shard(tmp_path / "1.npz")
+    assert len(steps) == step + 1
+    job.signal, job.deadline = "", math.inf
+    assert shard(tmp_path / "1.npz") == whole
+    assert steps == [*reversed(range(20))] * 2
+
+
+def test_a_batch_that_cannot_be_kept_is_ended_at_once(job, trained, tmp_path, monkeypatch):
+    steps = told_at(12, lambda: signal.raise_signal(signal.SIGTERM), trained, monkeypatch)
+    with pytest.raises(Interrupted):
+        sample_shard(trained, SamplingConfig(images=10), 1, tmp_path / "1.npz", CPU, log=lambda message: None)
+    assert len(steps) == 12
 
 
 def test_sampling_that_is_told_to_end_exits_with_75_and_goes_on(trained, weights, tmp_path):

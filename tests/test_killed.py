@@ -11,6 +11,7 @@ from pathlib import Path
 
 from helpers import CPU, tiny_experiment
 
+from ddpm import parts
 from ddpm.config import LikelihoodConfig, SamplingConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.likelihood import likelihood_shard
@@ -90,6 +91,30 @@ def test_sampling_killed_at_random_gives_the_same_bytes(trained, tmp_path):
     finish_despite_kills(job, tmp_path, 0.1, 0.7)
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
     assert list(contents(tmp_path / "killed")) == ["2-of-2.npz"]
+
+
+def test_a_long_batch_killed_at_random_repeats_no_step(trained, tmp_path, monkeypatch):
+    """Each step is kept, but for the one at hand and those whose file is not whole."""
+    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    config, p_sample = SamplingConfig(images=200, batch_size=200, previews=4), trained.diffusion.p_sample
+
+    def job(folder: Path) -> None:
+        def recorded(model, x, t, noise):
+            with open(folder / "steps.log", "a") as file:
+                print(int(t[0]), file=file)
+            return p_sample(model, x, t, noise)
+
+        trained.diffusion.p_sample = recorded
+        sample_shard(trained, config, 1, folder / "1-of-1.npz", CPU, lambda message: None, folder / "state")
+
+    finish_despite_kills(job, tmp_path, 0.02, 0.1)
+    steps = {name: (tmp_path / name / "steps.log").read_text().split() for name in ("undisturbed", "killed")}
+    assert len(steps["undisturbed"]) == 20
+    assert len(steps["killed"]) <= 20 + KILLS
+    assert list(map(int, steps["killed"])) == sorted(map(int, steps["killed"]), reverse=True)
+    shards = [(tmp_path / name / "1-of-1.npz").read_bytes() for name in steps]
+    assert shards[0] == shards[1]
+    assert not list(tmp_path.glob("*/state/*/*/*draft*"))
 
 
 def test_likelihood_killed_at_random_gives_the_same_bytes(trained, digits, tmp_path):

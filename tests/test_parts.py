@@ -1,5 +1,7 @@
 """Finished pieces: what is kept is not made again, whatever was killed, extended, cut otherwise or damaged."""
 
+import socket
+
 import numpy as np
 import pytest
 
@@ -189,3 +191,126 @@ def test_nothing_is_kept_without_a_folder(tmp_path):
     work.shard(tmp_path / "1-of-1.npz", 0, 40)
     assert work.made == list(range(40))
     assert [path.name for path in tmp_path.iterdir()] == ["1-of-1.npz"]
+
+
+class Sums(Work):
+    """Each item is the sum of 0 .. 19, added up by steps, which are recorded as (piece's first item, number)."""
+
+    def make(self, first, last, cut=False):
+        with self.parts.draft(first, last, cut) as draft:
+            kept = draft.load("next", "x") or {"next": 0, "x": np.zeros(last - first, np.float32)}
+            x = kept["x"]
+            for number in range(int(kept["next"]), 20):
+                if self.fail_at == (first, number):
+                    raise KeyboardInterrupt
+                self.made.append((first, number))
+                x = x + np.float32(number)
+                if draft.due(done=number == 19):
+                    draft.keep(next=np.array(number + 1), x=x)
+        return {"squares": x}
+
+
+def drafts(folder) -> list[str]:
+    return sorted(path.name for path in folder.rglob("draft-*"))
+
+
+@pytest.mark.parametrize("killed_at", [(0, 0), (0, 1), (10, 0), (10, 13), (20, 19)])
+def test_within_a_piece_no_step_is_repeated(killed_at, tmp_path):
+    killed, again = Sums(tmp_path / "state", fail_at=killed_at), Sums(tmp_path / "state")
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(0, 25)
+    first, number = killed_at
+    assert drafts(tmp_path) == ([f"draft-{first}-{min(first + 10, 25)}.npz"] if number else [])
+    again.shard(tmp_path / "shard.npz", 0, 25)
+    assert np.load(tmp_path / "shard.npz")["squares"].tolist() == [190] * 25
+    assert killed.made + again.made == [(first, number) for first in (0, 10, 20) for number in range(20)]
+    assert not drafts(tmp_path)
+
+
+def test_a_draft_is_replaced_once_a_minute_with_all_that_was_made_before_it(tmp_path, monkeypatch):
+    """Quick pieces have none; the minute counts from what is not kept yet, whichever piece that is of."""
+    monkeypatch.setattr(parts, "SAVE_EVERY", 295)
+    clock = iter(range(0, 10000, 10))  # twenty looks while a piece is made, one at its end, and one at each save
+    monkeypatch.setattr(parts.time, "monotonic", lambda: next(clock))
+    work, written = Sums(tmp_path, fail_at=(20, 18)), []
+    write = work.parts.write
+
+    def recorded(name, arrays):
+        written.append((name, len(work.made)))
+        write(name, arrays)
+
+    monkeypatch.setattr(work.parts, "write", recorded)
+    with pytest.raises(KeyboardInterrupt):
+        work.run(0, 40)
+    assert written == [("0-10.npz", 29), ("draft-10-20.npz", 29), ("10-20.npz", 58), ("draft-20-30.npz", 58)]
+    assert drafts(tmp_path) == ["draft-20-30.npz"]
+
+
+def test_a_draft_belongs_to_its_items_source_and_settings(tmp_path):
+    killed = Sums(tmp_path, fail_at=(10, 5))
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(0, 20)
+    for other in (Sums(tmp_path, settings={"x": 2, "seed": 1}), Sums(tmp_path)):
+        items = (0, 20) if other.parts.folder != killed.parts.folder else (10, 15)
+        other.run(*items)
+        assert {number for _, number in other.made} == {*range(20)}
+        assert "draft-10-20.npz" in drafts(killed.parts.folder)
+    Sums(tmp_path, source="b" * 64)
+    assert not drafts(tmp_path)
+
+
+def test_drafts_of_other_ranges_stay(tmp_path):
+    """They may be another job's, or another process's."""
+    for fail_at in ((30, 5), (40, 5)):
+        with pytest.raises(KeyboardInterrupt):
+            Sums(tmp_path / "state", fail_at=fail_at).run(fail_at[0], 50)
+    Sums(tmp_path / "state").shard(tmp_path / "a.npz", 0, 30)
+    Sums(tmp_path / "state").shard(tmp_path / "b.npz", 30, 40)
+    assert drafts(tmp_path) == ["draft-40-50.npz"]
+    Sums(tmp_path / "state").parts.drop_drafts(0, 41)  # as the others' of a run that was unstable
+    assert not drafts(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "other"])
+def test_a_damaged_draft_is_said_and_begun_again(damage, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Sums(tmp_path, fail_at=(0, 5)).run(0, 10)
+    (path,) = tmp_path.rglob("draft-*")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"x.npy") + 140] ^= 1  # within x
+    path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "flipped": content, "other": b""}[damage])
+    if damage == "other":
+        write_npz(path, x=np.zeros(10))
+    work = Sums(tmp_path)
+    assert work.run(0, 10).tolist() == [190] * 10
+    assert len(work.made) == 20
+    assert str(path) in work.said[0]
+    assert "begun again" in work.said[0]
+
+
+def test_a_result_that_waits_for_others_of_its_piece_is_kept(tmp_path, monkeypatch):
+    """Where a piece was cut: together they may take hours, each of them seconds."""
+    monkeypatch.setattr(parts, "SAVE_EVERY", 60)
+    work, again = Sums(tmp_path), Sums(tmp_path)
+    for cut in (False, True):
+        work.make(0, 5, cut)
+        assert drafts(tmp_path) == ["draft-0-5.npz"] * cut
+    assert again.make(0, 5)["squares"].tolist() == [190] * 5
+    assert not again.made
+
+
+def test_what_a_killed_writer_of_a_draft_left_is_removed(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Sums(tmp_path, fail_at=(0, 5)).run(0, 10)
+    (path,) = tmp_path.rglob("draft-*")
+    left = path.with_name(f".{path.stem}.{socket.gethostname()}.{2**22 + 1}.part.npz")  # no process has this number
+    left.write_bytes(b"half")
+    Sums(tmp_path).run(0, 10)
+    assert not left.exists()
+
+
+def test_no_draft_is_kept_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    work = Sums(None)
+    assert work.run(0, 10).tolist() == [190] * 10
+    assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from helpers import CPU
 from processes import start, together
 from torch import distributed
 
-from ddpm import parallel, parts
+from ddpm import interruption, parallel, parts
 from ddpm.config import FewStepsConfig, LikelihoodConfig, SamplingConfig, SnapshotsConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.classifier import ClassifierConfig, load_classifier, train_classifier
@@ -137,6 +137,52 @@ def test_what_a_killed_group_had_is_gone_on_with_by_another_number(job, tmp_path
     job.run(tmp_path / "killed", ALONE, again.append)
     assert all("kept from earlier work" in message for message in again)
     assert (tmp_path / "killed/shard.npz").read_bytes() == (tmp_path / "undisturbed/shard.npz").read_bytes()
+
+
+def recorded(steps: Path, trained, at: int, end) -> None:
+    """Each step of Algorithm 2 of this process is recorded from here on; `end` is called in the midst of one."""
+    made, p_sample = [], trained.diffusion.p_sample
+
+    def counted(model, x, t, noise):
+        if len(made) == at:
+            end()
+        made.append(int(t[0]))
+        with open(steps, "a") as file:
+            print(len(x), int(t[0]), file=file)
+        return p_sample(model, x, t, noise)
+
+    trained.diffusion.p_sample = counted
+
+
+@pytest.mark.parametrize("how", ["told", "killed"])
+def test_every_process_keeps_the_batch_that_it_has_at_hand(how, trained, tmp_path, monkeypatch):
+    """Of two, each in its second batch and not equally far; then three go on, with batches that others had begun."""
+    job, ends_at = Job("samples", trained, None), (25, 28)
+    if how == "told":  # once a minute there is nothing to keep yet
+        monkeypatch.setattr(parts, "SAVE_EVERY", 60)
+    job.run(tmp_path / "undisturbed", ALONE)
+
+    def first(group: Group) -> None:
+        interruption.JOB.listen()
+
+        def end() -> None:
+            if how == "killed" and not group.leads:
+                time.sleep(1)  # so that the first one is long gone
+            os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGTERM)
+
+        recorded(tmp_path / "steps", trained, ends_at[group.rank], end)
+        try:
+            job.run(tmp_path / "shared", group)
+        except interruption.Interrupted:
+            os._exit(75)
+
+    codes = ends(start(2, first, tmp_path), 60)
+    assert codes == ([75, 75] if how == "told" else [-signal.SIGKILL] * 2)
+    together(3, lambda group: (recorded(tmp_path / "steps", trained, -1, None), job.run(tmp_path / "shared", group)))
+    assert (tmp_path / "shared/shard.npz").read_bytes() == (tmp_path / "undisturbed/shard.npz").read_bytes()
+    steps = (tmp_path / "steps").read_text().splitlines()
+    assert sorted(steps) == sorted([f"8 {t}" for t in range(20)] * 4 + [f"3 {t}" for t in range(20)])
+    assert not list(tmp_path.rglob("draft-*"))
 
 
 def test_an_unstable_batch_of_any_process_is_the_outcome_of_all(trained, tmp_path, monkeypatch):

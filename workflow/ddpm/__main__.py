@@ -41,7 +41,7 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images per call of the netw
 Seed = Annotated[int, typer.Option(min=0, help="Names the noise.")]
 State = Annotated[
     Path | None,
-    typer.Option(help="Folder for finished pieces, from which a killed call goes on and a larger one starts."),
+    typer.Option(help="Folder for what is done of the work, from which a killed call goes on and a larger one starts."),
 ]
 
 
