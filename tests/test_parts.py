@@ -299,12 +299,14 @@ def test_a_result_that_waits_for_others_of_its_piece_is_kept(tmp_path, monkeypat
     assert not again.made
 
 
-def test_what_a_killed_writer_of_a_draft_left_is_removed(tmp_path):
+def test_what_a_killed_writer_of_a_draft_left_is_removed(tmp_path, monkeypatch):
+    """Also by one that is through before it writes a draft itself."""
     with pytest.raises(KeyboardInterrupt):
         Sums(tmp_path, fail_at=(0, 5)).run(0, 10)
     (path,) = tmp_path.rglob("draft-*")
     left = path.with_name(f".{path.stem}.{socket.gethostname()}.{2**22 + 1}.part.npz")  # no process has this number
     left.write_bytes(b"half")
+    monkeypatch.setattr(parts, "SAVE_EVERY", 60)
     Sums(tmp_path).run(0, 10)
     assert not left.exists()
 
