@@ -134,6 +134,16 @@ def test_where_memory_is_not_known_processes_tell(machine):
     assert leased() == ["GPU-a1"]
 
 
+def test_an_nvidia_smi_that_gives_no_answer_for_a_while_ends_no_wait(machine, monkeypatch):
+    machine.computes(a0=11, a1=12, a2=13)
+    monkeypatch.setenv("DDPM_GPU_WAIT", "0.3")
+    visible = gpus.visible
+    answers = [visible, lambda: ()]
+    monkeypatch.setattr(gpus, "visible", lambda: (answers.pop(0) if len(answers) > 1 else answers[0])())
+    with pytest.raises(UserError, match=r"no GPU has become free in 0.3 s \(GPU 0: process 11"):
+        gpus.lease()
+
+
 def test_the_wait_ends_with_words(machine, monkeypatch):
     machine.computes(a0=11, a1=12, a2=13)
     monkeypatch.setenv("DDPM_GPU_WAIT", "0")
@@ -164,6 +174,7 @@ def test_a_gpu_that_becomes_free_is_taken(machine):
         ("MIG-1234", 1, None, None),
         ("2,1", 1, None, "GPU-a2"),  # more than a job needs: one of them
         ("1,2", 1, None, "GPU-a1"),
+        (" 1, 2", 1, None, "GPU-a1"),
         (None, 2, None, "GPU-a0,GPU-a1"),
         (None, 1, "2", "GPU-a0"),
         ("", 1, None, None),
@@ -224,8 +235,9 @@ def test_a_folder_of_leases_that_is_somebody_elses_is_refused(machine, tmp_path,
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A torch that can use whatever it sees."""
+    """A torch that can use whatever it sees, of three GPUs."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     return monkeypatch
 
 
@@ -238,6 +250,13 @@ def test_auto_is_a_gpu_of_its_own(machine, cuda):
 def test_a_named_gpu_and_the_cpu_take_no_lease(machine, cuda):
     assert gpus.choose_device("cuda:2") == torch.device("cuda:2")
     assert gpus.choose_device("cpu") == torch.device("cpu")
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+@pytest.mark.parametrize(("name", "words"), [("cuda:3", "torch finds 3 GPUs"), ("gpu", "Give cpu, cuda"), ("", "Give")])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_leased(name, words, machine, cuda):
+    with pytest.raises(UserError, match=f"--device {name}: .*{words}"):
+        gpus.choose_device(name)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 

@@ -5,6 +5,7 @@ falls with its process, before CUDA is initialised.
 """
 
 import os
+import re
 import subprocess
 import time
 import warnings
@@ -63,7 +64,7 @@ def visible() -> tuple[Gpu, ...]:
     if VISIBLE not in os.environ:
         return gpus
     chosen = []
-    for word in os.environ[VISIBLE].split(","):
+    for word in os.environ[VISIBLE].replace(" ", "").split(","):
         found = [gpu for gpu in gpus if word == gpu.index or (word.startswith("GPU-") and gpu.uuid.startswith(word))]
         if word.startswith("MIG-"):  # a part of a GPU, which this query does not list
             found = [Gpu("", word, "MIG instance")]
@@ -146,10 +147,7 @@ def lease(count: int = 1, log=print) -> bool:
     if not gpus or (VISIBLE in os.environ and len(gpus) == needed):
         return False
     if needed > len(gpus):
-        raise UserError(
-            f"{needed} GPUs are needed here, one for each process, and there are {len(gpus)}: {names(gpus)}. Ask for "
-            f"fewer{f', or let {VISIBLE} name more' if VISIBLE in os.environ else ''}."
-        )
+        raise UserError(too_few(needed, f"{len(gpus)}: {names(gpus)}"))
     longest, began, said = wait_time(), time.monotonic(), -SAY_EVERY
     while True:
         taken, busy = take(gpus, count)
@@ -167,11 +165,19 @@ def lease(count: int = 1, log=print) -> bool:
             log(f"waiting for {count} of {len(gpus)} GPUs ({why}), for {longest:g} s at most")
             said = waited
         time.sleep(min(LOOK_EVERY, max(longest - waited, 0)))
-        gpus = visible()
+        gpus = visible() or gpus  # of a busy machine, nvidia-smi may give no answer in time
     HELD.extend(taken.values())
     os.environ[VISIBLE] = ",".join(gpu.uuid for gpu in taken)
     log(f"on {names(taken)}")
     return True
+
+
+def too_few(needed: int, there: str) -> str:
+    more = f", or let {VISIBLE} name more" if VISIBLE in os.environ else ""
+    return (
+        f"{needed} GPUs are needed here, one for each process, and there are {there}. Ask for fewer "
+        f"(compute.training_gpus, compute.gpus; or the number in --device){more}."
+    )
 
 
 def names(gpus) -> str:
@@ -201,8 +207,10 @@ def choose_device(name: str, log=print):
     Under torchrun, each process has its own.
 
     Raises:
-        UserError: there is no GPU although one is asked for; or there is one, and torch cannot use it.
+        UserError: there is no such device, or none for this one of torchrun's processes; or torch cannot use it.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UserError(f"--device {name}: no such device. Give cpu, cuda, cuda:0 (a certain GPU), or auto.")
     leased = name in ("auto", "cuda") and lease(log=log)
     import torch
 
@@ -220,9 +228,16 @@ def choose_device(name: str, log=print):
         )
     if not usable:
         return torch.device("cpu")
+    there = torch.cuda.device_count()
     if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", 0 if leased else int(os.environ["LOCAL_RANK"]))
-    return torch.device("cuda" if name == "auto" else name)
+        mine = 0 if leased else int(os.environ["LOCAL_RANK"])
+        if mine >= there:
+            raise UserError(too_few(int(os.environ["LOCAL_WORLD_SIZE"]), str(there)))
+        return torch.device("cuda", mine)
+    device = torch.device("cuda" if name == "auto" else name)
+    if (device.index or 0) >= there:
+        raise UserError(f"--device {name}: torch finds {there} GPUs here, numbered from 0.")
+    return device
 
 
 def unusable(name: str, gpus: Sequence[Gpu], torch, warned: Sequence[str]) -> str:
