@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,22 @@ import pytest
 import torch
 from helpers import run_ddpm
 
-from ddpm import __main__, failed
+from ddpm import __main__, errors, failed
 from ddpm.errors import KEYS, explain
 from ddpm.exits import ExitCode
 from ddpm.files import DiskError, UserError, write_npy, write_npz, write_text
 from ddpm.fitting import OutOfMemory
+from ddpm.interruption import Job
+
+
+@pytest.fixture(autouse=True)
+def listening(monkeypatch):
+    """What `main` does to the signals of its process is undone, and this process's own job is left as it was."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    monkeypatch.setattr(__main__, "JOB", Job())
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def ended_by(error: BaseException, monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
@@ -192,6 +204,36 @@ def test_a_command_on_a_full_and_on_a_read_only_disk(mounted):
         assert "Traceback" not in done.stderr
         assert done.stderr.startswith(f"ERROR: {folder}/")
         assert words in done.stderr
+
+
+def test_where_its_log_is_on_the_full_disk_the_exit_code_says_so_and_the_end_of_the_run(mounted):
+    full = mounted("size=100k")
+    (full / "filler").write_bytes(bytes(100 * 1024))
+    for out in (full / "figure2.png", full / "no-such-folder/figure2.png"):
+        with open(full / "job.log", "w") as log:
+            command = [sys.executable, "-m", "ddpm", "figure", "figure2", "--out", str(out)]
+            assert subprocess.run(command, stdout=log, stderr=log, check=False).returncode == ExitCode.DISK
+    assert (full / "job.log").stat().st_size == 0
+    assert failed.last_words(full / "job.log") == [
+        f"The disk of {full} is full: it could say no more. Make room there."
+    ]
+
+
+def test_a_signal_while_the_last_words_are_said_changes_nothing(monkeypatch, capsys):
+    def report_failure(error, arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return errors.report_failure(error, arguments)
+
+    monkeypatch.setattr(__main__, "report_failure", report_failure)
+    assert ended_by(UserError("x.json: no such file."), monkeypatch, capsys) == (1, "ERROR: x.json: no such file.\n")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path):
+    """As root may look anywhere: a name that is too long is refused likewise."""
+    hidden = tmp_path / ("x" * 300)
+    ending = explain(PermissionError(errno.EACCES, "Permission denied", str(hidden / "folder/f.npz")), ["prepare"])
+    assert ending.code == ExitCode.DISK
+    assert f"Have that changed for {tmp_path}" in ending.message
 
 
 # What failed jobs said last.

@@ -151,6 +151,14 @@ def test_parts_of_the_living_and_of_other_hosts_are_left_alone(tmp_path):
     assert other.exists()
 
 
+def test_a_part_of_a_dead_writer_that_had_this_processs_number_is_not_written_into(tmp_path):
+    (tmp_path / "kept.txt").write_text("kept")
+    os.link(tmp_path / "kept.txt", tmp_path / f".a.{socket.gethostname()}.{os.getpid()}.part.txt")
+    with whole(tmp_path / "a.txt") as part:
+        part.write_text("new")
+    assert (tmp_path / "kept.txt").read_text() == "kept"
+
+
 def test_round_trips(tmp_path):
     write_json(tmp_path / "a.json", {"a": [1, None]})
     write_npy(tmp_path / "a.npy", np.arange(5))

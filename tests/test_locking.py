@@ -1,5 +1,6 @@
 """One worker at a time: a living holder keeps others out, and a dead one nobody, however it died and wherever."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -292,6 +293,19 @@ def test_never_two_at_once(tmp_path):
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 6
+
+
+def test_a_disk_that_has_no_room_for_a_name_is_named_and_no_lock_stays(path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    files = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left") as refused:
+        patch.setattr(os, "write", full)
+        Lock(path, "testing", silent).acquire()
+    assert refused.value.filename == str(path)
+    assert not path.exists()
+    assert len(os.listdir("/proc/self/fd")) <= files  # those of earlier tests are closed by and by
 
 
 def test_who_has_lost_the_lock_notices(path):

@@ -690,7 +690,10 @@ def main() -> None:
     """Run a command; what ends it is explained in the last words of its output, and by its exit status."""
     JOB.listen()
     try:
-        app()
+        try:
+            app()
+        finally:
+            JOB.at_once = False  # there is nothing left to end: a signal from here on changes neither words nor status
     except Interrupted as end:
         if str(end):  # one of several processes speaks for all
             log(str(end))

@@ -1,6 +1,7 @@
 """What ends a command, in words for the person at the keyboard, and its exit status."""
 
 import errno
+import os
 import shlex
 import shutil
 import sys
@@ -55,9 +56,14 @@ def explain(error: Exception, arguments: Sequence[str]) -> Ending:
 def report_failure(error: Exception, arguments: Sequence[str]) -> ExitCode:
     """Say at the end of stderr, which is the job's log, what ended a command; returns its exit status."""
     ending = explain(error, arguments)
-    if ending.traceback:
-        traceback.print_exception(error)
-    print(f"{ERROR}{ending.message}", file=sys.stderr, flush=True)
+    try:
+        if ending.traceback:
+            traceback.print_exception(error)
+        print(f"{ERROR}{ending.message}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    except OSError:  # the log is on the full disk: the status alone says it, which no flush at the end may change
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return ending.code
 
 
@@ -113,7 +119,8 @@ def disk_refuses(error: Exception) -> Ending | None:
 
 def existing(folder: Path) -> Path:
     """The folder, or the nearest one above that is there."""
-    return next(each for each in (folder, *folder.parents) if each.is_dir())
+    # os.path's, which raises nothing where a folder above may not be looked into.
+    return next(each for each in (folder, *folder.parents) if os.path.isdir(each))
 
 
 def package_missing(error: Exception) -> Ending | None:

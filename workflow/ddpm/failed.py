@@ -1,5 +1,6 @@
 """What failed jobs said last, for the end of a run."""
 
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from ddpm.errors import ERROR
 
 MOST_LINES = 12  # of a log
+ROOM = 64 * 1024  # bytes, below which a disk may have taken no more of a log
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ def last_words(log: Path) -> list[str]:
     starts = [i for i, line in enumerate(lines) if line.startswith(ERROR)]
     if starts:
         return lines[starts[-1] :][:MOST_LINES]
+    if shutil.disk_usage(log.parent).free < ROOM:
+        return [
+            *lines[-MOST_LINES:],
+            f"The disk of {log.parent.absolute()} is full: it could say no more. Make room there.",
+        ]
     return [
         *lines[-MOST_LINES:],
         "It ended without a word of its own: killed by hand, by a scheduler (time limit, memory), or by the system for "

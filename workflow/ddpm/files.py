@@ -52,6 +52,7 @@ def whole(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_parts_of_the_dead(path)
     part = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}.part{path.suffix}")
+    part.unlink(missing_ok=True)  # of a dead one that had our number, as the first processes of a container do
     try:
         yield part
         with open(part, "rb") as file:

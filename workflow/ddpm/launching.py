@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 PASSED_ON = ("SIGTERM", "SIGUSR1", "SIGHUP")  # by schedulers; Ctrl-C reaches all processes by itself
@@ -63,7 +63,8 @@ def passing_signals_on():
         if not children:  # yet
             sys.exit(128 + number)
         for child in children:
-            os.kill(child.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(child.pid, number)
 
     before = {name: signal.signal(getattr(signal, name), pass_on) for name in PASSED_ON}
     try:

@@ -213,8 +213,10 @@ class Lock:
                     continue
             try:
                 os.write(file, json.dumps(asdict(self.me)).encode())
-            except OSError:
+            except OSError as error:
+                os.close(file)
                 self.path.unlink()
+                error.filename = str(self.path)  # a write that fails does not say where
                 raise
             ended = threading.Event()
             self.release = weakref.finalize(self, let_go, self.path, self.me, ended)
