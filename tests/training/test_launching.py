@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from processes import free_port
 
 from ddpm.__main__ import choose_device
 from ddpm.config import SamplingConfig
+from ddpm.exits import ExitCode
+from ddpm.failed import last_words
 from ddpm.files import UserError
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.training.loop import Trainer
@@ -54,7 +57,8 @@ def within(seconds: float, happened) -> bool:
     ("whom", "how", "status", "words"),
     [
         ("worker", signal.SIGKILL, 128 + 9, "rank 1 of 2 was killed by SIGKILL, and all were ended."),
-        ("launcher", signal.SIGTERM, 128 + 15, "was killed by SIGTERM, and all were ended."),
+        ("launcher", signal.SIGTERM, ExitCode.INTERRUPTED, "saved; the next submission goes on from there"),
+        ("launcher", signal.SIGINT, 128 + 2, ""),
         ("launcher", signal.SIGKILL, -9, ""),
     ],
 )
@@ -71,7 +75,39 @@ def test_whoever_is_killed_takes_all_along(whom, how, status, words, digits, tmp
         assert within(60, lambda: not any(map(alive, workers))), "a process goes on alone"
     finally:
         launcher.kill()
-    assert (tmp_path / "said").read_text().strip().endswith(words)
+    said = (tmp_path / "said").read_text().strip()
+    assert said.endswith(words)
+    assert "SignalException" not in said
+
+
+FAILING = """
+import os
+from ddpm import __main__
+from ddpm.files import UserError
+from ddpm.training.loop import Trainer
+
+update = Trainer.update
+
+
+def fail(self, pixels):
+    if os.environ["RANK"] == "1" and self.step == 7:
+        raise UserError("the cat has it")
+    return update(self, pixels)
+
+
+Trainer.update = fail
+__main__.main()
+"""
+
+
+def test_the_last_error_of_a_log_is_that_of_the_process_that_failed(digits, tmp_path):
+    """And not that of another one, which has only lost it."""
+    (tmp_path / "failing.py").write_text(FAILING)
+    command = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "failing.py")]
+    with open(tmp_path / "said", "w") as said:
+        command += [*training(tmp_path, digits)[1:], "--device", "cpu"]
+        subprocess.run(command, stdout=said, stderr=said, env=ENVIRONMENT, check=False)
+    assert re.fullmatch(r"ERROR: rank 1 of 2 on \S+: the cat has it", last_words(tmp_path / "said")[0])
 
 
 def test_the_exit_status_is_that_of_the_processes():

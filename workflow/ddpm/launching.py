@@ -8,6 +8,8 @@ import sys
 from contextlib import contextmanager, suppress
 from uuid import uuid4
 
+from ddpm.exits import ExitCode
+
 PASSED_ON = ("SIGTERM", "SIGUSR1", "SIGHUP")  # by schedulers; Ctrl-C reaches all processes by itself
 
 
@@ -24,6 +26,7 @@ def launch(processes: int) -> int:
     0 when all are through. When one fails the others are ended, and its status is returned. Signals are passed on to
     all of them, which may take their time to save what they have. They do not outlive this process.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -48,9 +51,13 @@ def launch(processes: int) -> int:
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         status = failure.exitcode
+        if status == ExitCode.INTERRUPTED:  # which they have said themselves
+            return status
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
         print(f"rank {rank} of {processes} {how}, and all were ended.", file=sys.stderr, flush=True)
         return 128 - status if status < 0 else status
+    except SignalException as error:  # Ctrl-C, of which nobody has to be told
+        return 128 + error.sigval
     return 0
 
 

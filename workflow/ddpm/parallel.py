@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ddpm.files import UserError
+from ddpm.interruption import JOB
 from ddpm.parts import Parts
 
 if TYPE_CHECKING:  # one process alone needs no torch for this
@@ -24,7 +25,7 @@ T = TypeVar("T")
 # this is for one that hangs, or a node that is cut off.
 STEP_PATIENCE = timedelta(minutes=10)  # an update, or the first process saving the state
 BATCH_PATIENCE = timedelta(hours=1)  # a batch of images through all T steps: those that have none wait so long
-GRACE = 5  # seconds in which torchrun ends a process that has lost another, so that the one that failed is heard
+GRACE = 5  # seconds in which torchrun ends a process that has lost another
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,15 @@ def listening():
 
     Raises:
         UserError: one of them is gone, or has not answered for as long as the group is patient.
+        Interrupted: one of them is gone, and torchrun ends this one too: the words of the one that failed count.
     """
     from torch import distributed
 
     try:
         yield distributed
     except RuntimeError as error:
-        time.sleep(GRACE)
+        with JOB.ending(at_once=True):
+            time.sleep(GRACE)
         raise UserError(f"lost another process, whose own words say why ({str(error).splitlines()[0]}).") from error
 
 
