@@ -25,9 +25,7 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 
 
-from ddpm.locking import Lock, Locked
-
-DRIVER = Lock(Path("results/.driver.lock"), "making these results", print, patience=0)
+DRIVER = Lock(Path("results/.driver.lock"), "making these results", patience=0)
 
 
 rule all:

@@ -49,6 +49,8 @@ def functions() -> dict[str, ast.FunctionDef]:
     found = {}
     for node in tree.body:
         for decorator in getattr(node, "decorator_list", ()):
+            if not isinstance(decorator, ast.Call):  # of a helper
+                continue
             named = decorator.args[0].value if decorator.args else node.name
             found[f"{decorator.func.value.id} {named}".removeprefix("app ")] = node
     return found

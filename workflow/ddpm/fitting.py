@@ -51,18 +51,24 @@ class Fitting:
                 if stop - first == 1:
                     raise OutOfMemory(too_small("image", words)) from error
             if result is None:  # out of the handler, which holds on to what has to be freed
-                self.halve(stop - first, words)
+                self.most = halved(stop - first, words, self.key, self.log)
                 continue
             yield result
             first = stop
 
-    def halve(self, tried: int, words: str) -> None:
-        import torch
 
-        torch.cuda.empty_cache()
-        self.most = -(-tried // 2)
-        how = f"; {self.key}: {self.most} in the configuration would begin with that" if self.key else ""
-        self.log(f"{tried} images at once do not fit into the GPU's memory ({words}); from here on {self.most}{how}")
+def halved(tried: int, words: str, key: str | None, log) -> int:
+    """How many images to try next where `tried` did not fit, which is said; what the failed try held is freed.
+
+    Call it outside of the error's handler, which holds on to what has to be freed.
+    """
+    import torch
+
+    torch.cuda.empty_cache()
+    most = -(-tried // 2)
+    how = f"; {key}: {most} in the configuration would begin with that" if key else ""
+    log(f"{tried} images at once do not fit into the GPU's memory ({words}); from here on {most}{how}")
+    return most
 
 
 def too_small(what: str, words: str) -> str:

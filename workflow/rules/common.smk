@@ -13,6 +13,7 @@ try:
     from ddpm.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
     from ddpm.config import ConfigError, Selection
     from ddpm.files import UserError
+    from ddpm.locking import Lock, Locked
     from ddpm.planning import advising
     from ddpm.report.figures import BEYOND, MODULES
 except ModuleNotFoundError as error:
@@ -49,8 +50,12 @@ CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # 
 # Snakemake counts GPUs only where it is told how many there are. Elsewhere (`nodes`: --jobs of a cluster) those of this
 # machine limit nothing.
 if workflow.is_main_process and workflow.resource_settings.nodes is None and COMPUTE.device != "cpu":
-    if "gpu" not in workflow.global_resources and (free_gpus := gpus.count_free()):
-        workflow.register_resource("gpu", free_gpus)
+    if "gpu" not in workflow.global_resources:
+        try:
+            if free_gpus := gpus.count_free():
+                workflow.register_resource("gpu", free_gpus)
+        except UserError as error:
+            raise WorkflowError(str(error))
 
 # Jobs find the package here in any environment.
 PREFIX = f"export PYTHONPATH='{workflow.basedir}/workflow'; "

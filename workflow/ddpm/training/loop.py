@@ -18,7 +18,7 @@ from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import UserError, whole, write_csv, write_json
-from ddpm.fitting import OutOfMemory, first_line, gpu_is_full, too_small
+from ddpm.fitting import OutOfMemory, first_line, gpu_is_full, halved, too_small
 from ddpm.interruption import JOB, Interrupted
 from ddpm.locking import Lock
 from ddpm.parallel import ALONE, Group, check_batch
@@ -161,14 +161,8 @@ class Trainer:
                 words, tried = first_line(error), min(self.micro_batch, len(keys))
                 if tried == 1:
                     raise OutOfMemory(too_small("image of the training", words)) from error
-            # Out of the handler, which holds on to what has to be freed.
             losses = share = None
-            torch.cuda.empty_cache()
-            self.micro_batch = -(-tried // 2)
-            self.log(
-                f"{tried} images at once do not fit into the GPU's memory ({words}); from here on {self.micro_batch}; "
-                f"training.micro_batch: {self.micro_batch} in the configuration would begin with that"
-            )
+            self.micro_batch = halved(tried, words, "training.micro_batch", self.log)
 
     def run(self, after_row=lambda: None, told=lambda: False) -> bool:
         """Train to the last step, or to where the loss leaves its range; `after_row` follows every logged row.
