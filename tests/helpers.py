@@ -1,8 +1,10 @@
 """Small configurations that several stages' tests share."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
@@ -17,6 +19,22 @@ def run_ddpm(*arguments) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "ddpm", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def train_command(config: dict, digits: Path, folder: Path) -> list[str]:
+    """`ddpm train` behind `python -m`, without its device; all that it writes goes into `folder`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    files = {
+        "config": folder / "config.json",
+        "data": digits / "train.npy",
+        "state": folder / "state",
+        "out": folder / "final.safetensors",
+        "history": folder / "training.csv",
+        "outcome": folder / "training.json",
+        "snapshots": folder / "weights",
+    }
+    return ["ddpm", "train", *(str(word) for key, file in files.items() for word in (f"--{key}", file))]
 
 
 def tiny_experiment(method: str = "eps-simple-fixedlarge", **sections: dict) -> Experiment:

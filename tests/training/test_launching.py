@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from helpers import CPU, run_ddpm, tiny_experiment
+from helpers import CPU, run_ddpm, tiny_experiment, train_command
 from processes import free_port
 
 from ddpm.__main__ import choose_device
@@ -29,12 +29,10 @@ PYTHON = [sys.executable, "-m"]
 
 
 def training(folder: Path, digits: Path, **settings) -> list[str]:
-    """`ddpm train`, as a command line without its device; everything goes into `folder`."""
-    config = tiny_experiment(training={"batch_size": 12, **settings}).stage_config("training")
-    (folder / "config.json").write_text(json.dumps(config))
-    files = {"out": "model.safetensors", "history": "csv", "outcome": "json", "snapshots": "weights", "state": "state"}
-    options = [part for name, file in files.items() for part in (f"--{name}", str(folder / file))]
-    return ["ddpm", "train", "--config", str(folder / "config.json"), "--data", str(digits / "train.npy"), *options]
+    """The command of a training that two or three processes can share."""
+    return train_command(
+        tiny_experiment(training={"batch_size": 12, **settings}).stage_config("training"), digits, folder
+    )
 
 
 def workers_of(launcher: int) -> list[psutil.Process]:
@@ -154,7 +152,7 @@ def test_two_nodes_train_like_one_process(digits, train_images, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     one = Trainer(config, train_images, CPU)
     one.run()
-    two = load_weights(tmp_path / "model.safetensors").model.state_dict()
+    two = load_weights(tmp_path / "final.safetensors").model.state_dict()
     expected = one.parameters.split(one.average)
     largest = one.average.abs().max()
     assert max((two[name] - tensor).abs().max() for name, tensor in expected.items()) < 2e-6 * largest

@@ -1,6 +1,5 @@
 """Processes that share a batch train like one process, up to the order of a sum."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, tiny_experiment
+from helpers import CPU, tiny_experiment, train_command
 from processes import together
 
 from ddpm.config import TrainingConfig
@@ -20,19 +19,14 @@ from ddpm.training.state import load_weights, saved_states
 
 
 def torchrun(processes: int, config: dict, digits: Path, folder: Path) -> subprocess.CompletedProcess:
-    """`ddpm train` as the README says it."""
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command += ["-m", "ddpm", "train", "--device", "cpu", "--config", folder / "config.json"]
-    command += ["--data", digits / "train.npy", "--state", folder / "state", "--out", folder / "model.safetensors"]
-    command += ["--history", folder / "training.csv", "--outcome", folder / "training.json"]
-    command += ["--snapshots", folder / "snapshots"]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    """`ddpm train` in so many processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    command += [*train_command(config, digits, folder), "--device", "cpu"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def weights(folder: Path) -> torch.Tensor:
-    return torch.cat([p.flatten() for p in load_weights(folder / "model.safetensors").model.state_dict().values()])
+    return torch.cat([p.flatten() for p in load_weights(folder / "final.safetensors").model.state_dict().values()])
 
 
 def configured(clip_shards: int) -> dict:
@@ -67,11 +61,11 @@ def test_two_processes_resume_exactly(finished, digits, tmp_path):
     killed = tmp_path / "killed"
     shutil.copytree(finished[1], killed)
     # As a kill leaves it after the first of two saves.
-    for path in (*saved_states(killed / "state")[1:], killed / "model.safetensors"):
+    for path in (*saved_states(killed / "state")[1:], killed / "final.safetensors"):
         path.unlink()
     done = torchrun(2, configured(1), digits, killed)
     assert done.stdout.count("resuming digits-eps-simple-test at step 6") == 1, "one process speaks for all"
-    assert (killed / "model.safetensors").read_bytes() == (finished[1] / "model.safetensors").read_bytes()
+    assert (killed / "final.safetensors").read_bytes() == (finished[1] / "final.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(("size", "clip_shards"), [(3, 1), (4, 1), (3, 6), (4, 8)])
@@ -105,12 +99,12 @@ def test_what_two_have_saved_is_gone_on_with_by_any_number(size, train_images, t
     said = []
 
     def job(group: Group) -> None:
-        files = [tmp_path / name for name in ("model.safetensors", "csv", "json", "weights")]
+        files = [tmp_path / name for name in ("final.safetensors", "csv", "json", "weights")]
         train(config, train_images, tmp_path / "state", *files, CPU, log=said.append, group=group)
 
     together(2, job, tmp_path)
     saved_states(tmp_path / "state")[-1].unlink()  # of the last step; that of the sixth is left
-    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "final.safetensors").unlink()
     if size == 1:
         job(ALONE)
         assert said[0] == "resuming digits-eps-simple-test at step 6"

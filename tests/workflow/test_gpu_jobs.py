@@ -118,12 +118,12 @@ class Executor(RemoteExecutor):
 """
 
 
-def test_elsewhere_this_machines_gpus_limit_nothing(box, monkeypatch):
+def test_elsewhere_this_machines_gpus_limit_nothing(box):
     workspace, _ = box(1)
     plugin = workspace.folder / "plugins/snakemake_executor_plugin_elsewhere"
     plugin.mkdir(parents=True)
     (plugin / "__init__.py").write_text(EXECUTOR)
-    monkeypatch.setenv("PYTHONPATH", f"{plugin.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    workspace.environ["PYTHONPATH"] = f"{plugin.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     add_jobs(workspace)
     done = workspace.snakemake("--executor", "elsewhere", "--jobs", "4", "gpu/2-1.txt", check=False)
     assert "gpu=" not in "".join(re.findall("Provided resources: .*", done.stderr))

@@ -42,6 +42,10 @@ def test_samples_likelihood_and_snapshots_are_spread_where_jobs_have_several_gpu
     override["compute"] = {"gpus": 2, "training_gpus": 1}
     fresh.configure(override)
     planned = fresh.snakemake("-n", "-p", "--resources", "gpu=2").stdout
+    jobs = re.findall(r"gpu=(\d).*\nShell command: python -m ddpm ([\w-]+)", planned)
+    assert {command for gpus, command in jobs if gpus == "2"} == {
+        "sample", "few-steps", "snapshot", "likelihood", "features"
+    }, "no job has a GPU that it does not use"  # fmt: skip
     for command, device in {
         "train": "cpu", "sample": "2xcpu", "few-steps": "2xcpu", "snapshot": "2xcpu", "likelihood": "2xcpu",
         "features": "2xcpu", "classifier": "cpu", "trajectory": "cpu",

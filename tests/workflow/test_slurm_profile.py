@@ -59,6 +59,6 @@ def test_the_gpus_of_this_machine_do_not_limit_a_clusters(paper):
 
 
 def test_the_account_is_the_users(paper, monkeypatch):
-    monkeypatch.setenv("SBATCH_ACCOUNT", "theirs")
+    monkeypatch.setitem(paper.environ, "SBATCH_ACCOUNT", "theirs")
     _, resources = planned(paper, "resources/cifar10/card.json")[-1]
     assert resources["slurm_account"] == "theirs"

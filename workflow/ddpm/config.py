@@ -449,7 +449,7 @@ class Compute(Strict):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a GPU.")
     threads: Count = Field(4, description="CPU threads of a job. On a CPU, sums are rounded by thread count.")
-    gpus: int = Field(1, ge=0, strict=True, description="GPUs of a job. More than one share its batches.")
+    gpus: int = Field(1, ge=0, strict=True, description="GPUs of a job. Several share its batches.")
     training_gpus: int | None = Field(
         None,
         ge=0,

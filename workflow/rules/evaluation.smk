@@ -16,7 +16,7 @@ rule classifier:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
-        gpu=COMPUTE.gpus,
+        gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     shell:
         "python -m ddpm classifier --config {input.config} --data resources/{wildcards.data}"
@@ -39,7 +39,7 @@ rule reference:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
-        gpu=COMPUTE.gpus,
+        gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     params:
         state=f"{RESULTS}/reference/{{data}}/state",
@@ -186,7 +186,7 @@ rule few_steps_scores:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
-        gpu=COMPUTE.gpus,
+        gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     shell:
         "python -m ddpm few-steps-scores --config {input.config} --network {input.network} {input.samples}"
@@ -209,7 +209,7 @@ rule snapshot_scores:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
-        gpu=COMPUTE.gpus,
+        gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     shell:
         "python -m ddpm snapshot-scores --config {input.config} --network {input.network} {input.samples}"
@@ -234,7 +234,7 @@ rule neighbours:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
-        gpu=COMPUTE.gpus,
+        gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     params:
         crop=lambda wildcards: "--crop" if wildcards.kind else "--no-crop",

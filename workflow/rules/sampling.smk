@@ -63,7 +63,7 @@ rule trajectory:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
-        gpu=COMPUTE.gpus,
+        gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     shell:
         "python -m ddpm trajectory --weights {input.weights} --data {input.data} --out {output}"
@@ -123,7 +123,7 @@ rule latents:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
-        gpu=COMPUTE.gpus,
+        gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     params:
         config=lambda wildcards: experiment_of(wildcards).latents,
@@ -149,7 +149,7 @@ rule interpolate:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     resources:
-        gpu=COMPUTE.gpus,
+        gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     params:
         config=lambda wildcards: experiment_of(wildcards).latents,
