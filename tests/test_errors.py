@@ -219,6 +219,17 @@ def test_where_its_log_is_on_the_full_disk_the_exit_code_says_so_and_the_end_of_
     ]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_who_is_told_to_end_and_has_nothing_saved_does_not_say_that_it_has(number, monkeypatch, capsys):
+    """75 would start it again from nothing, as often as its time is too short."""
+    monkeypatch.setattr("ddpm.report.figures.draw", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr(sys, "argv", ["ddpm", "figure", "figure2", "--out", "f.png"])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 128 + number
+    assert f"interrupted by {number.name}" in capsys.readouterr().out
+
+
 def test_a_signal_while_the_last_words_are_said_changes_nothing(monkeypatch, capsys):
     def report_failure(error, arguments):
         signal.raise_signal(signal.SIGTERM)

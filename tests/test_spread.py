@@ -21,7 +21,9 @@ from ddpm.data.store import Images
 from ddpm.evaluation.classifier import ClassifierConfig, load_classifier, train_classifier
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.exits import ExitCode
 from ddpm.files import UserError
+from ddpm.interruption import Interrupted, Stopped
 from ddpm.parallel import ALONE, Group
 from ddpm.parts import Parts
 from ddpm.sampling import ancestral
@@ -241,6 +243,18 @@ def test_an_error_of_one_process_is_shown_with_its_rank_and_ends_all(rank, tmp_p
     assert "the cat has it" in said
     for other in {0, 1, 2} - {rank}:
         assert "lost another process" in (tmp_path / f"{other}.txt").read_text()
+
+
+def test_of_several_that_are_told_to_end_the_first_speaks_for_all(monkeypatch):
+    """It saves what they have made; another's exit status may not say that nothing was."""
+
+    def make(first: int, last: int):
+        raise Stopped("interrupted", signal.SIGTERM)
+
+    monkeypatch.setattr(Group, "told", lambda group, value=None: (0, 20))
+    with pytest.raises(Interrupted) as end:
+        list(Group(1, 2).each(Parts(None, "a", {}, ("squares",)), 0, 20, 10, make))
+    assert (str(end.value), end.value.status) == ("", ExitCode.INTERRUPTED)
 
 
 def test_any_other_error_keeps_its_traceback_and_says_whose_it_is(tmp_path):

@@ -12,7 +12,7 @@ import typer
 
 from ddpm.config import Selection
 from ddpm.errors import report_failure
-from ddpm.exits import ExitCode, listed
+from ddpm.exits import listed
 from ddpm.files import UserError, read_json
 from ddpm.interruption import JOB, Interrupted
 
@@ -697,7 +697,7 @@ def main() -> None:
     except Interrupted as end:
         if str(end):  # one of several processes speaks for all
             log(str(end))
-        sys.exit(ExitCode.INTERRUPTED)
+        sys.exit(end.status)
     except Exception as error:
         sys.exit(report_failure(error, sys.argv[1:]))
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
+from ddpm.exits import ExitCode
 from ddpm.files import UserError
 
 MARGIN = 30.0  # seconds left at the deadline, for what ends around this process
@@ -21,6 +22,16 @@ MARGIN = 30.0  # seconds left at the deadline, for what ends around this process
 
 class Interrupted(BaseException):
     """The process is to end, and to be started again later. No `except Exception` of a library may swallow it."""
+
+    status: int = ExitCode.INTERRUPTED
+
+
+class Stopped(Interrupted):
+    """It ends where it is, by a signal, and has saved nothing: started again with as much time, it may end alike."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.status = 128 + number
 
 
 class Job:
@@ -44,9 +55,10 @@ class Job:
             self.check()
 
     def check(self) -> None:
-        """Raise `Interrupted` if a signal was heard, and may end the process here."""
+        """Raise `Stopped` if a signal was heard, and may end the process here."""
         if self.signal and self.at_once:
-            raise Interrupted(f"interrupted by {self.signal}; what was saved before stays")
+            number = signal.Signals[self.signal]
+            raise Stopped(f"interrupted by {self.signal}; only what was saved before stays", number)
 
     @contextmanager
     def ending(self, at_once: bool) -> Iterator[None]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ddpm.files import UserError
-from ddpm.interruption import JOB
+from ddpm.interruption import JOB, Interrupted, Stopped
 from ddpm.parts import Parts
 
 if TYPE_CHECKING:  # one process alone needs no torch for this
@@ -114,8 +114,11 @@ class Group:
             return {key: np.concatenate([piece[key] for piece in pieces]) for key in parts.keys}
 
         if not self.leads:
-            while span := self.told():
-                self.gathered(mine(*span))
+            try:
+                while span := self.told():
+                    self.gathered(mine(*span))
+            except Stopped:  # the first process saves what all have made, and speaks for all
+                raise Interrupted from None
             return
         try:
             yield from parts.each(start, stop, self.size * size, make_together)
