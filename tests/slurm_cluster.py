@@ -12,8 +12,9 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
 
-# Sizes are declared, not this machine's (config_overrides), so that what the profile asks for fits. A job that is
-# queued again waits until its credentials have expired: seconds here, two minutes by default.
+# Sizes are declared, not this machine's (config_overrides), so that what the profile asks for fits, and that two jobs
+# of one CPU fill a node with GPUs. A job that is queued again waits until its credentials have expired: seconds here,
+# two minutes by default.
 CONF = """
 ClusterName=throwaway
 SlurmctldHost=localhost(127.0.0.1)
@@ -43,16 +44,16 @@ GresTypes=gpu
 ReturnToService=2
 KillWait=5
 MinJobAge=600
-NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=16 RealMemory=256000 Gres=gpu:a100:2 Weight=1
-NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=16 RealMemory=256000 Gres=gpu:a100:2 Weight=2
+NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=256000 Gres=gpu:a100:4 Weight=1
+NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=256000 Gres=gpu:a100:4 Weight=2
 NodeName=n3 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[3]} CPUs=16 RealMemory=256000
 PartitionName=cpu Nodes=n3 Default=YES MaxTime=1440 State=UP
 PartitionName=gpu Nodes=n1,n2 Default=NO MaxTime=1440 State=UP
 """
 GRES = """
 AutoDetect=off
-NodeName=n1 Name=gpu Type=a100 File={root}/run/gpu[0-1]
-NodeName=n2 Name=gpu Type=a100 File={root}/run/gpu[2-3]
+NodeName=n1 Name=gpu Type=a100 File={root}/run/gpu[0-3]
+NodeName=n2 Name=gpu Type=a100 File={root}/run/gpu[4-7]
 """
 
 
@@ -81,7 +82,7 @@ def wait_for(condition, what: str, seconds: float = 120):
 
 
 class Cluster:
-    """Partition `cpu` is n3; partition `gpu` is n1 and n2 with two devices each that pass for GPUs."""
+    """Partition `cpu` is n3; partition `gpu` is n1 and n2 with two CPUs and four devices each that pass for GPUs."""
 
     def __init__(self, root: Path):
         """`root` is an empty folder with a short path: a socket lies in it."""
@@ -95,7 +96,7 @@ class Cluster:
             (root / f"etc/{name}.conf").write_text(text.format(root=root, ports=ports))
         (root / "munge/key").write_bytes(os.urandom(1024))
         (root / "munge/key").chmod(0o400)
-        for i in range(4):
+        for i in range(8):
             os.mknod(root / f"run/gpu{i}", 0o666 | 0o020000, os.makedev(1, 3))  # GPUs need a device: /dev/null's
         # The job-step executor drops SLURM_CONF before its own srun: the clients are wrapped instead.
         for client in (*PROGRAMS[3:], "sacct", "sacctmgr"):

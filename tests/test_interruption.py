@@ -244,10 +244,28 @@ def test_no_scheduler_is_no_deadline(job, monkeypatch):
     assert Job().left() == math.inf
 
 
-def test_a_signal_ends_what_has_nothing_to_save_at_once(job):
-    with pytest.raises(Interrupted, match=r"interrupted by SIGUSR1"):
-        signal.raise_signal(signal.SIGUSR1)
+def test_sigterm_ends_what_has_nothing_to_save_at_once(job):
+    with pytest.raises(Interrupted, match=r"interrupted by SIGTERM"):
+        signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGTERM)  # and a second one disturbs nobody who cleans up
+
+
+def test_a_warning_ends_nothing_that_has_nothing_to_save(job):
+    """It would begin anew in each submission, for ever; it has the minutes that are left, and its end is a failure."""
+    signal.raise_signal(signal.SIGUSR1)
+    with pytest.raises(Interrupted, match=r"interrupted by SIGTERM"):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_warning_that_comes_before_the_work_is_not_lost(job, tmp_path):
+    """While packages are loaded, say. The first piece is made, so that this submission gets on, too."""
+    signal.raise_signal(signal.SIGUSR1)
+    with job.ending(at_once=False):
+        assert job.asked()
+    work = Squares(tmp_path)
+    with pytest.raises(Interrupted, match="by SIGUSR1: the items before 15 of 5"):
+        work.run()
+    assert [(first, stop) for first, stop, _ in work.parts.kept()] == [(5, 15)]
 
 
 def test_a_signal_waits_for_a_save(job):

@@ -10,6 +10,7 @@ import pytest
 
 from ddpm import slurm
 from ddpm.files import UserError
+from ddpm.locking import Holder
 
 
 @pytest.fixture
@@ -49,6 +50,19 @@ def test_a_task_of_an_array_becomes_its_own_job(task, command, joined):
 
 def test_a_job_of_its_own_stays_what_it_is():
     slurm.become_array_task(["snakemake", "--mode", "remote"], {}, lambda *call: pytest.fail("replaced"))
+
+
+def test_a_later_start_of_a_job_is_told_from_an_earlier_one(monkeypatch):
+    """Its processes find neither of SLURM's variables, and know by this one that an earlier start holds nothing."""
+    job = {"SLURM_RESTART_COUNT": "2"}
+    slurm.hand_on(job)
+    del job["SLURM_RESTART_COUNT"]
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    for key, value in job.items():
+        monkeypatch.setenv(key, value)
+    assert Holder.me().restarts == "2"
+    slurm.hand_on(first := {})
+    assert not first
 
 
 def test_a_job_is_queued_again_and_of_an_array_only_the_task(clients):

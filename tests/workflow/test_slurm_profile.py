@@ -3,6 +3,9 @@
 import re
 
 import pytest
+import yaml
+from fake_gpus import FakeGpus
+from snakemake.cli import parse_args
 from workspace import PROJECT, Workspace
 
 RULES = [
@@ -43,19 +46,33 @@ def test_every_job_says_what_it_needs(jobs):
     for rule, resources in jobs:
         assert resources["slurm_partition"] == ("gpu" if "gpu" in resources else "cpu"), rule
         assert resources.get("gpu", "1") == "1"
-        assert ("gpu" in resources) == ("device" in resources), rule
+        assert ("gpu" in resources) == ("device" in resources) == (resources.get("nodes") == "1"), rule
         assert 1000 <= int(resources["mem_mb"]) <= 64000, rule
         # Longer than the warning, or that would come at once; no longer than a day, as common queues are.
         assert 30 <= int(resources["runtime"]) <= 1440, rule
         assert "--signal=USR1@300" in resources["slurm_extra"], rule
 
 
-def test_the_gpus_of_this_machine_do_not_limit_a_clusters(paper):
-    """profiles/default counts them and is always read, too."""
-    paper.configure({"compute": {"gpus": 4}})
+def test_the_gpus_of_this_machine_do_not_limit_a_clusters(paper, tmp_path, monkeypatch):
+    """Of a login node with one."""
+    for key, value in FakeGpus(tmp_path, 1).environment.items():
+        monkeypatch.setitem(paper.environ, key, value)
+    paper.configure({"compute": {"gpus": 2, "training_gpus": 4}})
     jobs = planned(paper, "results/paper/cifar10-eps-simple/metrics.json")
     paper.configure({})
-    assert {resources["gpu"] for rule, resources in jobs if rule in ("train", "sample")} == {"4"}
+    asked = {rule: (resources["gpu"], resources["device"]) for rule, resources in jobs if rule in ("train", "sample")}
+    assert asked == {"train": ("4", "4xauto"), "sample": ("2", "2xauto")}
+
+
+def test_what_profiles_default_says_holds_on_a_cluster_too(monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    _, options = parse_args(["--profile", "profiles/slurm"])
+    default = yaml.safe_load((PROJECT / "profiles/default/profile.yaml").read_text())
+    own = yaml.safe_load((PROJECT / "profiles/slurm/profile.yaml").read_text())
+    assert {"nolock", "rerun-incomplete", "show-failed-logs", "keep-going"} <= default.keys() - own.keys()
+    for key, value in default.items():
+        assert getattr(options, key.replace("-", "_")) == value, key
+    assert options.executor == "slurm"
 
 
 def test_the_account_is_the_users(paper, monkeypatch):

@@ -1,7 +1,8 @@
 """A job that has to end saves its work first: it knows its deadline, and it hears SIGTERM and SIGUSR1.
 
 A signal ends the process at once, as Ctrl-C does, but where work is at hand that is worth saving: there it is noted,
-and asked for between two steps. The deadline is only ever asked for.
+and asked for between two steps. Where there is nothing to save, SIGUSR1, which a scheduler sends minutes before the
+end, ends nothing: the process may be done by then. The deadline is only ever asked for.
 """
 
 import math
@@ -39,24 +40,27 @@ class Job:
 
     def __init__(self):
         self.signal = ""  # the first that was heard
-        self.at_once = True  # whether it ends the process where it is
+        self.warning = ""  # SIGUSR1, if it came while there was nothing to save
+        self.at_once: bool | None = None  # whether a signal ends the process where it is; None: nothing is to be saved
         self.save_takes = 0.0  # seconds: the longest, or what is expected before the first
         self.pace = 0.0  # seconds between two calls of `asked`, the latest or near-latest
         self.last_asked: float | None = None
 
     def listen(self) -> None:
-        """React to SIGTERM and SIGUSR1 from here on. Those that come after the first change nothing."""
+        """React to SIGTERM and SIGUSR1 from here on. What comes after the first that counts changes nothing."""
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self.hear)
 
     def hear(self, number: int, frame: object) -> None:
-        if not self.signal:
+        if self.at_once is None and number == signal.SIGUSR1:
+            self.warning = "SIGUSR1"
+        elif not self.signal:
             self.signal = signal.Signals(number).name
             self.check()
 
     def check(self) -> None:
         """Raise `Stopped` if a signal was heard, and may end the process here."""
-        if self.signal and self.at_once:
+        if self.signal and self.at_once is not False:
             number = signal.Signals[self.signal]
             raise Stopped(f"interrupted by {self.signal}; only what was saved before stays", number)
 
@@ -79,7 +83,7 @@ class Job:
         self.save_takes = max(self.save_takes, self.last_asked - began)
 
     def asked(self) -> bool:
-        """Whether to save and end now: a signal was heard, or after one more round of the caller's it may be too late.
+        """Whether to save and end now: a signal has come, or after one more round of the caller's it may be too late.
 
         Costs less than a microsecond.
         """
@@ -87,7 +91,7 @@ class Job:
         if self.last_asked is not None:
             self.pace = max(now - self.last_asked, self.pace / 2)
         self.last_asked = now
-        return bool(self.signal) or self.left() < self.pace + 2 * self.save_takes + MARGIN
+        return bool(self.signal or self.warning) or self.left() < self.pace + 2 * self.save_takes + MARGIN
 
     def left(self) -> float:
         """Seconds until the deadline; infinity without one."""
@@ -95,7 +99,9 @@ class Job:
 
     @property
     def why(self) -> str:
-        return self.signal or f"its deadline at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.deadline))}"
+        if self.signal or self.warning:
+            return self.signal or self.warning
+        return f"its deadline at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.deadline))}"
 
     @cached_property
     def deadline(self) -> float:

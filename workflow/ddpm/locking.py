@@ -22,6 +22,7 @@ from uuid import uuid4
 from ddpm.exits import ExitCode
 from ddpm.files import UserError
 from ddpm.interruption import JOB, Interrupted, asked_of_slurm
+from ddpm.slurm import RESTARTS
 
 BEAT = 20  # seconds between two signs of life
 STALE = 300  # seconds without one, after which a holder that cannot be asked counts as dead
@@ -85,9 +86,8 @@ class Holder:
     @classmethod
     def me(cls) -> "Holder":
         """This process, for a new lock."""
-        job, restarts, cluster = (
-            os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "RESTART_COUNT", "CLUSTER_NAME")
-        )
+        job, cluster = (os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "CLUSTER_NAME"))
+        restarts = os.environ.get(RESTARTS) or os.environ.get(f"DDPM_{RESTARTS}", "")
         pid, since = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S")
         return cls(uuid4().hex, socket.gethostname(), pids_of(), pid, birth_of(pid), job, restarts, cluster, since)
 

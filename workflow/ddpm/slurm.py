@@ -13,10 +13,9 @@ from pathlib import Path
 
 from ddpm.files import UserError
 
-TO_BE_CONTINUED = 75
-"""The exit code of a job that has saved its state and wants another submission (EX_TEMPFAIL of sysexits.h)."""
 ARRAY = "--slurm-jobstep-array-execs"
 PATIENCE = 120  # seconds that cancelled jobs have to end in
+RESTARTS = "SLURM_RESTART_COUNT"
 
 
 def ask(*command: str) -> str:
@@ -69,6 +68,12 @@ def become_array_task(arguments=sys.argv, environment=os.environ, become=os.exec
     else:
         command = shlex.join([sys.executable, "-m", "snakemake", *arguments[1:where]])
     become("/bin/sh", ["sh", "-c", f"exec {command}"])
+
+
+def hand_on(environment=os.environ) -> None:
+    """Tell the job's processes which of its starts this is, for their locks: the same plugin drops what SLURM says."""
+    if RESTARTS in environment:
+        environment[f"DDPM_{RESTARTS}"] = environment[RESTARTS]
 
 
 def left_behind(folder: Path) -> list[str]:

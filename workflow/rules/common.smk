@@ -12,6 +12,7 @@ try:
     from ddpm import failed, gpus, resolving, slurm
     from ddpm.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
     from ddpm.config import ConfigError, Selection
+    from ddpm.exits import ExitCode
     from ddpm.files import UserError
     from ddpm.locking import Lock, Locked
     from ddpm.planning import advising
@@ -61,11 +62,12 @@ if workflow.is_main_process and workflow.resource_settings.nodes is None and COM
 PREFIX = f"export PYTHONPATH='{workflow.basedir}/workflow'; "
 
 # A job of a cluster: SLURM's warnings reach all of its processes, and Snakemake and the shell outlive them until the
-# one that computes has saved its state. What ends with 75 (ddpm.slurm) goes on in another submission.
+# one that computes has saved its state. What is then interrupted goes on in another submission.
 if workflow.remote_exec:
+    slurm.hand_on()
     slurm.become_array_task()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    PREFIX += f"trap : TERM; trap '[ $? != {slurm.TO_BE_CONTINUED} ] || python -m ddpm requeue' EXIT; "
+    PREFIX += f"trap : TERM; trap '[ $? != {ExitCode.INTERRUPTED:d} ] || python -m ddpm requeue' EXIT; "
 
 shell.prefix(PREFIX)
 
