@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from disks import Disk
 from helpers import CPU, tiny_experiment
 from workspace import PROJECT
 
@@ -59,3 +60,17 @@ def trained(weights):
     from ddpm.training.state import load_weights
 
     return load_weights(weights)
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Makes a disk of its own: a megabyte, or what the options of `mount` say."""
+    disks = []
+
+    def mount(options: str = "size=1m") -> Disk:
+        disks.append(Disk(tmp_path / f"disk{len(disks)}", options))
+        return disks[-1]
+
+    yield mount
+    for disk in disks:
+        disk.unmount()

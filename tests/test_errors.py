@@ -149,29 +149,6 @@ def test_other_errors_of_files_keep_their_traceback(error):
     assert (ending.code, ending.traceback) == (ExitCode.UNEXPECTED, True)
 
 
-@pytest.fixture
-def mounted(tmp_path):
-    """Mounts a file system of a megabyte."""
-    folders = []
-
-    def mount(options: str = "size=1m") -> Path:
-        folder = tmp_path / f"disk{len(folders)}"
-        folder.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-        folders.append(folder)
-        return folder
-
-    if shutil.which("mount") is None:
-        pytest.skip("a small file system cannot be mounted here: there is no mount command")
-    yield mount
-    for folder in folders:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.parametrize(
     "write",
     [
@@ -182,7 +159,7 @@ def mounted(tmp_path):
     ids=["npy", "npz", "text"],
 )
 def test_every_writer_says_that_a_real_disk_is_full(write, mounted, request):
-    folder = mounted()
+    folder = mounted().folder
     name = f"out.{request.node.callspec.id}"
     write_text(folder / name, "what was there")
     with pytest.raises(OSError) as full:
@@ -196,7 +173,7 @@ def test_every_writer_says_that_a_real_disk_is_full(write, mounted, request):
 
 
 def test_a_command_on_a_full_and_on_a_read_only_disk(mounted):
-    full, fixed = mounted("size=100k"), mounted("size=1m,ro")
+    full, fixed = mounted("size=100k").folder, mounted("size=1m,ro").folder
     (full / "filler").write_bytes(bytes(96 * 1024))
     for folder, words in ((full, "is full"), (fixed, "mounted read-only")):
         done = run_ddpm("figure", "figure2", "--out", folder / "figure2.png")

@@ -6,6 +6,7 @@ Every file of the project is written through `whole` and read through the reader
 import errno
 import hashlib
 import json
+import lzma
 import math
 import os
 import socket
@@ -16,10 +17,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
 from ddpm.exits import ExitCode
+
+# What numpy and zipfile raise where bytes are not what they should be.
+NOT_WHOLE = (
+    *(ValueError, EOFError, OSError, AttributeError, RuntimeError, SyntaxError),
+    *(TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 
 
 class UserError(Exception):
@@ -54,18 +62,26 @@ def whole(path: Path | str) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}.part{path.suffix}")
     part.unlink(missing_ok=True)  # of a dead one that had our number, as the first processes of a container do
     try:
-        yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with named(path, part):
+            yield part
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path, part: Path) -> Iterator[None]:
+    """Let errors of the disk in the block, which writes `part`, name `path`: a write that fails does not say where."""
+    try:
+        yield
     except OSError as error:
         if error.errno is None and "requested and" in str(error):  # numpy's: "262144 requested and 130560 written"
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        if error.filename in (None, str(part)):  # a write that fails does not say where
+        if error.filename is None or str(error.filename).startswith(str(part)):
             error.filename = str(path)
         raise
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -79,7 +95,7 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     if path.exists():
         raise UserError(f"{path}: exists. Give another folder, or remove it first.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as part:
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as part, named(path, Path(part)):
         yield (filled := Path(part) / path.name)
         os.replace(filled, path)
 
@@ -172,8 +188,8 @@ def read_npy(path: Path | str) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise DamagedFile(path, f"not a whole .npy array ({error})") from error
+    except NOT_WHOLE as error:
+        raise damaged(path, "not a whole .npy array", error) from error
 
 
 @contextmanager
@@ -187,14 +203,26 @@ def open_npz(path: Path | str, *keys: str) -> Iterator["np.lib.npyio.NpzFile"]:
             yield archive
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except (ValueError, EOFError, OSError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DamagedFile(path, f"not a whole .npz archive ({error})") from error
+    except NOT_WHOLE as error:
+        raise damaged(path, "not a whole .npz archive", error) from error
+
+
+def damaged(path: Path | str, what: str, error: Exception) -> Exception:
+    """What to raise for one of NOT_WHOLE: a disk that cannot be read at the moment says nothing about the file."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the beginning
+        return error
+    return DamagedFile(path, f"{what} ({error})")
 
 
 def read_npz(path: Path | str, *keys: str) -> dict[str, np.ndarray]:
     """The arrays named `keys`; every one must be there and pass the archive's own checksum."""
+    arrays = {}
     with open_npz(path, *keys) as archive:
-        return {key: archive[key] for key in keys}
+        for key in keys:
+            with archive.zip.open(f"{key}.npy") as member:
+                arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
+                require_end(member, key)
+    return arrays
 
 
 def rows_of_npz(path: Path | str, key: str, size: int) -> Iterator[np.ndarray]:
@@ -211,6 +239,13 @@ def rows_of_npz(path: Path | str, key: str, size: int) -> Iterator[np.ndarray]:
         for first in range(0, count, size):
             shape = min(size, count - first), *width
             yield np.frombuffer(member.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+        require_end(member, key)
+
+
+def require_end(member: zipfile.ZipExtFile, key: str) -> None:
+    """Only at its end is a member's checksum compared; an array whose damaged header asks for less ends before."""
+    if member.read(1):
+        raise ValueError(f"{key} has more bytes than its shape takes")
 
 
 def sha256(path: Path | str) -> str:

@@ -106,18 +106,19 @@ def write_arrays(data: DataSet, parts: dict[str, Part], folder: Path, log) -> No
 
 def write_images(data: DataSet, split: str, part: Part, shape: tuple[int, ...], path: Path, log) -> None:
     """One split, batch by batch, to the array file `path`."""
-    with whole(path) as file:
-        array = np.lib.format.open_memmap(file, "w+", np.uint8, (part.count, *shape))
+    header = {"descr": "|u1", "fortran_order": False, "shape": (part.count, *shape)}
+    # Not through a memory map: where the disk gets full under one, the process is killed without a word.
+    with whole(path) as array, open(array, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
         written = 0
         for batch in reported(part.batches, part.count, f"read {split}", log, len):
             if batch.shape[1:] != shape or batch.dtype != np.uint8 or written + len(batch) > part.count:
                 found = f"{batch.dtype} {(written + len(batch), *batch.shape[1:])}"
                 raise UserError(f"{data.source}: {split} images are {found}, not uint8 {(part.count, *shape)}.")
-            array[written : written + len(batch)] = batch
+            file.write(batch.tobytes())
             written += len(batch)
         if written < part.count:
             raise UserError(f"{data.source}: {written:,} {split} images, where {part.count:,} were announced.")
-        array.flush()
 
 
 def write_keys(data: DataSet, published: Path, folder: Path, threads: int, log) -> None:

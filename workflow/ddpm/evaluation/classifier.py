@@ -13,8 +13,8 @@ from ddpm.config import ClassifierConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.evaluation.networks import FeatureNetwork
-from ddpm.files import DamagedFile, UserError, read_npz, whole
-from ddpm.training.state import pack, unpack
+from ddpm.files import DamagedFile, UserError, read_npz
+from ddpm.training.state import save_weights, unpack
 
 
 class Classifier(nn.Module):
@@ -82,8 +82,7 @@ def train_classifier(config: ClassifierConfig, data: Path, path: Path, device: t
         "config": config.model_dump(mode="json"),
         "data_sha256": images.sha256,
     }
-    with whole(path) as part:
-        part.write_bytes(pack(model.state_dict(), header))
+    save_weights(path, model.state_dict(), header)
 
 
 def load_classifier(path: Path, device: torch.device | str = "cpu") -> FeatureNetwork:

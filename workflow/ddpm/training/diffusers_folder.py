@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ddpm.config import DiffusionConfig, NetworkConfig
 from ddpm.files import UserError, read_json, whole_folder
@@ -192,8 +192,5 @@ def export(trained: Trained, folder: Path) -> None:
         for name, document in documents.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_text(json.dumps(document, indent=2) + "\n")
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-            part / "unet" / WEIGHTS_FILES[0],
-            metadata={"format": "pt"},
-        )
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        (part / "unet" / WEIGHTS_FILES[0]).write_bytes(save(tensors, metadata={"format": "pt"}))

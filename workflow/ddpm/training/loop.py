@@ -17,13 +17,13 @@ from ddpm.data.loading import feed
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.files import UserError, whole, write_csv, write_json
+from ddpm.files import DamagedFile, UserError, whole, write_csv, write_json
 from ddpm.fitting import OutOfMemory, first_line, gpu_is_full, halved, too_small
 from ddpm.interruption import JOB, Interrupted
 from ddpm.locking import Lock
 from ddpm.parallel import ALONE, Group, check_batch
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
-from ddpm.training.state import State, load_state, save_state, save_weights
+from ddpm.training.state import State, load_state, save_state, save_weights, unpack
 from ddpm.training.weights_file import EMA, RAW, snapshot_file
 from ddpm.unet import UNet
 
@@ -363,8 +363,18 @@ def publish(kept: Path, snapshots: Path) -> None:
     """Put the snapshots that the state keeps into the folder `snapshots`, as links where the disk allows."""
     snapshots.mkdir(parents=True, exist_ok=True)
     for file in sorted(kept.glob("*.safetensors")):
+        check_snapshot(file)
         with whole(snapshots / file.name) as part:
             try:
                 os.link(file, part)
             except OSError:  # another disk, or one without links
                 shutil.copyfile(file, part)
+
+
+def check_snapshot(file: Path) -> None:
+    """Raise DamagedFile if a snapshot beside the state is damaged, from which no later state can make it again."""
+    try:
+        unpack(file.read_bytes(), file)
+    except DamagedFile as error:
+        remedy = f"Only another training would make it again: for that, delete {file.parent.parent} and run this again."
+        raise DamagedFile(file, "this snapshot of the training is damaged", remedy) from error

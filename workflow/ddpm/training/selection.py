@@ -5,7 +5,7 @@ from pathlib import Path
 from ddpm.config import Selection
 from ddpm.files import DamagedFile, UserError, whole
 from ddpm.report.inputs import read_curve
-from ddpm.training.weights_file import read_header, snapshot_file, with_header
+from ddpm.training.weights_file import check_seal, read_header, snapshot_file, with_header
 
 
 def select_weights(
@@ -46,4 +46,9 @@ def read_weights(path: Path) -> tuple[bytes, dict]:
         raise UserError(f"{path}: no such file. Train the experiment first.")
     if (header := read_header(path)) is None:
         raise DamagedFile(path, "not a file of this project's weights")
-    return path.read_bytes(), header
+    content = path.read_bytes()
+    try:
+        check_seal(content)
+    except ValueError as error:
+        raise DamagedFile(path, str(error)) from error
+    return content, header

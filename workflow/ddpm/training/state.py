@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpm.config import DiffusionConfig, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import DamagedFile, UserError, whole
-from ddpm.training.weights_file import KEPT_STATES, header_of, metadata
+from ddpm.training.weights_file import KEPT_STATES, check_seal, header_of, metadata, with_header
 from ddpm.unet import UNet
 
 
@@ -36,8 +36,9 @@ def pack(tensors: dict[str, Tensor], header: dict) -> bytes:
 def unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict]:
     """The tensors and the header of the bytes that `path` holds."""
     try:
+        check_seal(data)
         return load(data), header_of(data)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(path, f"not a whole file of this project's weights ({error})") from error
 
 
@@ -94,9 +95,9 @@ def load_state(folder: Path, fingerprint: str, data: str, log=print) -> State | 
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], header: dict) -> None:
-    """Write averaged weights with all that is needed to use and to judge them."""
+    """Write a network's weights with all that is needed to use and to judge them, and a checksum of it."""
     with whole(path) as part:
-        part.write_bytes(pack(weights, header))
+        part.write_bytes(with_header(pack(weights, header), header))
 
 
 @dataclass

@@ -4,9 +4,11 @@ Such a file begins with the length of a JSON document (8 bytes, little endian) a
 tensor lies behind it; `__metadata__` in it is free to use.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
+SEAL = "sha256"  # the checksum's key in a header
 EMA, RAW = "ema", "raw"  # the running mean of the weights, and the weights themselves
 KEPT_STATES = 2  # of a training: the newest, and the one before it in case the newest is damaged
 LONGEST = 2**24  # bytes of a document; the largest network's has some 10,000
@@ -42,11 +44,27 @@ def read_header(path: Path) -> dict | None:
 
 
 def with_header(content: bytes, header: dict) -> bytes:
-    """The same tensors behind another header."""
+    """The same tensors behind another header, which has a checksum of all of it besides."""
     document, end = document_of(content)
-    text = json.dumps({**document, "__metadata__": metadata(header)}).encode()
+    tensors = memoryview(content)[end:]
+    sealed = {**header, SEAL: seal_of(document, header, tensors)}
+    text = json.dumps({**document, "__metadata__": metadata(sealed)}).encode()
     text += b" " * (-len(text) % 8)  # tensors are aligned
-    return len(text).to_bytes(8, "little") + text + content[end:]
+    return b"".join((len(text).to_bytes(8, "little"), text, tensors))
+
+
+def seal_of(document: dict, header: dict, tensors: memoryview) -> str:
+    """The checksum of a file with this header, which need not have it yet."""
+    bare = {key: value for key, value in header.items() if key != SEAL}
+    text = json.dumps({**document, "__metadata__": metadata(bare)}, sort_keys=True)
+    return hashlib.sha256(text.encode() + tensors).hexdigest()
+
+
+def check_seal(content: bytes) -> None:
+    """Raise ValueError if a file is not as it was written. What earlier versions wrote has no checksum."""
+    header, (document, end) = header_of(content), document_of(content)
+    if SEAL in header and header[SEAL] != seal_of(document, header, memoryview(content)[end:]):
+        raise ValueError("its checksum is not the one in its header")
 
 
 def snapshot_file(folder: Path, step: int, kind: str = EMA) -> Path:
