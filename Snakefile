@@ -51,8 +51,8 @@ onstart:
     if any(job.output for job in workflow.dag.needrun_jobs()):
         try:
             DRIVER.acquire()
-        except Locked as error:
-            raise WorkflowError(str(error))
+        except (Locked, OSError) as error:
+            raise WorkflowError(explain(error, ["snakemake"]).message)
     if workflow.executor_plugin.name == "slurm":
         try:
             slurm.cancel_left_behind(Path.cwd())

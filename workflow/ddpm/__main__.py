@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ddpm.config import Selection
-from ddpm.errors import report_failure
+from ddpm.errors import give_up_unsaid, report_failure, suppress_full_disk
 from ddpm.exits import listed
 from ddpm.files import UserError, read_json
 from ddpm.interruption import JOB, Interrupted
@@ -683,7 +683,9 @@ def bench_scores(
 
 
 def log(message: str) -> None:
-    print(message, flush=True)
+    """Say it. A line that a full disk does not take ends no work, which meets the disk itself where that matters."""
+    with suppress_full_disk():
+        print(message, flush=True)
 
 
 def main() -> None:
@@ -697,9 +699,13 @@ def main() -> None:
     except Interrupted as end:
         if str(end):  # one of several processes speaks for all
             log(str(end))
-        sys.exit(end.status)
+        code = end.status
+    except SystemExit as end:
+        code = end.code
     except Exception as error:
-        sys.exit(report_failure(error, sys.argv[1:]))
+        code = report_failure(error, sys.argv[1:])
+    give_up_unsaid()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

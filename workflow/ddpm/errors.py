@@ -6,7 +6,8 @@ import shlex
 import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ KEYS = {
     "likelihood": "likelihood.batch_size",
     "classifier": "classifier.batch_size",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = {
     errno.EROFS: "it is on a file system that is mounted read-only",
     errno.EACCES: "its permissions do not allow it",
@@ -56,15 +58,30 @@ def explain(error: Exception, arguments: Sequence[str]) -> Ending:
 def report_failure(error: Exception, arguments: Sequence[str]) -> ExitCode:
     """Say at the end of stderr, which is the job's log, what ended a command; returns its exit status."""
     ending = explain(error, arguments)
-    try:
+    with suppress_full_disk():
         if ending.traceback:
             traceback.print_exception(error)
         print(f"{ERROR}{ending.message}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-    except OSError:  # the log is on the full disk: the status alone says it, which no flush at the end may change
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return ending.code
+
+
+@contextmanager
+def suppress_full_disk() -> Iterator[None]:
+    """Let a disk be too full for what the block says."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+
+
+def give_up_unsaid() -> None:
+    """Leave out what a full disk has not taken of the output by now: at the exit it would change the status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def memory_full(error: Exception, arguments: Sequence[str]) -> Ending | None:
@@ -94,7 +111,7 @@ def disk_refuses(error: Exception) -> Ending | None:
     where = Path(str(error.filename)).absolute() if error.filename else Path.cwd()
     folder = existing(where.parent if error.filename else where)
     named = not error.filename  # without a name, the traceback must say where
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         free = f"{shutil.disk_usage(folder).free / 1e9:,.2f} GB"
         if error.errno == errno.ENOSPC:
             what = f"the disk of {folder} is full: {free} are free. Make room there"

@@ -1,14 +1,14 @@
 """What failed jobs said last, for the end of a run."""
 
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from ddpm.errors import ERROR
+from ddpm.errors import ERROR, disk_refuses
 
 MOST_LINES = 12  # of a log
-ROOM = 64 * 1024  # bytes, below which a disk may have taken no more of a log
+PROBE = 2**16  # bytes
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,23 @@ def last_words(log: Path) -> list[str]:
     starts = [i for i, line in enumerate(lines) if line.startswith(ERROR)]
     if starts:
         return lines[starts[-1] :][:MOST_LINES]
-    if shutil.disk_usage(log.parent).free < ROOM:
-        return [
-            *lines[-MOST_LINES:],
-            f"The disk of {log.parent.absolute()} is full: it could say no more. Make room there.",
-        ]
+    if refusal := refused(log.parent):
+        return [*lines[-MOST_LINES:], refusal]
     return [
         *lines[-MOST_LINES:],
         "It ended without a word of its own: killed by hand, by a scheduler (time limit, memory), or by the system for "
-        "want of main memory (`dmesg` or the scheduler's log tells). Run the same command again; it goes on from what "
-        "it saved.",
+        "want of main memory (`dmesg` or the scheduler's log tells); or the disk of its log was full. Run the same "
+        "command again; it goes on from what it saved.",
     ]
+
+
+def refused(folder: Path) -> str | None:
+    """Why no log can be written in `folder` now, and what to do."""
+    try:
+        with TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(PROBE))
+    except OSError as error:
+        error.filename = str(folder / "*.log")
+        ending = disk_refuses(error)
+        return ending.message if ending else None
+    return None

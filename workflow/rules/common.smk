@@ -12,6 +12,7 @@ try:
     from ddpm import failed, gpus, resolving, slurm
     from ddpm.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
     from ddpm.config import ConfigError, Selection
+    from ddpm.errors import explain
     from ddpm.exits import ExitCode
     from ddpm.files import UserError
     from ddpm.locking import Lock, Locked

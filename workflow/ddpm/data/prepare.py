@@ -1,6 +1,5 @@
 """Write a data set in the one form that later stages read, with a card that says where it comes from."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,10 @@ import numpy as np
 from ddpm.data import readers
 from ddpm.data.readers import Part
 from ddpm.data.registry import DATASETS, DataSet, Reader
+from ddpm.data.store import checksum
 from ddpm.data.streams import reported
 from ddpm.download import RemoteFile, check_copy, download, downloaded
-from ddpm.files import UserError, sha256, whole, write_json, write_npy, write_npz
+from ddpm.files import UserError, whole, write_json, write_npy, write_npz
 
 SPLITS = ("train", "test")
 
@@ -98,7 +98,7 @@ def write_arrays(data: DataSet, parts: dict[str, Part], folder: Path, log) -> No
             data,
             folder,
             counts={split: part.count for split, part in parts.items()},
-            checksums={split: sha256(folder / f"{split}.npy") for split in parts},
+            checksums={split: checksum(folder / f"{split}.npy", "array") for split in parts},
             seen=sum((part.seen for part in parts.values()), Counter()),
             store="array",
         )
@@ -128,7 +128,7 @@ def write_keys(data: DataSet, published: Path, folder: Path, threads: int, log) 
     database = lsun.find(data, published, folder, log)
     index = lsun.index(data, database, threads, log)
     size = (database / lsun.DATABASE).stat().st_size
-    inside = database.parent == folder
+    store = {"lmdb": database.name if database.parent == folder else str(database), "bytes": size}
     with all_or_nothing(folder):
         keys = {"train": index.keys, "test": index.keys[:0]}
         for split in SPLITS:
@@ -138,12 +138,9 @@ def write_keys(data: DataSet, published: Path, folder: Path, threads: int, log) 
             data,
             folder,
             counts={split: len(keys[split]) for split in SPLITS},
-            checksums={
-                split: hashlib.sha256(b"%d " % size + (folder / f"{split}.npy").read_bytes()).hexdigest()
-                for split in SPLITS
-            },
+            checksums={split: checksum(folder / f"{split}.npy", store) for split in SPLITS},
             seen=index.seen,
-            store={"lmdb": database.name if inside else str(database), "bytes": size},
+            store=store,
             skipped=index.skipped,
         )
 

@@ -1,12 +1,13 @@
 """Prepared images as the later stages read them: nothing here knows which data set it is."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ddpm.files import DamagedFile, UserError, read_json, read_npy
+from ddpm.files import DamagedFile, UserError, read_json, read_npy, sha256
 
 DATABASE = "data.mdb"  # the file of an LMDB in its folder
 
@@ -65,6 +66,13 @@ class Encoded:
             raise DamagedFile(self.folder / DATABASE, what, "Prepare the data set again.") from error
 
 
+def checksum(path: Path, store: str | dict) -> str:
+    """What the card says of a split's file: its sha256, and of keys also that of the size of their database."""
+    if store == "array":
+        return sha256(path)
+    return hashlib.sha256(b"%d " % store["bytes"] + path.read_bytes()).hexdigest()
+
+
 class Images:
     """The images of one split, [N, H, W, C] uint8; indexing by a slice or an array of indices returns an array.
 
@@ -93,6 +101,8 @@ class Images:
             raise DamagedFile(path, f"holds {content.dtype} {content.shape}, its card says {what}")
         self.pixels = content if self.resident else Encoded(content, self.database(path.parent), size, channels)
         self.sha256 = self.card["sha256"][path.stem]
+        if self.sha256 != (found := checksum(path, self.card["store"])):
+            raise DamagedFile(path, f"its sha256 is {found[:8]}..., and its card says {self.sha256[:8]}...")
 
     def database(self, folder: Path) -> Path:
         """The LMDB that the card names, which must be the one that was prepared."""

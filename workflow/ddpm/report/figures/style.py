@@ -1,6 +1,7 @@
 """What the figures share: theme, image grids, and saving with the same bytes every time."""
 
 import textwrap
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -135,5 +136,7 @@ def save(figure: Figure, outputs: list[Path], stamp: str) -> None:
         suffix = Path(path).suffix
         if suffix not in METADATA:
             raise UserError(f"{path}: a figure is written as {', '.join(METADATA)}, not as {suffix or 'that'}")
+        drawn = BytesIO()  # where a disk gets full under matplotlib, it fails in ways that do not say so
+        figure.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=METADATA[suffix], facecolor="white")
         with whole(path) as part:
-            figure.savefig(part, dpi=DPI, metadata=METADATA[suffix], facecolor="white")
+            part.write_bytes(drawn.getvalue())
