@@ -14,8 +14,16 @@ from ddpm.data.registry import DATASETS
 from ddpm.data.store import Images
 
 
-def pytest_collection_modifyitems(items):
-    """`-m fidelity` runs the tests that the two pages on the method name."""
+def pytest_collection_modifyitems(config, items):
+    """Of several processes, one takes a whole file, or all that share the finished chain; the longest come first.
+
+    `-m fidelity` runs the tests that the two pages on the method name.
+    """
+    if config.getoption("dist", "no") == "loadgroup":
+        for item in items:
+            name = "finished" if "finished" in item.fixturenames else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(name))
+        items.sort(key=lambda item: not {"workflow", "cluster"} & set(item.path.parts))
     pages = "".join((PROJECT / f"docs/{page}.md").read_text() for page in ("fidelity", "oracle"))
     named = set(re.findall(r"`(test_\w+)`", pages))
     for item in items:

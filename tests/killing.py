@@ -1,0 +1,126 @@
+"""The `python` of the jobs in a chain that is killed again and again: it ends itself, and keeps a journal of its work.
+
+A kill comes at a random time, or just before a random one of the moments at which most can be lost: a file is opened
+for writing, renamed, linked or removed, a step of training or a piece of work is done.
+"""
+
+import json
+import os
+import random
+import runpy
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+KILLS = 3  # at most of each command
+KILLS_OF_TRAININGS = 8
+ATTEMPTS = 2  # of a job, that may be killed
+LATEST = 8.0  # seconds
+MOMENTS = 15
+FEWEST = 2  # moments of any job: it opens a file, and renames it
+WRITING = os.O_WRONLY | os.O_RDWR
+CHANGES = ("os.rename", "os.remove", "os.link", "os.rmdir", "shutil.rmtree")
+
+
+class Journal:
+    """Lines of a file to which several processes write."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def add(self, what: str, *about: object) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps([what, os.getpid(), *about]) + "\n")
+
+    def lines(self, what: str) -> list[list]:
+        """The process, and what else was noted."""
+        text = self.path.read_text() if self.path.exists() else ""
+        return [about for kind, *about in map(json.loads, text.splitlines()) if kind == what]
+
+
+class Killer:
+    def __init__(self, journal: Journal, command: str, chance: random.Random, surely: bool):
+        self.journal, self.command = journal, command
+        self.moments = -1  # until the kill, where it does not come by time
+        if surely or chance.random() < 0.6:
+            self.moments = chance.randint(1, FEWEST if surely else MOMENTS)
+            sys.addaudithook(self.hear)
+        else:
+            threading.Thread(target=self.kill_after, args=(chance.uniform(0, LATEST),), daemon=True).start()
+
+    def kill(self, when: str) -> None:
+        self.journal.add("killed", self.command, when)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def kill_after(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self.kill(f"after {seconds:.1f} s")
+
+    def hear(self, event: str, arguments: tuple) -> None:
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+        path = str(arguments[0]) if writes or event in CHANGES else ""
+        if any(folder in path for folder in ("results/", "resources/")):
+            self.moment(f"{event} {path}")
+
+    def moment(self, what: str) -> None:
+        self.moments -= 1
+        if self.moments == 0:
+            self.kill(f"before {what}")
+
+
+def noted(work: Callable, note: Callable[[], None]) -> Callable:
+    def done(*arguments):
+        result = work(*arguments)
+        note(*arguments)
+        return result
+
+    return done
+
+
+def note_work(journal: Journal, command: str, moment: Callable[[str], None]) -> None:
+    """Have every step of a training, and every piece of other work, noted; a piece is saved as soon as it is made."""
+    from ddpm import parts
+
+    parts.SAVE_EVERY = 0
+    each = parts.Parts.each
+
+    def each_noted(self, start: int, stop: int, size: int, make: Callable):
+        def note(first: int, last: int) -> None:
+            journal.add("piece", str(self.folder), first, last)
+            moment(f"piece {first}..{last}")
+
+        return each(self, start, stop, size, noted(make, note))
+
+    parts.Parts.each = each_noted
+    if command == "train":
+        from ddpm.training.loop import Trainer
+
+        def note(trainer: Trainer, *_: object) -> None:
+            journal.add("step", sys.argv[sys.argv.index("--config") + 1], trainer.step)
+            moment(f"step {trainer.step}")
+
+        Trainer.update = noted(Trainer.update, note)
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if arguments[:2] != ["-m", "ddpm"]:
+        os.execv(sys.executable, [sys.executable, *arguments])
+    sys.argv = ["ddpm", *arguments[2:]]
+    journal, command = Journal(Path(os.environ["KILLING_JOURNAL"])), sys.argv[1]
+    attempt = sum(before == sys.argv for _, before in journal.lines("began"))
+    journal.add("began", sys.argv)
+    killed = sum(before == command for _, before, _ in journal.lines("killed"))
+    moment = lambda what: None  # noqa: E731
+    if attempt < ATTEMPTS and killed < (KILLS_OF_TRAININGS if command == "train" else KILLS):
+        moment = Killer(journal, command, random.Random(f"{sys.argv} {attempt}"), surely=killed == 0).moment
+    sys.path[0] = os.getcwd()  # as `-m` has it
+    note_work(journal, command, moment)
+    runpy.run_module("ddpm", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
