@@ -152,6 +152,17 @@ def test_each_of_nine_jobs_has_a_gpu_of_its_own(box):
     assert not any("waiting" in log for log in logs), "none is started that would have to wait"
 
 
+@pytest.mark.parametrize(("cores", "threads"), [(8, 4), (2, 1), (32, 8)])
+def test_cores_are_shared_out_so_that_every_gpu_has_a_job(cores, threads, box):
+    """The paper's jobs would take eight threads."""
+    workspace, _ = box(2)
+    workspace.configure({**SHRUNKEN, "compute": {"gpus": 1, "device": "auto", "threads": 8}})
+    model = "results/demo/digits-eps-simple/final.safetensors"
+    planned = workspace.snakemake("-n", "--cores", str(cores), model).stdout
+    found = re.findall(r"\nrule train:(?:\n    .*)*?\n    threads: (\d+)", planned)
+    assert (found or ["1"]) == [str(threads)]
+
+
 def test_a_job_of_two_runs_beside_one_of_one(box):
     workspace, _ = box(3)
     add_jobs(workspace)

@@ -49,6 +49,8 @@ WITH_STATISTICS = [
 INCEPTION = f"{CONFIG.inception.root or 'resources/inception'}/inception-2015-12-05.pt"
 CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # figures in the theme of charts
 
+GPUS_HERE = 0
+
 # Snakemake counts GPUs only where it is told how many there are. Elsewhere (`nodes`: --jobs of a cluster) those of this
 # machine limit nothing.
 if workflow.is_main_process and workflow.resource_settings.nodes is None and COMPUTE.device != "cpu":
@@ -58,6 +60,8 @@ if workflow.is_main_process and workflow.resource_settings.nodes is None and COM
                 workflow.register_resource("gpu", free_gpus)
         except UserError as error:
             raise WorkflowError(str(error))
+    if "gpu" in workflow.global_resources:
+        GPUS_HERE = workflow.global_resources["gpu"].value
 
 # Jobs find the package here in any environment.
 PREFIX = f"export PYTHONPATH='{workflow.basedir}/workflow'; "
@@ -88,6 +92,13 @@ wildcard_constraints:
     shards=r"\d+",
     step=r"\d+",
     kind="|-crop",
+
+
+def threads_of(gpus):
+    """CPU threads of a job that takes so many GPUs: no more than leave enough cores for a job on each other GPU."""
+    if not (GPUS_HERE and gpus and workflow.cores):
+        return COMPUTE.threads
+    return max(min(COMPUTE.threads, workflow.cores * gpus // GPUS_HERE), 1)
 
 
 def experiment_of(wildcards):

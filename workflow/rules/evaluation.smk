@@ -14,7 +14,7 @@ rule classifier:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-classifier.tsv"
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
@@ -37,7 +37,7 @@ rule reference:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-reference.tsv"
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
@@ -76,7 +76,7 @@ rule features:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-features-{{shard}}-of-{{shards}}.tsv"
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(COMPUTE.gpus)
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device_of(COMPUTE.gpus),
@@ -100,7 +100,7 @@ rule likelihood:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-likelihood-{{split}}-{{shard}}-of-{{shards}}.tsv"
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(COMPUTE.gpus)
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device_of(COMPUTE.gpus),
@@ -184,7 +184,7 @@ rule few_steps_scores:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-few-steps.tsv"
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
@@ -207,7 +207,7 @@ rule snapshot_scores:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-snapshots.tsv"
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
@@ -232,7 +232,7 @@ rule neighbours:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-neighbours{{kind}}.tsv"
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,

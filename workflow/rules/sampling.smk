@@ -14,7 +14,7 @@ rule sample:
     priority: 1
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(COMPUTE.gpus)
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device_of(COMPUTE.gpus),
@@ -38,7 +38,7 @@ rule few_steps:
     priority: 1
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(COMPUTE.gpus)
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device_of(COMPUTE.gpus),
@@ -61,7 +61,7 @@ rule trajectory:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-trajectory.tsv"
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
@@ -84,7 +84,7 @@ rule snapshot:
     priority: 1
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(COMPUTE.gpus)
     resources:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device_of(COMPUTE.gpus),
@@ -121,7 +121,7 @@ rule latents:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-latents.tsv"
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
@@ -147,7 +147,7 @@ rule interpolate:
         grid="interpolations|coarse-to-fine",
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,

@@ -20,7 +20,7 @@ rule train:
         experiment=one_of(TRAINED),
     conda:
         "../../envs/torch.yaml"
-    threads: COMPUTE.threads
+    threads: threads_of(COMPUTE.gpus_of_training)
     resources:
         gpu=COMPUTE.gpus_of_training,
         device=COMPUTE.device_of(COMPUTE.gpus_of_training),
