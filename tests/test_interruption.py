@@ -45,13 +45,14 @@ def arguments(config: dict, digits: Path, folder: Path) -> list[str]:
     return ["train", "--device", "cpu", *(str(word) for key, file in files.items() for word in (f"--{key}", file))]
 
 
-def started(*command: str, **environment: str) -> subprocess.Popen:
+def started(*command: str, start_new_session: bool = False, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        start_new_session=start_new_session,
     )
 
 
@@ -426,6 +427,21 @@ def test_processes_that_share_a_training_end_behind_the_same_row(digits, tmp_pat
     assert int(steps[0]) % 5 == 0
     assert saved_states(tmp_path / "state")[-1].name.startswith(f"{int(steps[0]):09d}-")
     assert not (tmp_path / "state/lock").exists()
+
+
+def test_processes_that_are_all_signalled_at_once_end_as_interrupted(digits, tmp_path):
+    """As SLURM does it, which knows no difference between them."""
+    training = {"steps": 1_000_000, "log_every": 5, "save_every": 5}
+    command = arguments(tiny_experiment(training=training).stage_config("training"), digits, tmp_path)
+    command[command.index("cpu")] = "2xcpu"
+    process = started("ddpm", *command, start_new_session=True)
+    while not saved_states(tmp_path / "state"):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGUSR1)
+    said, _ = process.communicate()
+    assert process.returncode == ExitCode.INTERRUPTED, said
+    assert len(re.findall(r"interrupted at step \d+ by SIGUSR1, saved", said)) == 1
+    assert "goes on from there" in said.splitlines()[-1]
 
 
 def test_one_of_two_trainings_that_start_together_trains(undisturbed, digits, tmp_path):

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from uuid import uuid4
 
 from ddpm.exits import ExitCode
@@ -73,7 +74,11 @@ def passing_signals_on():
             with suppress(ProcessLookupError):  # it has just ended
                 os.kill(child.pid, number)
 
-    before = {name: signal.signal(getattr(signal, name), pass_on) for name in PASSED_ON}
+    # Schedulers signal all processes of a job, and multiprocessing's helper would die of it; it inherits being deaf.
+    before = {name: signal.signal(getattr(signal, name), signal.SIG_IGN) for name in PASSED_ON}
+    resource_tracker.ensure_running()
+    for name in PASSED_ON:
+        signal.signal(getattr(signal, name), pass_on)
     try:
         yield
     finally:
