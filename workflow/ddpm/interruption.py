@@ -65,8 +65,8 @@ class Job:
             raise Stopped(f"interrupted by {self.signal}; only what was saved before stays", number)
 
     @contextmanager
-    def ending(self, at_once: bool) -> Iterator[None]:
-        """Whether a signal ends the process within this block, or is only noted until `asked`."""
+    def ending(self, at_once: bool | None) -> Iterator[None]:
+        """Whether a signal ends the process within this block, or is only noted until `asked`; see `at_once`."""
         before, self.at_once = self.at_once, at_once
         try:
             self.check()

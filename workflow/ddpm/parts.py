@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm.files import UserError, read_npz, remove_parts_of_the_dead, write_npz
-from ddpm.interruption import JOB, Interrupted
+from ddpm.interruption import JOB, Interrupted, Stopped
 from ddpm.locking import Lock
 
 SAVE_EVERY = 60  # seconds
@@ -109,13 +109,14 @@ class Parts:
                 try:
                     if JOB.asked() and made and self.folder:
                         raise Interrupted
-                    with JOB.ending(at_once=True):
+                    with JOB.ending(at_once=True if made else None):
                         piece = make(item, last)
-                except Interrupted:
+                except Interrupted as end:
                     self.flush()
-                    what = "kept" if self.folder else "not kept"
+                    if isinstance(end, Stopped) and not (made and self.folder):  # as the next submission would be
+                        raise
                     raise Interrupted(
-                        f"interrupted by {JOB.why}: the items before {item} of {start}..{stop - 1} are {what}; "
+                        f"interrupted by {JOB.why}: the items before {item} of {start}..{stop - 1} are kept; "
                         "the next submission goes on from there"
                     ) from None
                 made = True
