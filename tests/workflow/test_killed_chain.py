@@ -62,7 +62,7 @@ class Killed(Workspace):
 
 @pytest.fixture(scope="module")
 def killed(finished, tmp_path_factory) -> Killed:
-    """The whole chain, finished in spite of its kills. Whatever stood at any time was as an undisturbed run makes it."""
+    """The whole chain, finished in spite of its kills; what stood at any time was as an undisturbed run makes it."""
     workspace, undisturbed = Killed(tmp_path_factory.mktemp("killed")), made(finished)
     while (status := workspace.run()) != 0:
         said = (workspace.folder / "said").read_text()

@@ -705,8 +705,8 @@ def main() -> None:
     except Exception as error:
         code = report_failure(error, sys.argv[1:])
     give_up_unsaid()
-    # One of several processes that fails ends where it is. Their group is still there, and its threads would now and then
-    # abort the process while the interpreter ends: another status, and nothing would go on.
+    # One of several processes that fails ends where it is. Their group is still there, and its threads would now and
+    # then abort the process while the interpreter ends: another status, and nothing would go on.
     if code and "RANK" in os.environ:
         os._exit(code)
     sys.exit(code)
