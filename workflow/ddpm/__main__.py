@@ -28,7 +28,21 @@ bench = typer.Typer(help="Measure speed, beside what the paper's networks need."
 app.add_typer(bench, name="bench")
 
 Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
-Out = Annotated[Path, typer.Option(help="File to write.")]
+
+
+def made_here(context: typer.Context, out: Path) -> Path:
+    """`out`, which nobody else makes until this command ends; of several processes, the first one sees to that."""
+    if os.environ.get("RANK", "0") == "0" and os.environ.get(MAKING) != str(out):
+        from ddpm.locking import Lock
+
+        os.environ[MAKING] = str(out)
+        lock = Lock(out.with_name(f".{out.name}.lock"), f"making {out}", log).acquire()
+        context.call_on_close(lambda: (lock.release(), os.environ.pop(MAKING)))
+    return out
+
+
+MAKING = "DDPM_MAKING"  # tells the processes that a command starts what it has locked
+Out = Annotated[Path, typer.Option(help="File to write.", callback=made_here)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is a GPU.")]
 Reference = Annotated[
     Path, typer.Option(help="Features of the real images: results/SCALE/reference/DATA/features.npz.")

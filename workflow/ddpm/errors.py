@@ -48,8 +48,9 @@ def explain(error: Exception, arguments: Sequence[str]) -> Ending:
     """What an error that ends `python -m ddpm ARGUMENTS` means, and what to do."""
     if isinstance(error, UserError):
         return Ending(str(error), error.code)
-    if ending := memory_full(error, arguments) or disk_refuses(error) or package_missing(error):
-        return ending
+    for known in (memory_full(error, arguments), gpu_unknown(error), disk_refuses(error), package_missing(error)):
+        if known:
+            return known
     what = traceback.format_exception_only(error)[-1].strip()
     command = shlex.join(["python", "-m", "ddpm", *arguments])
     return Ending(f"unexpected {what} (the lines above say where), in: {command}", ExitCode.UNEXPECTED, True)
@@ -103,6 +104,17 @@ def memory_full(error: Exception, arguments: Sequence[str]) -> Ending | None:
             True,
         )
     return None
+
+
+def gpu_unknown(error: Exception) -> Ending | None:
+    if not (isinstance(error, RuntimeError) and "no kernel image is available" in str(error)):
+        return None
+    return Ending(
+        "this torch holds no code for this GPU, which is older or newer than those that it was built for "
+        "(`python -c 'import torch; print(torch.cuda.get_arch_list(), torch.cuda.get_device_capability())'`). Choose "
+        "another GPU (CUDA_VISIBLE_DEVICES), install a torch that was built for it, or set compute.device: cpu.",
+        ExitCode.USER_ERROR,
+    )
 
 
 def disk_refuses(error: Exception) -> Ending | None:

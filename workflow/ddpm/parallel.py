@@ -113,6 +113,10 @@ class Group:
                     raise piece
             return {key: np.concatenate([piece[key] for piece in pieces]) for key in parts.keys}
 
+        lock = parts.lock_of(start, stop)
+        while not self.told(self.leads and (lock is None or lock.attempt())):
+            if self.leads:
+                time.sleep(lock.pause)
         if not self.leads:
             try:
                 while span := self.told():
@@ -121,7 +125,7 @@ class Group:
                 raise Interrupted from None
             return
         try:
-            yield from parts.each(start, stop, self.size * size, make_together)
+            yield from parts.each(start, stop, self.size * size, make_together, lock)
         except outcome:
             self.told(None)
             raise

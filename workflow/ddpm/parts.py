@@ -67,8 +67,19 @@ class Parts:
                 return stop, {key: array[item - first :] for key, array in arrays.items()}
         return None
 
+    def lock_of(self, start: int, stop: int) -> Lock | None:
+        """What whoever makes the items start .. stop - 1 has to hold; None where nothing is kept, or there are none."""
+        if self.folder is None or start == stop:
+            return None
+        return Lock(self.folder / f"{start}-{stop}.lock", f"making the items {start}..{stop - 1}", self.log)
+
     def each(
-        self, start: int, stop: int, size: int, make: Callable[[int, int], dict[str, np.ndarray]]
+        self,
+        start: int,
+        stop: int,
+        size: int,
+        make: Callable[[int, int], dict[str, np.ndarray]],
+        lock: Lock | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
         """The arrays of the items start .. stop - 1, piece by piece: what is kept, and `make(first, last)` of the rest.
 
@@ -77,13 +88,14 @@ class Parts:
 
         Args:
             size: most items per call of `make`.
+            lock: that of the range, if it is held already.
 
         Raises:
             UserError: somebody else is making this range.
             Interrupted: this job has to end; what is made is kept.
         """
-        if self.folder and start < stop:
-            self.lock = Lock(self.folder / f"{start}-{stop}.lock", f"making the items {start}..{stop - 1}", self.log)
+        self.lock = lock or self.lock_of(start, stop)
+        if self.lock is not lock:
             self.lock.acquire()
         try:
             with JOB.ending(at_once=False):
