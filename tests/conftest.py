@@ -14,12 +14,13 @@ from ddpm.data.registry import DATASETS
 from ddpm.data.store import Images
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     """Of several processes, one takes a whole file, or all that share the finished chain; the longest come first.
 
     `-m fidelity` runs the tests that the two pages on the method name.
     """
-    if config.getoption("dist", "no") == "loadgroup":
+    if config.getoption("loadgroup", False):  # in a process of xdist
         for item in items:
             name = "finished" if "finished" in item.fixturenames else str(item.path)
             item.add_marker(pytest.mark.xdist_group(name))

@@ -74,7 +74,7 @@ def test_a_killed_call_goes_on_to_the_same_bytes(trained, digits, tmp_path, monk
         write("killed", kill, tmp_path / "state")
     said.clear()
     assert write("killed", state=tmp_path / "state") == whole
-    assert [line.partition(",")[0] for line in said] == [
+    assert [line.partition(",")[0] for line in said if "times" not in line] == [
         "items 0..5 were kept from earlier work",
         "items 6..11 were kept from earlier work",
         "test images 12..17 of 0..19",

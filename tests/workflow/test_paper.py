@@ -23,7 +23,7 @@ def reproduced(tmp_path_factory):
     with serving() as server:
         workspace.configure(paper.budgets(), sources=paper.sources(server, tmp_path_factory.mktemp("published")))
         workspace.snakemake("download")
-        assert not (workspace.folder / "results").exists(), "downloading does nothing else"
+        assert not workspace.results.exists(), "downloading does nothing else"
         server.requests.clear()
         server.files.clear()  # what follows needs no network, as on a cluster's nodes
         workspace.snakemake()
