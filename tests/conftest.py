@@ -8,23 +8,39 @@ import torch
 from disks import Disk
 from helpers import CPU, tiny_experiment
 from workspace import PROJECT
+from xdist.scheduler import LoadFileScheduling
 
 from ddpm.data.prepare import prepare
 from ddpm.data.registry import DATASETS
 from ddpm.data.store import Images
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+# Files whose tests share the finished chain: one process takes them all.
+SHARING = ("test_chain.py", "test_disks.py", "test_killed_chain.py", "test_reruns.py")
+FASTER = ("tests", "data", "evaluation", "planning", "report", "sampling", "training")
+
+
+def shares_the_chain(file: str) -> bool:
+    return Path(file).parent.name == "workflow" and file.endswith(SHARING)
+
+
+class ByFile(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "finished" if shares_the_chain(file) else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Of several processes, one takes a whole file, or all that share the finished chain; the longest come first.
+    """Of several processes, each takes whole files, the longest ones first.
 
     `-m fidelity` runs the tests that the two pages on the method name.
     """
-    if config.getoption("loadgroup", False):  # in a process of xdist
-        for item in items:
-            name = "finished" if "finished" in item.fixturenames else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(name))
-        items.sort(key=lambda item: not {"workflow", "cluster"} & set(item.path.parts))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (not shares_the_chain(str(item.path)), item.path.parent.name in FASTER))
     pages = "".join((PROJECT / f"docs/{page}.md").read_text() for page in ("fidelity", "oracle"))
     named = set(re.findall(r"`(test_\w+)`", pages))
     for item in items:
