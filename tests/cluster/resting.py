@@ -1,6 +1,6 @@
 """What the Python of each job loads first, as `sitecustomize` in a copy of the project: jobs rest at certain moments.
 
-A training rests after five steps, and the first sampling of an array after its first piece, as long as there is a file
+A training rests after five steps, and the first sampling of an array after its first one, as long as there is a file
 `rest-train` or `rest-sample` and nobody asks it to end. `resting-PID` then says which job of SLURM it is.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ddpm.interruption import Job
 
-ROUND = {"train": 5, "sample": 2}  # calls of `asked`: a training's after each step, a sampling's before each piece
+ROUND = {"train": 5, "sample": 2}  # calls of `asked`: after each step, and before each piece of a sampling
 asked, rounds = Job.asked, 0
 
 
