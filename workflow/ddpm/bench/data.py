@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ddpm.data.loading import feed
-from ddpm.data.store import Images
+from ddpm.data.store import Images, checksum
 from ddpm.files import write_csv, write_json, write_npy
 from ddpm.provenance import processor
 
@@ -32,9 +32,9 @@ def photograph(random: np.random.Generator, width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-def write_card(folder: Path, size: int, count: int, store: object) -> None:
-    card = {"title": "the benchmark's images", "image_size": size, "channels": 3, "train": count}
-    write_json(folder / "card.json", {**card, "store": store, "sha256": {"train": ""}})
+def write_card(folder: Path, size: int, count: int, store: str | dict) -> None:
+    card = {"title": "the benchmark's images", "image_size": size, "channels": 3, "train": count, "store": store}
+    write_json(folder / "card.json", {**card, "sha256": {"train": checksum(folder / "train.npy", store)}})
 
 
 def write_database(folder: Path, count: int) -> int:
