@@ -15,7 +15,7 @@ from ddpm.data.registry import DATASETS
 from ddpm.data.store import Images
 
 # Files whose tests share the finished chain: one process takes them all.
-SHARING = ("test_chain.py", "test_disks.py", "test_killed_chain.py", "test_reruns.py")
+SHARING = ("test_chain.py", "test_chain_on_disks.py", "test_killed_chain.py", "test_reruns.py")
 FASTER = ("tests", "data", "evaluation", "planning", "report", "sampling", "training")
 
 
