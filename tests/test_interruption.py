@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, run_ddpm, tiny_experiment
+from helpers import CPU, run_ddpm, tiny_experiment, train_command
 from workspace import PROJECT
 
 from ddpm import interruption, parts
@@ -30,19 +30,8 @@ LONG = {"steps": 200, "log_every": 20, "save_every": 20}
 
 
 def arguments(config: dict, digits: Path, folder: Path) -> list[str]:
-    """Of `ddpm train` into `folder`."""
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    files = {
-        "config": folder / "config.json",
-        "data": digits / "train.npy",
-        "state": folder / "state",
-        "out": folder / "final.safetensors",
-        "history": folder / "training.csv",
-        "outcome": folder / "training.json",
-        "snapshots": folder / "weights",
-    }
-    return ["train", "--device", "cpu", *(str(word) for key, file in files.items() for word in (f"--{key}", file))]
+    """Of `ddpm train` into `folder`, on the CPU."""
+    return [*train_command(config, digits, folder)[1:], "--device", "cpu"]
 
 
 def started(*command: str, start_new_session: bool = False, **environment: str) -> subprocess.Popen:
