@@ -35,7 +35,9 @@ COMPUTE = CONFIG.scale_config.compute
 RESULTS = f"results/{SCALE}"
 DATA = sorted({experiment.data for experiment in EXPERIMENTS.values()})
 # All but those that sample from another's weights.
-OWN_WEIGHTS = [name for name, experiment in EXPERIMENTS.items() if experiment.trained_as == name]
+OWN_WEIGHTS = [
+    name for name, experiment in EXPERIMENTS.items() if experiment.trained_as == name
+]
 RELEASED = [name for name in OWN_WEIGHTS if EXPERIMENTS[name].weights == "released"]
 TRAINED = [name for name in OWN_WEIGHTS if name not in RELEASED]
 # Published weights by name, and an experiment that says where they are.
@@ -43,17 +45,29 @@ CHECKPOINTS = {EXPERIMENTS[name].checkpoint.name: name for name in RELEASED}
 
 # Data sets of which others published statistics of Inception's features, where ours are Inception's, too.
 WITH_STATISTICS = [
-    data for data in DATA if CONFIG.scale_config.features == "inception" and CONFIG.data_sets[data].statistics
+    data
+    for data in DATA
+    if CONFIG.scale_config.features == "inception" and CONFIG.data_sets[data].statistics
 ]
 
 INCEPTION = f"{CONFIG.inception.root or 'resources/inception'}/inception-2015-12-05.pt"
-CURVES = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # figures in the theme of charts
+CURVES = (
+    "figure5",
+    "figure10",
+    "fewsteps",
+    "reproduced",
+    "training_curve",
+)  # figures in the theme of charts
 
 GPUS_HERE = 0
 
 # Snakemake counts GPUs only where it is told how many there are. Elsewhere (`nodes`: --jobs of a cluster) those of this
 # machine limit nothing.
-if workflow.is_main_process and workflow.resource_settings.nodes is None and COMPUTE.device != "cpu":
+if (
+    workflow.is_main_process
+    and workflow.resource_settings.nodes is None
+    and COMPUTE.device != "cpu"
+):
     if "gpu" not in workflow.global_resources:
         try:
             if free_gpus := gpus.count_free():
@@ -113,7 +127,11 @@ def weights(wildcards):
 def downloads(data):
     """The card of a data set's download; nothing for data that ship with a dependency, or lie in a `root`."""
     source = CONFIG.data_sets[data]
-    return [f"resources/downloads/{data}/card.json"] if source.files and not source.root else []
+    return (
+        [f"resources/downloads/{data}/card.json"]
+        if source.files and not source.root
+        else []
+    )
 
 
 def network_of(data):
@@ -129,17 +147,24 @@ def network(wildcards):
 
 def prepared(file):
     """A function that finds `file` of the prepared data set of a job's experiment."""
-    return lambda wildcards: f"resources/{experiment_of(wildcards).data}/{file.format(**wildcards)}"
+    return (
+        lambda wildcards: f"resources/{experiment_of(wildcards).data}/{file.format(**wildcards)}"
+    )
 
 
 def reference_of(file):
     """A function that finds `file` among what belongs to the data set of a job's experiment at this scale."""
-    return lambda wildcards: f"{RESULTS}/reference/{experiment_of(wildcards).data}/{file}"
+    return (
+        lambda wildcards: f"{RESULTS}/reference/{experiment_of(wildcards).data}/{file}"
+    )
 
 
 def shards_of(experiment, folder, shards):
     """The numbered files of `folder` of an experiment."""
-    return [f"{RESULTS}/{experiment}/{folder}/{i}-of-{shards}.npz" for i in range(1, shards + 1)]
+    return [
+        f"{RESULTS}/{experiment}/{folder}/{i}-of-{shards}.npz"
+        for i in range(1, shards + 1)
+    ]
 
 
 def sample_shards(experiment):
@@ -156,13 +181,20 @@ def few_steps_shards(experiment):
 
 def bound_shards(experiment, split):
     likelihood = EXPERIMENTS[experiment].likelihood
-    return shards_of(experiment, f"likelihood/{split}", likelihood.shards) if likelihood else []
+    return (
+        shards_of(experiment, f"likelihood/{split}", likelihood.shards)
+        if likelihood
+        else []
+    )
 
 
 def snapshot_samples(experiment):
     """The samples of each snapshot of a training."""
     training = EXPERIMENTS[experiment].training
-    return [f"{RESULTS}/{experiment}/snapshots/{step}.npz" for step in (training.snapshot_steps if training else ())]
+    return [
+        f"{RESULTS}/{experiment}/snapshots/{step}.npz"
+        for step in (training.snapshot_steps if training else ())
+    ]
 
 
 def first_samples(experiment, count=256):
@@ -175,24 +207,38 @@ def first_samples(experiment, count=256):
 def with_repeats(name):
     """The experiments of a table, and those that repeat them with other seeds."""
     experiments = CONFIG.experiments_of(name)
-    repeats = [repeat for experiment in experiments for repeat in CONFIG.repeats_of(experiment)]
+    repeats = [
+        repeat for experiment in experiments for repeat in CONFIG.repeats_of(experiment)
+    ]
     return list(dict.fromkeys(experiments + repeats))
 
 
 def figure_sources(name):
     """The saved arrays that a figure is drawn from, and the metrics that say what they are."""
     if name == "reproduced":
-        return [f"{RESULTS}/tables/{table}.csv" for table in CONFIG.tables if table != SCORES_TABLE]
+        return [
+            f"{RESULTS}/tables/{table}.csv"
+            for table in CONFIG.tables
+            if table != SCORES_TABLE
+        ]
     experiments = list(dict.fromkeys(CONFIG.experiments_of(name)))
     if name not in DRAWN_FROM:
-        scored = [f"{RESULTS}/{experiment}/metrics.json" for experiment in experiments if name in WITH_SCORES]
-        return [shard for experiment in experiments for shard in first_samples(experiment)] + scored
+        scored = [
+            f"{RESULTS}/{experiment}/metrics.json"
+            for experiment in experiments
+            if name in WITH_SCORES
+        ]
+        return [
+            shard for experiment in experiments for shard in first_samples(experiment)
+        ] + scored
     (experiment,) = experiments
     sources = [f"{RESULTS}/{experiment}/{file}" for file in DRAWN_FROM[name]]
     if name == "fewsteps":
         sources += few_steps_shards(experiment)
     if name == "training-curve" and EXPERIMENTS[experiment].snapshots:
-        sources += [f"{RESULTS}/{experiment}/snapshots.{suffix}" for suffix in ("csv", "npz")]
+        sources += [
+            f"{RESULTS}/{experiment}/snapshots.{suffix}" for suffix in ("csv", "npz")
+        ]
     return sources
 
 
@@ -201,7 +247,12 @@ def jobs_to_run():
     for job in workflow.dag.needrun_jobs():
         wildcards = job.wildcards_dict
         yield job.rule.name, next(
-            (wildcards[key] for key in ("experiment", "data", "checkpoint") if key in wildcards), None
+            (
+                wildcards[key]
+                for key in ("experiment", "data", "checkpoint")
+                if key in wildcards
+            ),
+            None,
         )
 
 
@@ -210,7 +261,12 @@ def failed_jobs():
     for job in workflow.scheduler.failed:
         for each in getattr(job, "jobs", [job]):  # those of a group
             stage = Path(each.rule.snakefile).stem
-            yield failed.FailedJob(each.rule.name, stage, each.wildcards_dict, [str(log) for log in each.log])
+            yield failed.FailedJob(
+                each.rule.name,
+                stage,
+                each.wildcards_dict,
+                [str(log) for log in each.log],
+            )
 
 
 def repeat(option, files):
@@ -226,8 +282,15 @@ def code(*modules):
 def figure_code(name):
     """The modules that draw a figure."""
     drawing = MODULES[name]
-    shared = ["__init__", "samples", "style", *(["charts"] if drawing in CURVES else [])]
-    used = code("report/inputs", *(f"report/figures/{module}" for module in (drawing, *shared)))
+    shared = [
+        "__init__",
+        "samples",
+        "style",
+        *(["charts"] if drawing in CURVES else []),
+    ]
+    used = code(
+        "report/inputs", *(f"report/figures/{module}" for module in (drawing, *shared))
+    )
     if name == "figure5":
         used += [f"{PACKAGE}/report/published/table4.csv"]
     return used + (code("report/rendering") if name == "reproduced" else [])

@@ -10,7 +10,9 @@ rule stage_config:
     conda:
         "../../envs/report.yaml"
     params:
-        document=lambda wildcards: json.dumps(experiment_of(wildcards).stage_config(wildcards.stage), indent=2),
+        document=lambda wildcards: json.dumps(
+            experiment_of(wildcards).stage_config(wildcards.stage), indent=2
+        ),
     shell:
         "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
@@ -24,7 +26,9 @@ rule classifier_config:
     conda:
         "../../envs/report.yaml"
     params:
-        document=json.dumps(CONFIG.scale_config.classifier.model_dump(mode="json"), indent=2),
+        document=json.dumps(
+            CONFIG.scale_config.classifier.model_dump(mode="json"), indent=2
+        ),
     shell:
         "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
@@ -39,7 +43,9 @@ rule source:
         "../../envs/report.yaml"
     params:
         # Without others' statistics, which are no reason to prepare the data again.
-        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(indent=2, exclude={"statistics"}),
+        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(
+            indent=2, exclude={"statistics"}
+        ),
     shell:
         "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
@@ -70,7 +76,9 @@ rule statistics_source:
     conda:
         "../../envs/report.yaml"
     params:
-        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(indent=2),
+        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(
+            indent=2
+        ),
     shell:
         "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
@@ -131,7 +139,9 @@ rule prepare:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     params:
-        files=lambda wildcards, input: f" --source {Path(input.card[0]).parent}" if input.card else "",
+        files=lambda wildcards, input: (
+            f" --source {Path(input.card[0]).parent}" if input.card else ""
+        ),
     shell:
         "python -m ddpm prepare {input.source}{params.files} --out resources/{wildcards.data}"
         " --threads {threads} > {log} 2>&1"

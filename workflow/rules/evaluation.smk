@@ -116,7 +116,9 @@ rule evaluate:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
         features=lambda wildcards: feature_shards(wildcards.experiment),
         bounds=lambda wildcards: [
-            shard for split in ("test", "train") for shard in bound_shards(wildcards.experiment, split)
+            shard
+            for split in ("test", "train")
+            for shard in bound_shards(wildcards.experiment, split)
         ],
         reference=reference_of("features.npz"),
         card=prepared("card.json"),

@@ -6,11 +6,18 @@ DRAWN = {name: f"{RESULTS}/figures/{name}.png" for name in CONFIG.figures}
 # Which experiment each of Table 3's columns shows.
 COLUMNS = [
     f"{column}:{experiment}"
-    for column, experiment in zip(("bedroom", "bedroom", "church", "cat"), CONFIG.experiments_of("table3"))
+    for column, experiment in zip(
+        ("bedroom", "bedroom", "church", "cat"), CONFIG.experiments_of("table3")
+    )
 ]
 TABULATED = {name: f"{RESULTS}/tables/{name}.csv" for name in CONFIG.tables}
 # What turns metrics into the numbers of tables.
-NUMBERS = code(*(f"report/{module}" for module in ("tables", "numbers", "scores", "verdicts", "rendering", "inputs")))
+NUMBERS = code(
+    *(
+        f"report/{module}"
+        for module in ("tables", "numbers", "scores", "verdicts", "rendering", "inputs")
+    )
+)
 
 
 for name in CONFIG.figures:
@@ -43,7 +50,8 @@ for name in CONFIG.figures:
             stamp=", ".join(filter(None, (CONFIG.data_of(name), f"scale {SCALE}"))),
             out=lambda wildcards, output: repeat("--out", output),
         shell:
-            "python -m ddpm figure {params.name} {input.sources} {params.out}" " --stamp '{params.stamp}' > {log} 2>&1"
+            "python -m ddpm figure {params.name} {input.sources} {params.out}"
+            " --stamp '{params.stamp}' > {log} 2>&1"
 
 
 for name in CONFIG.tables:
@@ -52,14 +60,21 @@ for name in CONFIG.tables:
         name:
             name
         input:
-            metrics=[f"{RESULTS}/{experiment}/metrics.json" for experiment in with_repeats(name)],
+            metrics=[
+                f"{RESULTS}/{experiment}/metrics.json"
+                for experiment in with_repeats(name)
+            ],
             curve=[
                 f"{RESULTS}/{experiment}/rate_distortion.csv"
                 for experiment in with_repeats(name)
                 if name == "table4" and EXPERIMENTS[experiment].likelihood
             ],
             code=NUMBERS,
-            published=[] if name == SCORES_TABLE else f"{PACKAGE}/report/published/{name}.csv",
+            published=(
+                []
+                if name == SCORES_TABLE
+                else f"{PACKAGE}/report/published/{name}.csv"
+            ),
         output:
             csv=TABULATED[name],
             markdown=f"{RESULTS}/tables/{name}.md",
@@ -91,21 +106,31 @@ for name in CONFIG.tables:
 rule page:
     input:
         metrics=expand(f"{RESULTS}/{{experiment}}/metrics.json", experiment=EXPERIMENTS),
-        outcomes=expand(f"{RESULTS}/{{experiment}}/training.json", experiment=OWN_WEIGHTS),
+        outcomes=expand(
+            f"{RESULTS}/{{experiment}}/training.json", experiment=OWN_WEIGHTS
+        ),
         configs=expand(
             f"{RESULTS}/{{experiment}}/config/{{stage}}.json",
             experiment=EXPERIMENTS,
             stage=("training", "sampling", "evaluation"),
         ),
         references=expand(f"{RESULTS}/reference/{{data}}/reference.json", data=DATA),
-        published=expand(f"{RESULTS}/reference/{{data}}/published.json", data=WITH_STATISTICS),
+        published=expand(
+            f"{RESULTS}/reference/{{data}}/published.json", data=WITH_STATISTICS
+        ),
         cards=expand("resources/{data}/card.json", data=DATA),
         tables=list(TABULATED.values()),
         figures=[
             *DRAWN.values(),
-            *([f"{RESULTS}/figures/diffusion.gif"] if "diffusion" in CONFIG.figures else []),
+            *(
+                [f"{RESULTS}/figures/diffusion.gif"]
+                if "diffusion" in CONFIG.figures
+                else []
+            ),
         ],
-        captions=[f"{CAPTIONS}/{name}.rst" for name in (*CONFIG.tables, *CONFIG.figures)],
+        captions=[
+            f"{CAPTIONS}/{name}.rst" for name in (*CONFIG.tables, *CONFIG.figures)
+        ],
         code=[
             *NUMBERS,
             *code("report/page", "report/ordering", "report/figures/__init__"),
@@ -122,8 +147,19 @@ rule page:
         description=CONFIG.scale_config.description.strip(),
         captions=lambda wildcards, input: Path(input.captions[0]).parent,
         files=lambda wildcards, input: " ".join(
-            repeat(f"--{kind}", input[kind if kind in ("metrics", "published") else f"{kind}s"])
-            for kind in ("metrics", "reference", "published", "card", "config", "table", "figure")
+            repeat(
+                f"--{kind}",
+                input[kind if kind in ("metrics", "published") else f"{kind}s"],
+            )
+            for kind in (
+                "metrics",
+                "reference",
+                "published",
+                "card",
+                "config",
+                "table",
+                "figure",
+            )
         ),
         benchmarks=f"{RESULTS}/benchmarks",
     shell:

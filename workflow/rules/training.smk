@@ -53,7 +53,9 @@ rule select:
         "../../envs/torch.yaml"
     params:
         checkpoint=lambda wildcards: experiment_of(wildcards).checkpoint,
-        scores=lambda wildcards, input: repeat("--scores", [input.scores] if input.scores else []),
+        scores=lambda wildcards, input: repeat(
+            "--scores", [input.scores] if input.scores else []
+        ),
     shell:
         "python -m ddpm select {input.final} --checkpoint {params.checkpoint} --snapshots {input.snapshots}"
         " {params.scores} --out {output} > {log} 2>&1"
