@@ -13,6 +13,7 @@ import numpy as np
 
 from ddpm.files import UserError
 from ddpm.interruption import JOB, Interrupted, Stopped
+from ddpm.locking import Lock
 from ddpm.parts import Parts
 
 if TYPE_CHECKING:  # one process alone needs no torch for this
@@ -70,6 +71,12 @@ class Group:
             distributed.broadcast_object_list(holder, src=0)
         return holder[0]
 
+    def acquire(self, lock: Lock | None) -> None:
+        """Wait together until the first process holds `lock`, if that has one. Raises what `Lock.acquire` does."""
+        while not self.told(self.leads and (lock is None or lock.attempt())):
+            if self.leads:
+                time.sleep(lock.pause)
+
     def gathered(self, value: T) -> list[T]:
         """The values of all processes in their order, in the first one; nothing in the others."""
         values = [None] * self.size if self.leads else None
@@ -114,9 +121,7 @@ class Group:
             return {key: np.concatenate([piece[key] for piece in pieces]) for key in parts.keys}
 
         lock = parts.lock_of(start, stop)
-        while not self.told(self.leads and (lock is None or lock.attempt())):
-            if self.leads:
-                time.sleep(lock.pause)
+        self.acquire(lock)
         if not self.leads:
             try:
                 while span := self.told():

@@ -271,32 +271,33 @@ def train(
         Interrupted: this job has to end; what it did is saved, and the same call goes on from there.
     """
     JOB.require_time()
-    lock = Lock(state_folder / "lock", f"training {config['name']}", log)
-    while not group.told(group.leads and lock.attempt()):
-        time.sleep(lock.pause)
-    with lock:
-        outputs = (weights, history, outcome, snapshots)
-        train_holding(lock, config, images, state_folder, *outputs, device, scale, log, group)
-
-
-def train_holding(
-    lock: Lock,
-    config: dict,
-    images: Images,
-    state_folder: Path,
-    weights: Path,
-    history: Path,
-    outcome: Path,
-    snapshots: Path,
-    device: torch.device,
-    scale: str,
-    log,
-    group: Group,
-) -> None:
-    """What `train` does while its first process holds `lock`."""
-    trainer = Trainer(config, images, device, group, log)
     fingerprint = training_fingerprint(config)
-    state = load_state(state_folder, fingerprint, images.sha256, log)
+    header = {"config": config, "fingerprint": fingerprint, "data_sha256": images.sha256, "scale": scale}
+    lock = Lock(state_folder / "lock", f"training {config['name']}", log)
+    group.acquire(lock)
+    with lock:
+        trainer = Trainer(config, images, device, group, log)
+        advance(trainer, lock, state_folder, header)
+        if not group.leads:
+            return
+        publish(state_folder / "snapshots", snapshots)
+        write_history(history, trainer.history)
+        write_json(outcome, trainer.outcome)
+        final = {**header, "weights": EMA, "outcome": trainer.outcome}
+        save_weights(weights, trainer.parameters.split(trainer.average), final)
+
+
+def advance(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> None:
+    """Run `trainer` from its saved state to its outcome, saving on the way, while its first process holds `lock`.
+
+    Args:
+        header: what all weights of this training say of themselves.
+
+    Raises: what `train` does.
+    """
+    fingerprint, data = header["fingerprint"], header["data_sha256"]
+    group, log = trainer.group, trainer.log
+    state = load_state(state_folder, fingerprint, data, log)
     if state is not None:
         trainer.restore(state)
     if not group.same(trainer.step):
@@ -309,17 +310,16 @@ def train_holding(
             raise Interrupted
         return
     if state is not None:
-        log(f"resuming {config['name']} at step {trainer.step}")
+        log(f"resuming {header['config']['name']} at step {trainer.step}")
 
     started, first_step, said, saved = time.monotonic(), trainer.step, time.monotonic(), trainer.step
-    header = {"config": config, "fingerprint": fingerprint, "data_sha256": images.sha256, "scale": scale}
     wanted, kept = set(trainer.config.snapshot_steps), state_folder / "snapshots"
 
     def save() -> None:
         nonlocal saved
         lock.check()
         with JOB.saving():
-            save_state(state_folder, trainer.state(fingerprint, images.sha256))
+            save_state(state_folder, trainer.state(fingerprint, data))
         saved = trainer.step
 
     def after_row() -> None:
@@ -352,11 +352,6 @@ def train_holding(
         log(f"trained in micro-batches of {trainer.micro_batch}")
     if trainer.outcome["status"] == "unstable":
         log(f"unstable at step {trainer.outcome['step']}: {trainer.outcome['reason']}")
-    publish(kept, snapshots)
-    write_history(history, trainer.history)
-    write_json(outcome, trainer.outcome)
-    final = {**header, "weights": EMA, "outcome": trainer.outcome}
-    save_weights(weights, trainer.parameters.split(trainer.average), final)
 
 
 def publish(kept: Path, snapshots: Path) -> None:
