@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from disks import Disk
+from disks import PAGE, Disk
 
 EXPERIMENT = "digits-eps-simple"
 TRAINED, SCORED = (f"results/demo/{EXPERIMENT}/{name}" for name in ("final.safetensors", "metrics.json"))
@@ -42,6 +42,8 @@ def test_the_chain_goes_on_when_the_disk_of_its_results_takes_more(fresh, finish
     (disk.folder / "filler").write_bytes(bytes(16384))
     assert f"{lock} written, since the disk of {disk.folder} is full: 0.00 GB are free. Make room" in failing(SCORED)
     (disk.folder / "filler").unlink()
+    disk.leave(PAGE)  # for the lock
+    assert "stage_config of experiment" in failing(f"results/demo/{EXPERIMENT}/config/training.json")
 
     # Both snapshots of step 4 are half as large as a state, those of step 8 too.
     state = next((finished.results / EXPERIMENT / "state").glob("*/000000004-*.safetensors")).stat().st_size

@@ -100,12 +100,15 @@ def test_no_step_that_was_saved_is_trained_again(killed):
 
 
 def test_no_piece_that_was_saved_is_made_again(killed):
-    """A piece is saved when it is made, so only the last of a process may be lost with it."""
+    """A piece is saved when it is made, so only the last of a folder may be lost with a process."""
     pieces = {}
-    for process, *piece in killed.journal.lines("piece"):
-        pieces.setdefault(process, []).append(tuple(piece))
-    made_before = set()
-    for made_here in pieces.values():
-        assert made_before.isdisjoint(made_here)
-        made_before |= set(made_here[:-1])
-    assert made_before
+    for process, folder, *piece in killed.journal.lines("piece"):
+        pieces.setdefault(folder, {}).setdefault(process, []).append(tuple(piece))
+    resumed = 0
+    for folder, processes in pieces.items():
+        made_before = set()
+        for made_here in processes.values():
+            assert made_before.isdisjoint(made_here), folder
+            made_before |= set(made_here[:-1])
+        resumed += len(processes) > 1 and len(made_before) > 0
+    assert resumed

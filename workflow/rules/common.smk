@@ -51,6 +51,11 @@ WITH_STATISTICS = [
 ]
 
 INCEPTION = f"{CONFIG.inception.root or 'resources/inception'}/inception-2015-12-05.pt"
+# What a rule writes that only hands `params.document` on.
+WRITE_DOCUMENT = (
+    "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}"
+    " || (rm -f {output}.part && false)) 2> {log}"
+)
 CURVES = (
     "figure5",
     "figure10",

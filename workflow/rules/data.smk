@@ -14,7 +14,7 @@ rule stage_config:
             experiment_of(wildcards).stage_config(wildcards.stage), indent=2
         ),
     shell:
-        "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
+        WRITE_DOCUMENT
 
 
 rule classifier_config:
@@ -30,7 +30,7 @@ rule classifier_config:
             CONFIG.scale_config.classifier.model_dump(mode="json"), indent=2
         ),
     shell:
-        "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
+        WRITE_DOCUMENT
 
 
 rule source:
@@ -47,7 +47,7 @@ rule source:
             indent=2, exclude={"statistics"}
         ),
     shell:
-        "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
+        WRITE_DOCUMENT
 
 
 rule download_data:
@@ -80,7 +80,7 @@ rule statistics_source:
             indent=2
         ),
     shell:
-        "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}) 2> {log}"
+        WRITE_DOCUMENT
 
 
 rule download_statistics:
