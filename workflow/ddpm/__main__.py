@@ -1,6 +1,7 @@
 """python -m ddpm COMMAND: one sub-command per kind of job, nothing but argument handling."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm.config import Selection
+from ddpm.config import Precision, Selection
 from ddpm.errors import give_up_unsaid, report_failure, suppress_full_disk
 from ddpm.exits import listed
 from ddpm.files import UserError, read_json
@@ -24,8 +25,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-bench = typer.Typer(help="Measure speed, beside what the paper's networks need.", no_args_is_help=True)
+bench = typer.Typer(help="Measure speed, beside diffusers' and beside what the paper's networks need.")
 app.add_typer(bench, name="bench")
+
+
+@app.callback()
+def common(
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            envvar="DDPM_PRECISION",
+            help="What the layers of the network compute in; auto: bf16 where it is wide and the device has bf16.",
+        ),
+    ] = Precision.AUTO,
+) -> None:
+    """What all commands share."""
+    os.environ["DDPM_PRECISION"] = precision
+
 
 Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
 
@@ -648,6 +664,38 @@ def requeue() -> None:
     from ddpm.slurm import requeue
 
     requeue()
+
+
+@bench.callback(invoke_without_command=True)
+def bench_speed(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder for speed.csv and speed.png.")] = Path("results/bench"),
+    against: Annotated[
+        Path | None, typer.Option(help="An earlier speed.csv: a tenth less than its ratio to diffusers is an error.")
+    ] = None,
+    batches: Annotated[
+        str | None, typer.Option(help="Images of a training step and of the rest; 128,512 on a GPU, 16,16 on a CPU.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="That a measurement takes; there are three of each.")] = 5,
+    compiled: Annotated[
+        bool | None, typer.Option(help="Whether compiled networks are tried, too; by default on a GPU.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Without a command: train, sample, bound, read and score with the paper's CIFAR-10 network, beside diffusers."""
+    if context.invoked_subcommand:
+        return
+    from ddpm.bench.speed import benchmark, regressions
+    from ddpm.planning.rates import RATES
+
+    if batches and not re.fullmatch(r"[1-9]\d*,[1-9]\d*", batches):
+        raise UserError(f"--batches {batches}: give two numbers of images with a comma between them, as in 128,512.")
+    sizes = tuple(map(int, batches.split(","))) if batches else None
+    if against and not against.exists():
+        raise UserError(f"--against {against}: no such file.")
+    table = benchmark(out, choose_device(device), RATES, sizes, seconds, compiled, log)
+    if against and (slower := regressions(table, against)):
+        raise UserError(f"slower than in {against}: {'; '.join(slower)}.")
 
 
 @bench.command("data")

@@ -444,10 +444,22 @@ def training_fingerprint(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps({**config, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
 
 
+class Precision(StrEnum):
+    """What the layers of a network compute in. Weights and all else are float32."""
+
+    AUTO = "auto"
+    """bf16 where the device has instructions for it and the network is wide enough to gain by it."""
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
 class Compute(Strict):
     """What one job of a stage is given."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a GPU.")
+    precision: Precision = Field(
+        Precision.AUTO, description="fp32, bf16 (the layers of wide networks), or auto: bf16 where the device has it."
+    )
     threads: Count = Field(4, description="CPU threads of a job. On a CPU, sums are rounded by thread count.")
     gpus: int = Field(1, ge=0, strict=True, description="GPUs of a job. Several share its batches.")
     training_gpus: int | None = Field(

@@ -42,4 +42,5 @@ def read_shard(path: Path, *keys: str, sampler: str = ANCESTRAL) -> tuple[dict[s
     drawn_by = header["sampler"].partition(",")[0]
     if drawn_by != sampler:
         raise UserError(f"{path}: these images are of the {drawn_by} sampler, where the {sampler} sampler's belong.")
-    return read_npz(path, *keys), {**header, "status": status}
+    earlier = {"precision": "fp32"}  # of versions that did not say it
+    return read_npz(path, *keys), {**earlier, **header, "status": status}

@@ -6,12 +6,13 @@ Sub-modules carry the names of the converted official checkpoints, so that weigh
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm.config import NetworkConfig
+from ddpm.config import NetworkConfig, Precision
 
 # The authors write 0 for the last convolution of a branch, and their initialiser replaces it by 1e-10 (nn.py).
 NEARLY_ZERO = 1e-10
@@ -90,10 +91,12 @@ class Dropout(nn.Module):
         """h [B, C, H, W], keys [B] int32."""
         if not self.training or self.rate == 0:
             return h
-        elements = scramble_(torch.arange(h[0].numel(), dtype=torch.int32, device=h.device))
-        seeds = scramble_(keys ^ (self.layer + 1 << 20))
-        bits = scramble_(elements[None, :] ^ seeds[:, None]) & (2**24 - 1)
-        return h * (bits >= self.rate * 2**24).view(h.shape) / (1 - self.rate)
+        numbers = torch.arange(h[0].numel(), dtype=torch.int32, device=h.device).view(1, *h.shape[1:])
+        if h.is_contiguous(memory_format=torch.channels_last):  # then the mask lies in memory as `h` does
+            numbers = numbers.contiguous(memory_format=torch.channels_last)
+        seeds = scramble_(keys ^ (self.layer + 1 << 20)).view(-1, 1, 1, 1)
+        bits = scramble_(scramble_(numbers) ^ seeds) & (2**24 - 1)
+        return h * (bits >= self.rate * 2**24) / (1 - self.rate)
 
 
 class ResnetBlock(nn.Module):
@@ -130,10 +133,10 @@ class AttnBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, c, height * width)
-        q, k, v = qkv.transpose(2, 3).unbind(1)  # [B, HW, C] each
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, 1, c, height * width)
+        q, k, v = qkv.transpose(3, 4).unbind(1)  # [B, 1 head, HW, C] each
         h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(h.transpose(1, 2).reshape(b, c, height, width))
+        return x + self.proj_out(h.transpose(2, 3).reshape(b, c, height, width))
 
 
 class Downsample(nn.Module):
@@ -191,6 +194,7 @@ class UNet(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config = config
+        self.precision = Precision.FP32
         widths = [config.ch * multiplier for multiplier in config.ch_mult]
         resolutions = [config.image_size >> i for i in range(len(widths))]
         last = len(widths) - 1
@@ -237,6 +241,15 @@ class UNet(nn.Module):
             keys = torch.randint(2**31, (len(x),), dtype=torch.int32, device=x.device)
         temb = self.temb(t)
         h = self.conv_in(x)
+        if self.precision is Precision.BF16:
+            with torch.autocast(x.device.type, torch.bfloat16):
+                h = self.inner(h.bfloat16(), temb, keys).to(x.dtype)
+        else:
+            h = self.inner(h, temb, keys)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+    def inner(self, h: Tensor, temb: Tensor, keys: Tensor | None) -> Tensor:
+        """All levels, down and up again: [B, ch, H, W] -> [B, ch, H, W]."""
         skips = [h]
         for level in self.down:
             for block, attn in zip(level.block, level.attn, strict=True):
@@ -251,4 +264,9 @@ class UNet(nn.Module):
                 h = attn(block(torch.cat([h, skips.pop()], dim=1), temb, keys))
             if hasattr(level, "upsample"):
                 h = level.upsample(h)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return h
+
+    def inner_layers(self) -> Iterator[nn.Conv2d | nn.Linear]:
+        """The convolutions and dense layers of `inner`."""
+        for levels in (self.down, self.mid, self.up):
+            yield from (layer for layer in levels.modules() if isinstance(layer, nn.Conv2d | nn.Linear))

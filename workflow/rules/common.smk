@@ -1,6 +1,7 @@
 # Helpers of the rules: the checked configuration, and where things lie.
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ except ConfigError as error:
 SCALE = CONFIG.scale
 EXPERIMENTS = CONFIG.scale_config.experiments
 COMPUTE = CONFIG.scale_config.compute
+os.environ["DDPM_PRECISION"] = COMPUTE.precision  # of the jobs, wherever they run
 RESULTS = f"results/{SCALE}"
 DATA = sorted({experiment.data for experiment in EXPERIMENTS.values()})
 # All but those that sample from another's weights.

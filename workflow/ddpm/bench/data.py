@@ -55,11 +55,12 @@ def write_database(folder: Path, count: int) -> int:
     return size // count
 
 
-def write_array(folder: Path, size: int, count: int) -> None:
-    """A prepared array of `count` images."""
+def write_array(folder: Path, size: int, count: int) -> Path:
+    """A prepared array of `count` images; returns its file."""
     random = np.random.Generator(np.random.PCG64(0))
     write_npy(folder / "train.npy", random.integers(0, 256, (count, size, size, 3), np.uint8))
     write_card(folder, size, count, "array")
+    return folder / "train.npy"
 
 
 def cpu_seconds() -> float:

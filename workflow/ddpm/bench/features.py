@@ -83,6 +83,12 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return clock() - began
 
 
+def untrained_network(device: torch.device) -> Inception:
+    """Inception's architecture at random weights, as its file would be loaded."""
+    with tempfile.TemporaryDirectory() as folder:
+        return load_inception(write_untrained(Path(folder) / "untrained.pt"), device)
+
+
 def benchmark_features(
     file: Path | None, count: int, size: int, device: torch.device, out: Path | None, log=print
 ) -> None:

@@ -37,7 +37,7 @@ def write_features(
     stop = start + len(shard["images"])
     # What decides image i: all that is said of a run but how its images were spread over files.
     drawn = {key: value for key, value in header["sampling"].items() if key not in ("images", "shards", "batch_size")}
-    drawn |= {key: header[key] for key in ("sampler", "quantisation", "device")}
+    drawn |= {key: header[key] for key in ("sampler", "quantisation", "device", "precision")}
     source = hashlib.sha256(f"{header['weights_sha256']} {network.sha256}".encode()).hexdigest()
     on = str(network.device).partition(":")[0]  # whichever GPU
     keys = tuple(at(t, kind) for t in (None, *times) for kind in KINDS)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ddpm import rng
+from ddpm.computing import compile_where_earned
 from ddpm.config import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
@@ -77,6 +78,8 @@ def likelihood_shard(
     start, stop = bounds(count, shard, config.shards)
     timesteps, began = trained.diffusion.num_timesteps, time.monotonic()
     settings = {"split": split, "images": images.sha256, "seed": config.seed, "device": device.type}
+    settings["precision"] = trained.precision
+    compile_where_earned(trained.model, (stop - start) * timesteps / group.size, device, log)
     parts = Parts(state / "images" if state and group.leads else None, trained.sha256, settings, KEYS, log)
     times, fitting = state / "times" if state else None, Fitting("likelihood.batch_size", log)
 
@@ -105,6 +108,7 @@ def likelihood_shard(
         "split": split,
         "likelihood": config.model_dump(mode="json"),
         "device": device.type,
+        "precision": trained.precision,
     }
     write_npz(
         path,

@@ -72,6 +72,7 @@ def write_metrics(
             "reference": {"file_sha256": sha256(reference), **real_header},
             "data_sha256": data["sha256"],
             "device": header["device"],
+            "precision": header["precision"],
             **provenance(),
         },
     }

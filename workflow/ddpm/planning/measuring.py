@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterable
-from datetime import date
 from itertools import chain, count
 from pathlib import Path
 
 import torch
 
+from ddpm.computing import frozen, placed
 from ddpm.config import Experiment, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.files import read_json, write_json
 from ddpm.planning.costs import network_cost, training_flops, training_state
 from ddpm.planning.plan import Plan, threads_of
-from ddpm.planning.rates import RATES, Kind, fingerprint, read_rates
+from ddpm.planning.rates import RATES, Kind, fingerprint, keep_rates
 from ddpm.sampling.ancestral import reverse_chain
 from ddpm.training.state import Trained
 from ddpm.unet import UNet
@@ -44,7 +43,7 @@ def measure(
         name: what the file calls the device.
         memory: its bytes, where known; networks that do not fit are left out.
     """
-    known = read_rates(name, path)
+    known = {}
     for network, experiment in {experiment.network: experiment for experiment in experiments}.items():
         what = f"{network.image_size}x{network.image_size}, {network_cost(network).parameters:,} weights"
         batch = batch_that_fits(network, device, memory)
@@ -55,8 +54,7 @@ def measure(
         known[fingerprint(network)] = rates = measure_network(network, diffusion, batch, device)
         speeds = ", ".join(f"{kind} {rate / 1e12:.3g} TFLOP/s" for kind, rate in rates.items())
         log(f"{what}: {speeds} in batches of {batch}")
-    written = {"torch": torch.__version__, "date": date.today().isoformat(), "networks": known}
-    write_json(path, {**(read_json(path) if path.exists() else {}), name: written})
+    keep_rates(path, name, known)
 
 
 def batch_that_fits(network: NetworkConfig, device: torch.device, memory: int | None) -> int:
@@ -71,13 +69,13 @@ def measure_network(
     network: NetworkConfig, diffusion: GaussianDiffusion, batch: int, device: torch.device
 ) -> dict[str, float]:
     """Operations per second by kind. The update of the weights, which does not depend on the batch, is left out."""
-    model = UNet(network).to(device).train()
+    model = placed(UNet(network), device).train()
     x0 = torch.rand(batch, network.channels, network.image_size, network.image_size, device=device) * 2 - 1
     t = torch.randint(diffusion.num_timesteps, (batch,), device=device)
     noise = torch.randn_like(x0)
     training = seconds(lambda: diffusion.training_losses(model, x0, t, noise).mean().backward(), device)
 
-    trained = Trained(model.eval().requires_grad_(False), diffusion, {}, "")
+    trained = Trained(frozen(model), diffusion, {}, "", model.precision)
     with torch.inference_mode():
         steps = chain.from_iterable(reverse_chain(trained, 0, batch, seed, device) for seed in count())
         sampling = seconds(lambda: next(steps), device)

@@ -4,11 +4,13 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 
 from ddpm.config import NetworkConfig
-from ddpm.files import DamagedFile, read_json
+from ddpm.files import DamagedFile, read_json, write_json
 from ddpm.planning.costs import network_cost
 from ddpm.training.released import NETWORK_32, NETWORK_256
 
@@ -78,6 +80,14 @@ class Rates:
         if found := self.measured.get(fingerprint(network)):
             return Rate(found[kind], MEASURED)
         return self.stated(kind, network.image_size)
+
+
+def keep_rates(path: Path, device: str, networks: dict[str, dict]) -> None:
+    """Have the file say these rates of `device`, by a network's fingerprint; what it says of others stays."""
+    known = read_json(path) if path.exists() else {}
+    networks = read_rates(device, path) | networks
+    about = {"torch": version("torch"), "date": date.today().isoformat(), "networks": networks}
+    write_json(path, {**known, device: about})
 
 
 def read_rates(device: str, path: Path = RATES) -> dict[str, dict]:

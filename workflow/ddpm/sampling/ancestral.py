@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm import rng
+from ddpm.computing import compile_where_earned
 from ddpm.config import SamplingConfig
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.store import Images
@@ -111,6 +112,8 @@ def sample_shard(
     """
     channels, height, width = trained.image_shape
     image = (height, width, channels)
+    passes = config.images // config.shards * trained.diffusion.num_timesteps
+    compile_where_earned(trained.model, passes / group.size, device, log)
     write_shard(
         path,
         trained,

@@ -148,7 +148,13 @@ def kept_batches(
     """The finished batches in `state` of images that these weights and settings would give again."""
     asked = config.model_dump(mode="json")
     decisive = {key: value for key, value in asked.items() if key not in ("images", "shards", "batch_size")}
-    drawn_by = {"sampler": sampler, "quantisation": quantisation, "device": device.type, **decisive}
+    drawn_by = {
+        "sampler": sampler,
+        "quantisation": quantisation,
+        "device": device.type,
+        "precision": trained.precision,
+        **decisive,
+    }
     return Parts(state, trained.sha256, drawn_by, names, log)
 
 
@@ -167,4 +173,5 @@ def about(
             Quantisation.TRUNCATE: "truncated to 256 levels",
         }[quantisation],
         "device": device.type,
+        "precision": trained.precision,
     }

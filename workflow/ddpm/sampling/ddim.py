@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ddpm import rng
+from ddpm.computing import compile_where_earned
 from ddpm.config import FewStepsConfig, Spacing
 from ddpm.data.pixels import to_uint8
 from ddpm.diffusion import GaussianDiffusion, Model, per_image
@@ -142,6 +143,8 @@ def few_steps_shard(
     channels, height, width = trained.image_shape
     eta, steps = zip(*product(config.eta, config.steps), strict=True)
     evaluations = [len(ddim_times(trained.diffusion.num_timesteps, count, config.spacing)) for count in steps]
+    passes = config.images // config.shards * sum(evaluations)
+    compile_where_earned(trained.model, passes / group.size, device, log)
     write_shard(
         path,
         trained,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ddpm.computing import compile_where_earned
 from ddpm.config import SamplingConfig, SnapshotsConfig
 from ddpm.files import UserError, write_npz
 from ddpm.parallel import ALONE, Group
@@ -59,6 +60,9 @@ def snapshot_shard(
     def draw(trained: Trained, first: int, last: int, draft: Draft) -> tuple[np.ndarray, dict | None]:
         images, _, failure = sample_batch(trained, first, last, sampling, device, draft)
         return images, failure
+
+    passes = config.images * averaged.diffusion.num_timesteps
+    compile_where_earned(averaged.model, passes / group.size, device, log)
 
     # Weights without averaging may fail where their average does not: then there is nothing to show.
     shape, section = (height, width, channels), "snapshots"

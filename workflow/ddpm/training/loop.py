@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ddpm import rng
+from ddpm.computing import compile_where_earned, placed
 from ddpm.config import DiffusionConfig, NetworkConfig, TrainingConfig, training_fingerprint
 from ddpm.data.loading import feed
 from ddpm.data.pixels import to_model_range
@@ -67,10 +68,12 @@ def training_batch(
     mine = group.part(batch)
     x0 = to_model_range(pixels)
     draws = rng.generator(config.seed, "t and flips", step)
-    t = torch.randint(timesteps, (batch,), generator=draws)[mine].to(device)
-    flips = (torch.rand(batch, generator=draws) < 0.5)[mine].to(device)
+    t = torch.randint(timesteps, (batch,), generator=draws)
+    flips = torch.rand(batch, generator=draws) < 0.5
     dropout = rng.generator(config.seed, "dropout", step)
-    keys = torch.randint(2**31, (batch,), generator=dropout, dtype=torch.int32)[mine].to(device)
+    keys = torch.randint(2**31, (batch,), generator=dropout, dtype=torch.int32)
+    # Else each copy waits for the GPU, which would wait for the next step in turn.
+    t, flips, keys = (draw[mine].to(device, non_blocking=True) for draw in (t, flips, keys))
     if config.flip:
         x0 = torch.where(flips[:, None, None, None], x0.flip(3), x0)
     noise = rng.normal(config.seed, "noise", step, start=mine.start, stop=mine.stop, shape=x0.shape[1:], device=device)
@@ -94,7 +97,7 @@ class Trainer:
         self.micro_batch = self.config.micro_batch or self.config.batch_size
         self.diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"])).to(device)
         torch.manual_seed(rng.seed_of(self.config.seed, "initial weights"))
-        self.model = UNet(NetworkConfig(**config["network"])).to(device).train()
+        self.model = placed(UNet(NetworkConfig(**config["network"])), device).train()
         self.parameters = FlatParameters(self.model)
         self.adam = Adam(self.parameters.values)
         self.average = self.parameters.values.clone()
@@ -123,14 +126,15 @@ class Trainer:
         config, step, group = self.config, self.step, self.group
         *draws, keys = training_batch(step, pixels, config, self.diffusion.num_timesteps, group)
         shards = max(config.clip_shards // group.size, 1)  # of this process
-        gradient = torch.zeros_like(self.parameters.gradient)
+        gradient = self.parameters.gradient if shards == 1 else torch.zeros_like(self.parameters.gradient)
         loss, norm = torch.zeros(2, device=self.device)
         for *part, part_keys in zip(*(draw.chunk(shards) for draw in (*draws, keys)), strict=True):
             loss += self.differentiate(part, part_keys) / shards
             if config.clip_shards > 1:
                 norm += clip_by_global_norm_(self.parameters.gradient, config.grad_clip) / shards
-            gradient.add_(self.parameters.gradient, alpha=1 / (shards * group.size))
-        group.sum_(gradient)
+            if shards > 1:
+                gradient.add_(self.parameters.gradient, alpha=1 / shards)
+        group.mean_(gradient)
         if config.clip_shards == 1:
             norm = clip_by_global_norm_(gradient, config.grad_clip)
         rate = warmup_rate(step, config.learning_rate, config.warmup)
@@ -272,11 +276,12 @@ def train(
     """
     JOB.require_time()
     fingerprint = training_fingerprint(config)
-    header = {"config": config, "fingerprint": fingerprint, "data_sha256": images.sha256, "scale": scale}
+    about = {"config": config, "fingerprint": fingerprint, "data_sha256": images.sha256, "scale": scale}
     lock = Lock(state_folder / "lock", f"training {config['name']}", log)
     group.acquire(lock)
     with lock:
         trainer = Trainer(config, images, device, group, log)
+        header = {**about, "precision": trainer.model.precision}
         advance(trainer, lock, state_folder, header)
         if not group.leads:
             return
@@ -302,6 +307,8 @@ def advance(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> N
         trainer.restore(state)
     if not group.same(trainer.step):
         raise UserError(f"{state_folder}: not all processes find the same state there. It must be on a shared disk.")
+    images = (trainer.config.steps - trainer.step) * trainer.config.batch_size / group.size
+    compiled = compile_where_earned(trainer.model, 3 * images, trainer.device, log)
     JOB.save_takes = sum(vector.nbytes for vector in trainer.vectors().values()) / SLOW_DISK
     if not group.leads:
         with JOB.ending(at_once=False):
@@ -311,6 +318,7 @@ def advance(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> N
         return
     if state is not None:
         log(f"resuming {header['config']['name']} at step {trainer.step}")
+    log(f"computing in {trainer.model.precision}{', compiled' if compiled else ''}")
 
     started, first_step, said, saved = time.monotonic(), trainer.step, time.monotonic(), trainer.step
     wanted, kept = set(trainer.config.snapshot_steps), state_folder / "snapshots"

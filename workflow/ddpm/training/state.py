@@ -9,7 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ddpm.config import DiffusionConfig, NetworkConfig
+from ddpm.computing import frozen, placed
+from ddpm.config import DiffusionConfig, NetworkConfig, Precision
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import DamagedFile, UserError, whole
 from ddpm.training.weights_file import KEPT_STATES, check_seal, header_of, metadata, with_header
@@ -108,6 +109,7 @@ class Trained:
     diffusion: GaussianDiffusion
     header: dict
     sha256: str
+    precision: Precision = Precision.FP32
 
     @property
     def outcome(self) -> dict:
@@ -121,8 +123,15 @@ class Trained:
         return network.channels, network.image_size, network.image_size
 
 
-def load_weights(path: Path, device: torch.device | str = "cpu") -> Trained:
-    """The network, the process and the history that a weights file describes."""
+def load_weights(path: Path, device: torch.device | None = None) -> Trained:
+    """The network, the process and the history that a weights file describes.
+
+    Args:
+        device: where, and for which, the network is made ready; None: the weights on the CPU, to the last bit.
+
+    Raises:
+        UserError: there are none, or they are damaged.
+    """
     if not path.exists():
         raise UserError(f"{path}: no such file. Train the experiment first.")
     content = path.read_bytes()
@@ -134,5 +143,8 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Trained:
         model.load_state_dict(tensors)
     except (KeyError, RuntimeError, ValueError) as error:
         raise DamagedFile(path, f"its weights do not fit the network that it names ({error})") from error
-    model = model.to(device).eval().requires_grad_(False)
-    return Trained(model, diffusion.to(device), header, hashlib.sha256(content).hexdigest())
+    if device is None:
+        model = model.eval().requires_grad_(False)
+    else:
+        model, diffusion = frozen(placed(model, device)), diffusion.to(device)
+    return Trained(model, diffusion, header, hashlib.sha256(content).hexdigest(), model.precision)

@@ -1,0 +1,91 @@
+"""How a device computes our networks: in which precision, in which order of memory, and whether compiled.
+
+Weights, their average, the optimiser and the diffusion process are float32 everywhere; bf16 is what the layers between
+the first convolution and the last compute in. docs/benchmarks.md says what that gains, and what it costs in quality.
+"""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from ddpm.config import NetworkConfig, Precision
+from ddpm.files import UserError
+from ddpm.planning.costs import network_cost
+from ddpm.unet import UNet
+
+ASKED = "DDPM_PRECISION"  # in the environment: of this process and of those that it starts
+WIDE = 128  # channels from which bf16 and channels_last are faster; narrow networks wait for memory instead
+EARNED = 2e16  # operations from which a job gains more than compiling takes: minutes of a GPU
+COMPILED = Path("resources/compiled")  # what was compiled, for the next job
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16; without, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # Older torch does not tell.
+    can = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def precision_of(network: NetworkConfig, device: torch.device) -> Precision:
+    """What is asked for, or what is fast there.
+
+    Raises:
+        UserError: the environment asks for something else than a precision.
+    """
+    try:
+        asked = Precision(os.environ.get(ASKED, Precision.AUTO))
+    except ValueError:
+        allowed = ", ".join(Precision)
+        raise UserError(f"{ASKED}={os.environ[ASKED]}: no such precision. Give one of {allowed}.") from None
+    if asked is not Precision.AUTO:
+        return asked
+    return Precision.BF16 if network.ch >= WIDE and has_bf16(device) else Precision.FP32
+
+
+def placed(model: UNet, device: torch.device) -> UNet:
+    """The same network on `device`, to be computed in the way that is fast there. Its weights stay float32."""
+    model.precision = precision_of(model.config, device)
+    wide = model.config.ch >= WIDE
+    return model.to(device, memory_format=torch.channels_last if wide else torch.preserve_format)
+
+
+def frozen(model: UNet) -> UNet:
+    """The same network, for results alone: weights that bf16 rounds are rounded once, not each time."""
+    model = model.eval().requires_grad_(False)
+    if model.precision is Precision.BF16:
+        for layer in model.inner_layers():
+            layer.to(torch.bfloat16)
+    return model
+
+
+def compile_where_earned(model: UNet, passes: float, device: torch.device, log=print) -> bool:
+    """Have the network compiled at its first call, if this job is long enough to gain by it. On a CPU none is.
+
+    Args:
+        passes: images that the job takes through the network; there and back counts as three.
+
+    Returns:
+        Whether it will be. TORCH_COMPILE_DISABLE=1 in the environment turns it off.
+    """
+    if device.type != "cuda" or passes * network_cost(model.config).flops < EARNED:
+        return False
+    if missing := missing_compiler():
+        log(f"the network is not compiled, which would be faster: there is no {missing}")
+        return False
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.resolve()))
+    model.compile(dynamic=False)
+    return True
+
+
+def missing_compiler() -> str | None:
+    """What torch.compile would need and does not find."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton"
+    if not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
+        return "C compiler (gcc, clang, or the one that CC names)"
+    return None
