@@ -728,6 +728,33 @@ def bench_features(
     benchmark_features(network, images, size, choose_device(device), out, log)
 
 
+@bench.command("growth")
+def bench_growth(
+    largest: Annotated[int, typer.Option(min=2000, help="Steps of the training, and images of the rest.")] = 50_000,
+    out: Annotated[Path, typer.Option(help="Folder for growth.csv and growth.png.")] = Path("results/bench"),
+    device: Device = "auto",
+) -> None:
+    """Whether the cost grows in proportion to steps and images, with the demo's network."""
+    from ddpm.bench.growth import benchmark_growth
+
+    benchmark_growth(largest, out, choose_device(device), log)
+
+
+@bench.command("processes")
+def bench_processes(
+    batch: Annotated[int | None, typer.Option(min=1, help="Images of a process: 64 on a GPU, 8 on a CPU.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="That a measurement takes; there are three of each.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+    device: Devices = "2xauto",
+) -> None:
+    """What it costs a training that several processes share its batch."""
+    from ddpm.bench.processes import benchmark_processes
+    from ddpm.parallel import STEP_PATIENCE
+
+    with processes(device, STEP_PATIENCE) as (on, group):
+        benchmark_processes(batch or (64 if on.type == "cuda" else 8), seconds, out, on, group, log)
+
+
 @bench.command("scores")
 def bench_scores(
     size: Annotated[int, typer.Option(min=2, help="Features of an image; Inception has 2048.")] = 2048,

@@ -32,8 +32,8 @@ def photograph(random: np.random.Generator, width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-def write_card(folder: Path, size: int, count: int, store: str | dict) -> None:
-    card = {"title": "the benchmark's images", "image_size": size, "channels": 3, "train": count, "store": store}
+def write_card(folder: Path, size: int, count: int, store: str | dict, channels: int = 3) -> None:
+    card = {"title": "the benchmark's images", "image_size": size, "channels": channels, "train": count, "store": store}
     write_json(folder / "card.json", {**card, "sha256": {"train": checksum(folder / "train.npy", store)}})
 
 
@@ -55,11 +55,11 @@ def write_database(folder: Path, count: int) -> int:
     return size // count
 
 
-def write_array(folder: Path, size: int, count: int) -> Path:
+def write_array(folder: Path, size: int, count: int, channels: int = 3) -> Path:
     """A prepared array of `count` images; returns its file."""
     random = np.random.Generator(np.random.PCG64(0))
-    write_npy(folder / "train.npy", random.integers(0, 256, (count, size, size, 3), np.uint8))
-    write_card(folder, size, count, "array")
+    write_npy(folder / "train.npy", random.integers(0, 256, (count, size, size, channels), np.uint8))
+    write_card(folder, size, count, "array", channels)
     return folder / "train.npy"
 
 

@@ -26,7 +26,7 @@ from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import UserError, whole
 from ddpm.planning.costs import INCEPTION_FLOPS, network_cost, training_flops
-from ddpm.planning.machine import cpu_name
+from ddpm.planning.measuring import device_name
 from ddpm.planning.rates import Kind, fingerprint, keep_rates
 from ddpm.sampling.ancestral import reverse_chain
 from ddpm.training.loop import Trainer
@@ -39,6 +39,12 @@ HOPELESS = 0.6  # what is slower than this part of the fastest is not timed agai
 WORSE = 0.9  # less than this part of an earlier ratio is a regression
 OURS, THEIRS, MACHINE = "this project", "diffusers", "torch alone"
 ORDERS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
+
+
+def papers(batch: int) -> Experiment:
+    """The paper's CIFAR-10 experiment, in batches of this size."""
+    of = resolving.load({"scale": "paper"}).scale_config.experiments[EXPERIMENT]
+    return of.model_copy(update={"training": of.training.model_copy(update={"batch_size": batch})})
 
 
 def training(of: Experiment, images: Images, device: torch.device, precision: Precision, compiled: bool) -> Callable:
@@ -70,7 +76,7 @@ def sampling(of: Experiment, batch: int, device: torch.device, precision: Precis
 def likelihood(of: Experiment, batch: int, device: torch.device, precision: Precision, compiled: bool) -> Callable:
     """One term of the bound."""
     network = trained(of, device, precision, compiled)
-    x0 = torch.rand(batch, 3, 32, 32, device=device) * 2 - 1
+    x0 = torch.rand(batch, *network.image_shape, device=device) * 2 - 1
     t = torch.full((batch,), 500, device=device)
     return torch.inference_mode()(lambda: network.diffusion.bound_terms(network.model, x0, t, torch.randn_like(x0)))
 
@@ -193,12 +199,11 @@ def benchmark(
     if compiled and (missing := missing_compiler()) and gpu:
         raise UserError(f"--compiled: there is no {missing} here. Install it, or give --no-compiled.")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.resolve()))
-    of = resolving.load({"scale": "paper"}).scale_config.experiments[EXPERIMENT]
-    of = of.model_copy(update={"training": of.training.model_copy(update={"batch_size": first})})
+    of = papers(first)
     forward = network_cost(of.network).flops
     rows = limits(device, least / 5)
     with tempfile.TemporaryDirectory() as prepared:
-        images = Images(data.write_array(Path(prepared), 32, 4096))
+        images = Images(data.write_array(Path(prepared), of.network.image_size, 4096, of.network.channels))
         works = (
             ("training", first, training_flops(of.network), partial(training, of, images)),
             ("sampling", rest, forward, partial(sampling, of, rest)),
@@ -214,7 +219,7 @@ def benchmark(
     rows += timed("features", [way], rest, INCEPTION_FLOPS, least, device, log)
 
     table = compared(pd.DataFrame(rows))
-    name = torch.cuda.get_device_name(device) if gpu else f"{cpu_name()}, {torch.get_num_threads()} of its cores"
+    name = device_name(device)
     theirs = version("diffusers") if importlib.util.find_spec("diffusers") else ""
     table = table.assign(device=name, torch=torch.__version__, diffusers=theirs, date=date.today().isoformat())
     with whole(folder / "speed.csv") as part:

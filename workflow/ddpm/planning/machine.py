@@ -65,6 +65,11 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def some_cores(cpu: str, threads: int) -> str:
+    """What the file of rates calls so many cores of a processor."""
+    return f"{cpu}, {threads} of its cores"
+
+
 def disk_of(folder: Path) -> Disk:
     """The disk of a folder, or of where it would be made."""
     folder = folder.absolute()

@@ -10,7 +10,7 @@ import yaml
 from ddpm.config import ConfigError
 from ddpm.planning.costs import network_cost, training_state
 from ddpm.planning.inventory import all_work
-from ddpm.planning.machine import Machine, this_machine
+from ddpm.planning.machine import Machine, some_cores, this_machine
 from ddpm.planning.rates import RATES, Rate, Rates, no_rate, papers_tpu, read_rates
 from ddpm.planning.work import Work
 from ddpm.resolving import Config, load
@@ -138,7 +138,7 @@ def runs_on_cpu(config: Config, machine: Machine) -> bool:
 
 def cpu_device(config: Config, machine: Machine) -> str:
     """What the file of rates calls the CPU: by the threads of a job, since several jobs share it."""
-    return f"{machine.cpu}, {threads_of(config, machine)} of its cores"
+    return some_cores(machine.cpu, threads_of(config, machine))
 
 
 def make_plan(config: Config, machine: Machine | None = None, root: Path = Path()) -> Plan:
