@@ -54,6 +54,7 @@ def capabilities(monkeypatch, **can) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
 
 
+@pytest.mark.fidelity
 def test_bf16_rounds_the_network_by_its_own_precision(model, inputs):
     exact, rounded = model(*inputs), bf16(model)(*inputs)
     error = (rounded - exact).norm() / exact.norm()
@@ -61,6 +62,7 @@ def test_bf16_rounds_the_network_by_its_own_precision(model, inputs):
     assert 2**-12 < error < 2**-6, "it has 8 bits"
 
 
+@pytest.mark.fidelity
 def test_the_first_and_the_last_layer_stay_in_float32(model, inputs):
     """x_t and eps in bf16 would be rounded to half a level of a pixel."""
     seen = {}
