@@ -10,6 +10,7 @@ from itertools import count
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
+from torch import nn
 from torch.nn import functional as F
 
 from ddpm.config import Precision
@@ -68,7 +69,7 @@ def sampling_step(
 ) -> Callable[[], object]:
     """One reverse step of `batch` images."""
     dtype = torch.bfloat16 if precision is Precision.BF16 else torch.float32
-    model, reverse = network(device, memory_format).eval().to(dtype=dtype), scheduler()
+    model, reverse = nn.Module.to(network(device, memory_format).eval(), dtype), scheduler()  # its own `to` warns
     reverse.set_timesteps(1000)
 
     @torch.no_grad()
