@@ -33,7 +33,7 @@ except ConfigError as error:
 SCALE = CONFIG.scale
 EXPERIMENTS = CONFIG.scale_config.experiments
 COMPUTE = CONFIG.scale_config.compute
-os.environ["DDPM_PRECISION"] = COMPUTE.precision  # of the jobs, wherever they run
+os.environ.update(DDPM_PRECISION=COMPUTE.precision)  # of the jobs, wherever they run
 RESULTS = f"results/{SCALE}"
 DATA = sorted({experiment.data for experiment in EXPERIMENTS.values()})
 # All but those that sample from another's weights.
