@@ -1,5 +1,6 @@
 """python -m ddpm COMMAND: one sub-command per kind of job, nothing but argument handling."""
 
+import gc
 import os
 import re
 import sys
@@ -110,10 +111,14 @@ def processes(device: str, *patience) -> Iterator[tuple]:
 
 
 def choose_device(name: str):
-    """The torch device of that name; a GPU is this process's own until it ends."""
+    """The torch device of that name; a GPU is this process's own until it ends, and so is freed memory of a CPU."""
     from ddpm import gpus
+    from ddpm.memory import keep_freed_memory
 
-    return gpus.choose_device(name, log)
+    device = gpus.choose_device(name, log)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
 
 
 def find_checkpoint(name: str):
@@ -794,6 +799,7 @@ def main() -> None:
     except Exception as error:
         code = report_failure(error, sys.argv[1:])
     give_up_unsaid()
+    gc.freeze()  # or the interpreter would go through all objects of torch several times as it ends: half a second
     # One of several processes that fails ends where it is. Their group is still there, and its threads would now and
     # then abort the process while the interpreter ends: another status, and nothing would go on.
     if code and "RANK" in os.environ:
