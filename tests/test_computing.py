@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from ddpm import computing
-from ddpm.computing import ASKED, compile_where_earned, frozen, placed, precision_of
-from ddpm.config import NetworkConfig, Precision
+from ddpm.computing import compile_where_earned, frozen, placed, precision_of
+from ddpm.config import NetworkConfig
 from ddpm.files import UserError
+from ddpm.precision import ASKED, Precision
 from ddpm.training.optimizer import FlatParameters
 from ddpm.unet import UNet
 

@@ -14,9 +14,9 @@ from ddpm import resolving
 from ddpm.__main__ import app
 from ddpm.bench import diffusers_work, growth, speed
 from ddpm.bench import processes as sharing
-from ddpm.config import Precision
 from ddpm.planning.costs import network_cost
 from ddpm.planning.rates import PAPERS, fingerprint
+from ddpm.precision import Precision
 
 CPU = torch.device("cpu")
 

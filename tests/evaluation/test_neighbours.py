@@ -42,7 +42,7 @@ def compare(tmp_path):
         write_samples(tmp_path / "samples.npz", samples)
         write_features(network, tmp_path / "samples.npz", tmp_path / "features.npz")
         sources = (tmp_path / f for f in ("samples.npz", "features.npz", "data/train.npy", "reference.npz", "out.npz"))
-        write_neighbours(config, *sources, network if give_network else None, crop)
+        write_neighbours(config, *sources, (lambda: network) if give_network else None, crop)
         return read_npz(tmp_path / "out.npz", "samples", "pixel", "feature", "crop"), network
 
     return write
@@ -120,7 +120,7 @@ def test_what_cannot_be_compared_is_refused(compare, tmp_path):
     write_torchscript(StandIn(features=32), tmp_path / "other.pt")
     sources = (tmp_path / f for f in ("samples.npz", "features.npz", "data/train.npy", "reference.npz", "none.npz"))
     with pytest.raises(UserError, match=r"features\.npz: these are features of another network"):
-        write_neighbours(CONFIG, *sources, load_network(tmp_path / "other.pt"), crop=True)
+        write_neighbours(CONFIG, *sources, lambda: load_network(tmp_path / "other.pt"), crop=True)
     assert not (tmp_path / "none.npz").exists()
 
 

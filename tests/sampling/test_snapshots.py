@@ -7,7 +7,8 @@ from helpers import CPU, tiny_experiment
 from ddpm.config import SamplingConfig, SnapshotsConfig
 from ddpm.files import UserError, read_npz
 from ddpm.sampling.ancestral import sample_batch
-from ddpm.sampling.snapshots import snapshot_shard, snapshot_weights, write_previews
+from ddpm.sampling.previews import write_previews
+from ddpm.sampling.snapshots import snapshot_shard, snapshot_weights
 from ddpm.shards import read_shard
 from ddpm.training.loop import train
 

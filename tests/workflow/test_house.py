@@ -23,6 +23,8 @@ from environments import (
 )
 from workspace import PROJECT
 
+from ddpm.report.figures import MODULES
+
 BIN = Path(sys.executable).parent
 PYTHON = "python=3.12"
 
@@ -90,7 +92,26 @@ def test_every_rule_declares_its_environment():
 
 def test_scoring_and_drawing_start_without_torch():
     """Half of the demo's jobs are short: what they need not, they do not load."""
-    modules = ("ddpm.evaluation.metrics", "ddpm.report.tables", "ddpm.report.page", "ddpm.report.figures.figure5")
-    modules += ("ddpm.training.selection", "ddpm.planning.plan", "ddpm.data.prepare")
-    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    modules = ("ddpm.evaluation.metrics", "ddpm.report.tables", "ddpm.report.page", "ddpm.evaluation.neighbours")
+    modules += ("ddpm.training.selection", "ddpm.planning.plan", "ddpm.data.prepare", "ddpm.sampling.previews")
+    assert not loaded(*modules) & {"torch", "matplotlib", "sklearn"}
+
+
+def test_figures_load_no_more_than_what_draws_them():
+    modules = {f"ddpm.report.figures.{module}" for module in MODULES.values()}
+    assert not loaded(*modules) & {"torch", "pydantic", "sklearn"}
+
+
+def test_networks_start_without_what_only_scores_and_data_need():
+    """A small network trains and samples in seconds, and torch alone takes two to load."""
+    modules = ("training.loop", "sampling.ancestral", "sampling.ddim", "sampling.snapshots", "sampling.latents")
+    modules += ("sampling.interpolation", "evaluation.likelihood", "evaluation.features", "evaluation.networks")
+    unused = {"scipy", "sklearn", "pandas", "matplotlib", "torchvision", "sympy", "requests", "pyarrow", "lmdb"}
+    assert not loaded(*(f"ddpm.{module}" for module in modules)) & unused
+
+
+def loaded(*modules: str) -> set[str]:
+    """The packages that are loaded in a process that imports these modules."""
+    code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())

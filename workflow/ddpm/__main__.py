@@ -12,11 +12,12 @@ from typing import Annotated
 
 import typer
 
-from ddpm.config import Precision, Selection
+from ddpm.config import Selection
 from ddpm.errors import give_up_unsaid, report_failure, suppress_full_disk
 from ddpm.exits import listed
 from ddpm.files import UserError, read_json
 from ddpm.interruption import JOB, Interrupted
+from ddpm.precision import ASKED, Precision, ask_for
 
 app = typer.Typer(
     help="Denoising Diffusion Probabilistic Models: every job of the workflow, by hand.",
@@ -35,13 +36,13 @@ def common(
     precision: Annotated[
         Precision,
         typer.Option(
-            envvar="DDPM_PRECISION",
+            envvar=ASKED,
             help="What the layers of the network compute in; auto: bf16 where it is wide and the device has bf16.",
         ),
     ] = Precision.AUTO,
 ) -> None:
     """What all commands share."""
-    os.environ["DDPM_PRECISION"] = precision
+    ask_for(precision)
 
 
 Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
@@ -295,7 +296,7 @@ def snapshot_previews(
 ) -> None:
     """The first images of every snapshot, for the training curve."""
     from ddpm.config import read_section
-    from ddpm.sampling.snapshots import write_previews
+    from ddpm.sampling.previews import write_previews
 
     write_previews(samples, read_section(config, "snapshots").previews, out)
 
@@ -576,9 +577,11 @@ def neighbours(
     from ddpm.evaluation.neighbours import write_neighbours
     from ddpm.evaluation.networks import load_network
 
+    def comparing():
+        return load_network(network, choose_device(device))
+
     settings = read_section(config, "evaluation")
-    comparing = load_network(network, choose_device(device)) if network else None
-    write_neighbours(settings, samples, features, data, reference, out, comparing, crop)
+    write_neighbours(settings, samples, features, data, reference, out, comparing if network else None, crop)
 
 
 @app.command()

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-from ddpm.config import NetworkConfig, Precision
+from ddpm.config import NetworkConfig
 from ddpm.files import UserError
 from ddpm.planning.costs import network_cost
+from ddpm.precision import ASKED, Precision
 from ddpm.unet import UNet
 
-ASKED = "DDPM_PRECISION"  # in the environment: of this process and of those that it starts
 WIDE = 128  # channels from which bf16 and channels_last are faster; narrow networks wait for memory instead
 EARNED = 2e16  # operations from which a job gains more than compiling takes: minutes of a GPU
 COMPILED = Path("resources/compiled")  # what was compiled, for the next job

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ddpm.data.registry import DataSet
 from ddpm.files import UserError, read_json
+from ddpm.precision import Precision
 from ddpm.strict import Strict
 from ddpm.training.released import Checkpoint
 
@@ -442,15 +443,6 @@ def training_fingerprint(config: dict[str, Any]) -> str:
     """Hash of a training configuration without the keys that cannot change the result."""
     training = {key: value for key, value in config["training"].items() if key not in ("save_every", "micro_batch")}
     return hashlib.sha256(json.dumps({**config, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
-
-
-class Precision(StrEnum):
-    """What the layers of a network compute in. Weights and all else are float32."""
-
-    AUTO = "auto"
-    """bf16 where the device has instructions for it and the network is wide enough to gain by it."""
-    FP32 = "fp32"
-    BF16 = "bf16"
 
 
 class Compute(Strict):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm.config import NetworkConfig, Precision
+from ddpm.config import NetworkConfig
+from ddpm.precision import Precision
 
 # The authors write 0 for the last convolution of a branch, and their initialiser replaces it by 1e-10 (nn.py).
 NEARLY_ZERO = 1e-10

@@ -18,6 +18,7 @@ try:
     from ddpm.files import UserError
     from ddpm.locking import Lock, Locked
     from ddpm.planning import advising
+    from ddpm.precision import ask_for
     from ddpm.report.figures import BEYOND, MODULES
 except ModuleNotFoundError as error:
     raise WorkflowError(
@@ -33,7 +34,7 @@ except ConfigError as error:
 SCALE = CONFIG.scale
 EXPERIMENTS = CONFIG.scale_config.experiments
 COMPUTE = CONFIG.scale_config.compute
-os.environ.update(DDPM_PRECISION=COMPUTE.precision)  # of the jobs, wherever they run
+ask_for(COMPUTE.precision)  # of all jobs, wherever they run
 RESULTS = f"results/{SCALE}"
 DATA = sorted({experiment.data for experiment in EXPERIMENTS.values()})
 # All but those that sample from another's weights.

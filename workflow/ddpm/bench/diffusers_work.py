@@ -13,7 +13,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.nn import functional as F
 
-from ddpm.config import Precision
+from ddpm.precision import Precision
 
 # config.json of google/ddpm-cifar10-32, and the paper's dropout.
 PUBLISHED = {

@@ -20,14 +20,15 @@ from torch.nn import functional as F
 
 from ddpm import resolving
 from ddpm.bench import data, features
-from ddpm.computing import ASKED, COMPILED, frozen, has_bf16, missing_compiler, placed
-from ddpm.config import Experiment, Precision
+from ddpm.computing import COMPILED, frozen, has_bf16, missing_compiler, placed
+from ddpm.config import Experiment
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import UserError, whole
 from ddpm.planning.costs import INCEPTION_FLOPS, network_cost, training_flops
 from ddpm.planning.measuring import device_name
 from ddpm.planning.rates import Kind, fingerprint, keep_rates
+from ddpm.precision import ASKED, Precision
 from ddpm.sampling.ancestral import reverse_chain
 from ddpm.training.loop import Trainer
 from ddpm.training.state import Trained

@@ -1,6 +1,7 @@
 """The training images nearest to samples (Figures 12 and 15): whether what was drawn is a copy."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def write_neighbours(
     train: Path,
     reference: Path,
     path: Path,
-    network: FeatureNetwork | None = None,
+    network: Callable[[], FeatureNetwork] | None = None,
     crop: bool = False,
 ) -> None:
     """Write `samples` and their nearest training images in pixels and in features (Euclidean), nearest first.
@@ -58,7 +59,8 @@ def write_neighbours(
 
     Args:
         samples, features: first shards of an experiment; its first `neighbour_rows` images are taken.
-        network: computes the features of training images; not needed where `reference` has them all, whole.
+        network: loads what computes the features of training images; not called where `reference` has them all,
+            whole.
         crop: compare the box `neighbour_crop` only, of samples and training images alike.
 
     Raises:
@@ -78,16 +80,17 @@ def write_neighbours(
     covered = not crop and header["train"] == {"images": len(training), "sha256": training.sha256}
     if not covered and network is None:
         raise UserError(f"{reference}: has not the features of all of {train} as they are compared; give --network.")
-    if not covered and network.sha256 != sha256:
-        raise UserError(f"{features}: these are features of another network than {network.name}; give the same one.")
-    own = network(cut(images))[0] if crop else shard["features"][: config.neighbour_rows]
+    compute = None if covered else network()
+    if compute and compute.sha256 != sha256:
+        raise UserError(f"{features}: these are features of another network than {compute.name}; give the same one.")
+    own = compute(cut(images))[0] if crop else shard["features"][: config.neighbour_rows]
 
     pixel, feature = Nearest(flat(cut(images)), config.neighbours), Nearest(own, config.neighbours)
     known = rows_of_npz(reference, "train_features", CHUNK)
     for first in range(0, len(training) if len(images) else 0, CHUNK):
         chunk = cut(training[slice(first, min(first + CHUNK, len(training)))])
         pixel.add(flat(chunk), first)
-        feature.add(next(known) if covered else network(chunk)[0], first)
+        feature.add(compute(chunk)[0] if compute else next(known), first)
     write_npz(
         path,
         samples=images,

@@ -8,12 +8,12 @@ import torch
 
 from ddpm.computing import compile_where_earned
 from ddpm.config import SamplingConfig, SnapshotsConfig
-from ddpm.files import UserError, write_npz
+from ddpm.files import UserError
 from ddpm.parallel import ALONE, Group
 from ddpm.parts import Draft
 from ddpm.sampling.ancestral import sample_batch
 from ddpm.sampling.batches import drawn, kept_batches, write_shard
-from ddpm.shards import ANCESTRAL_SAMPLER, read_shard
+from ddpm.shards import ANCESTRAL_SAMPLER
 from ddpm.training.state import Trained, load_weights
 from ddpm.training.weights_file import EMA, RAW, snapshot_file
 
@@ -87,24 +87,3 @@ def snapshot_shard(
     )
     if group.leads and status["status"] == "sampled":
         parts.finish(0, previews, path)
-
-
-def write_previews(shards: list[Path], count: int, path: Path) -> None:
-    """The first `count` images of each snapshot, in the order of their steps.
-
-    The file holds steps [S], ema and raw uint8 [S, count, H, W, C]; snapshots that have fewer are left out.
-    """
-    steps, previews = [], {EMA: [], RAW: []}
-    for shard in shards:
-        arrays, header = read_shard(shard, "images", "raw")
-        if min(len(arrays["images"]), len(arrays["raw"])) >= count:
-            steps.append(header["trained"]["step"])
-            previews[EMA].append(arrays["images"][:count])
-            previews[RAW].append(arrays["raw"][:count])
-    order = np.argsort(steps)
-    shape = (0, count, *arrays["images"].shape[1:])
-    stacked = {
-        kind: np.stack([images[i] for i in order]) if images else np.zeros(shape, np.uint8)
-        for kind, images in previews.items()
-    }
-    write_npz(path, steps=np.array(steps, dtype=np.int64)[order], **stacked)

@@ -10,9 +10,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ddpm.computing import frozen, placed
-from ddpm.config import DiffusionConfig, NetworkConfig, Precision
+from ddpm.config import DiffusionConfig, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import DamagedFile, UserError, whole
+from ddpm.precision import Precision
 from ddpm.training.weights_file import KEPT_STATES, check_seal, header_of, metadata, with_header
 from ddpm.unet import UNet
 
