@@ -8,7 +8,7 @@ import pytest
 from helpers import CPU, tiny_experiment
 
 from ddpm import parts
-from ddpm.config import ClassifierConfig, SamplingConfig, Selection
+from ddpm.config import ClassifierConfig, SamplingConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.classifier import train_classifier
 from ddpm.evaluation.features import write_features
@@ -18,7 +18,7 @@ from ddpm.files import DamagedFile, read_npz, rows_of_npz, write_npz
 from ddpm.locking import Locked
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.training.loop import train
-from ddpm.training.selection import select_weights
+from ddpm.training.selection import Selection, select_weights
 from ddpm.training.state import load_weights
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -83,6 +85,19 @@ def test_classifier_is_named_by_its_seed(network, digits, tmp_path):
     config = ClassifierConfig(width=8, features=16, epochs=10, learning_rate=3e-3)
     train_classifier(config, digits, tmp_path / "again", CPU, **QUIET)
     assert sha256(tmp_path / "again") == network.sha256
+
+
+def test_classifier_is_trained_without_torchs_compiler(digits, tmp_path):
+    """Which torch's optimisers load as they are made: that takes longer than the training."""
+    out = tmp_path / "classifier.safetensors"
+    code = f"""
+import sys
+from pathlib import Path
+from ddpm.evaluation.classifier import ClassifierConfig, train_classifier
+train_classifier(ClassifierConfig(width=4, epochs=1), Path({str(digits)!r}), Path({str(out)!r}), "cpu")
+sys.exit("torch._dynamo" in sys.modules)"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert out.exists()
 
 
 def test_damaged_classifier_is_named(tmp_path):

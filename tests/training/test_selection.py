@@ -3,10 +3,9 @@
 import pytest
 from helpers import CPU, tiny_experiment
 
-from ddpm.config import Selection
 from ddpm.files import UserError
 from ddpm.training.loop import train
-from ddpm.training.selection import select_weights
+from ddpm.training.selection import Selection, select_weights
 from ddpm.training.state import load_weights
 from ddpm.training.weights_file import snapshot_file
 

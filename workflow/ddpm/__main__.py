@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from ddpm.config import Selection
 from ddpm.errors import give_up_unsaid, report_failure, suppress_full_disk
 from ddpm.exits import listed
 from ddpm.files import UserError, read_json
 from ddpm.interruption import JOB, Interrupted
 from ddpm.precision import ASKED, Precision, ask_for
+from ddpm.training.selection import Selection
 
 app = typer.Typer(
     help="Denoising Diffusion Probabilistic Models: every job of the workflow, by hand.",

@@ -17,6 +17,7 @@ from ddpm.files import UserError, read_json
 from ddpm.precision import Precision
 from ddpm.strict import Strict
 from ddpm.training.released import Checkpoint
+from ddpm.training.selection import Selection
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
@@ -75,15 +76,6 @@ class WeightsSource(StrEnum):
     """Trained here."""
     RELEASED = "released"
     """Published ones, downloaded, checked and converted: `checkpoint` says which."""
-
-
-class Selection(StrEnum):
-    """Which weights of a training are scored."""
-
-    FINAL = "final"
-    """Those after the last step."""
-    LOWEST_FID = "lowest-fid"
-    """Those of the snapshot with the lowest FID over the course of training, as in the paper (Appendix B)."""
 
 
 class Features(StrEnum):

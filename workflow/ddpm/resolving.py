@@ -21,7 +21,6 @@ from ddpm.config import (
     Repeat,
     Scale,
     SeedsConfig,
-    Selection,
     Variance,
     WeightsSource,
     readable,
@@ -30,6 +29,7 @@ from ddpm.config import (
 from ddpm.data.registry import DATASETS, DataSet, resolve
 from ddpm.strict import Strict
 from ddpm.training.released import PUBLISHED, Checkpoint, default_for
+from ddpm.training.selection import Selection
 
 SCALES = Path(__file__).parents[1] / "scales"
 REPEATS = re.compile(r"(.+)-(?:training|sampling)-seed\d+")  # what `Repeat.name` gives

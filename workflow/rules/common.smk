@@ -12,7 +12,7 @@ sys.path.insert(0, f"{workflow.basedir}/workflow")
 try:
     from ddpm import failed, gpus, resolving, slurm
     from ddpm.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
-    from ddpm.config import ConfigError, Selection
+    from ddpm.config import ConfigError
     from ddpm.errors import explain
     from ddpm.exits import ExitCode
     from ddpm.files import UserError
@@ -20,6 +20,7 @@ try:
     from ddpm.planning import advising
     from ddpm.precision import ask_for
     from ddpm.report.figures import BEYOND, MODULES
+    from ddpm.training.selection import Selection
 except ModuleNotFoundError as error:
     raise WorkflowError(
         f"The workflow's configuration needs {error.name} in the environment that Snakemake runs in: "

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.adamw import adamw  # the class of that name loads torch's compiler, which takes two seconds
 
 from ddpm import rng
 from ddpm.config import ClassifierConfig
@@ -15,6 +16,8 @@ from ddpm.data.store import Images
 from ddpm.evaluation.networks import FeatureNetwork
 from ddpm.files import DamagedFile, UserError, read_npz
 from ddpm.training.state import save_weights, unpack
+
+ADAMW = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.05, "amsgrad": False, "maximize": False}
 
 
 class Classifier(nn.Module):
@@ -67,13 +70,15 @@ def train_classifier(config: ClassifierConfig, data: Path, path: Path, device: t
     x = to_model_range(images[:]).to(device)
     torch.manual_seed(rng.seed_of(config.seed, "classifier"))
     model = Classifier(images.card["channels"], classes, config).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.05)
+    weights = list(model.parameters())
+    means, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    steps = [torch.tensor(0.0) for _ in weights]
     for epoch in range(config.epochs):
         order = torch.randperm(len(x), generator=rng.generator(config.seed, "classifier order", epoch))
         for batch in order.to(device).split(config.batch_size):
-            optimizer.zero_grad()
-            F.cross_entropy(model(x[batch])[1], labels[batch]).backward()
-            optimizer.step()
+            gradients = torch.autograd.grad(F.cross_entropy(model(x[batch])[1], labels[batch]), weights)
+            with torch.no_grad():
+                adamw(weights, list(gradients), means, squares, [], steps, lr=config.learning_rate, **ADAMW)
     log(f"trained the {images.card['name']} classifier for {config.epochs} epochs")
     header = {
         "name": f"{images.card['name']} classifier",
