@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,3 +44,16 @@ def test_a_second_driver_is_refused_and_a_killed_one_is_just_started_again(fresh
     assert "resuming digits-mu-simple at step 8" in log.read_text()
     assert (fresh.folder / TARGET).exists()
     assert not (fresh.folder / "results/.driver.lock").exists()
+
+
+def test_the_driver_looks_for_jobs_only_when_one_has_ended(fresh, tmp_path):
+    """And not in between, more often with each job that has: with a hundred short jobs that adds up to a minute."""
+    (tmp_path / "bin").mkdir()
+    slow = tmp_path / "bin/python"
+    slow.write_text(f'#!/bin/sh\nsleep 3\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o755)
+    fresh.environ["PATH"] = f"{slow.parent}{os.pathsep}{fresh.environ['PATH']}"
+    done = fresh.snakemake("--cores", "1", "--verbose", "figure2", "resources/digits/card.json")
+    looked, ended = (len(re.findall(words, done.stderr)) for words in (r"Ready jobs: \d+", r"Finished jobid: \d+"))
+    assert ended == 3
+    assert 1 < looked <= ended + 1
