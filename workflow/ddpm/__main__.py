@@ -763,6 +763,31 @@ def bench_processes(
         benchmark_processes(batch or (64 if on.type == "cuda" else 8), seconds, out, on, group, log)
 
 
+@bench.command("precision")
+def bench_precision(
+    scale: Annotated[str | None, typer.Option(help="The experiment's; demo, or that of --config.")] = None,
+    experiment: Annotated[str, typer.Option(help="What to train, sample and score.")] = "digits-eps-simple",
+    config: Annotated[
+        Path | None, typer.Option(help="A config.yaml, for an experiment or a data set of your own.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from the experiment's own on.")] = 3,
+    compiled: Annotated[
+        bool | None, typer.Option(help="Whether compiled networks are tried, too; by default on a GPU.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for precision.csv and all that is kept between calls.", callback=made_here)
+    ] = Path("results/bench/precision"),
+    device: Device = "auto",
+) -> None:
+    """Loss, bits/dim and FID of an experiment in fp32, in bf16 and compiled, under the same seeds."""
+    from ddpm import resolving
+    from ddpm.bench.precision import benchmark_precision
+    from ddpm.planning.plan import read_config
+
+    chosen = read_config(config, scale=scale) if config else resolving.load({"scale": scale or "demo"})
+    benchmark_precision(chosen, experiment, out, choose_device(device), seeds, compiled, log)
+
+
 @bench.command("scores")
 def bench_scores(
     size: Annotated[int, typer.Option(min=2, help="Features of an image; Inception has 2048.")] = 2048,

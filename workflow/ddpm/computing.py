@@ -63,8 +63,13 @@ def frozen(model: UNet) -> UNet:
     return model
 
 
+def earned(network: NetworkConfig, passes: float, device: torch.device) -> bool:
+    """Whether a job gains more by a compiled network than compiling takes. On a CPU none does."""
+    return device.type == "cuda" and passes * network_cost(network).flops >= EARNED
+
+
 def compile_where_earned(model: UNet, passes: float, device: torch.device, log=print) -> bool:
-    """Have the network compiled at its first call, if this job is long enough to gain by it. On a CPU none is.
+    """Have the network compiled at its first call, if this job is long enough to gain by it.
 
     Args:
         passes: images that the job takes through the network; there and back counts as three.
@@ -72,9 +77,9 @@ def compile_where_earned(model: UNet, passes: float, device: torch.device, log=p
     Returns:
         Whether it will be. TORCH_COMPILE_DISABLE=1 in the environment turns it off.
     """
-    if device.type != "cuda" or passes * network_cost(model.config).flops < EARNED:
+    if not earned(model.config, passes, device):
         return False
-    if missing := missing_compiler():
+    if device.type == "cuda" and (missing := missing_compiler()):
         log(f"the network is not compiled, which would be faster: there is no {missing}")
         return False
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.resolve()))
