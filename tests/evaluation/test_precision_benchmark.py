@@ -155,6 +155,7 @@ def test_it_goes_on_where_it_was_killed(measured, tmp_path, monkeypatch):
 def test_a_way_is_forced_on_every_job_and_on_nothing_else(measured, tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(UNet, "compile", lambda model, **how: compiled.append(model.precision))
+    monkeypatch.setattr(computing, "missing_compiler", lambda: "Triton")  # which is for GPUs
     _, table = measured
     also = benchmark_precision(shrunken(), NAME, tmp_path, CPU, seeds=1, compiled=True, log=lambda words: None)
     assert compiled == [each for each in (Precision.FP32, Precision.BF16) for _ in ("train", "sample", "bound")]
