@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from ddpm import computing
-from ddpm.config import Experiment, Features, LikelihoodConfig, Precision, Repeat, Selection
+from ddpm.config import Experiment, Features, LikelihoodConfig, Repeat
 from ddpm.data.prepare import download_data, prepare
 from ddpm.data.store import Images
 from ddpm.evaluation.classifier import train_classifier
@@ -24,10 +24,12 @@ from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.networks import FeatureNetwork, load_network
 from ddpm.evaluation.reference import write_reference
 from ddpm.files import UserError, read_json, whole, write_json
-from ddpm.planning.machine import cpu_name
+from ddpm.planning.measuring import device_name
+from ddpm.precision import ASKED, Precision
 from ddpm.resolving import Config, repeated
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.training.loop import train
+from ddpm.training.selection import Selection
 from ddpm.training.state import load_weights
 
 BASE = "fp32"  # what the others are compared with
@@ -47,7 +49,7 @@ def forced(precision: Precision, compiled: bool) -> Iterator[None]:
     if compiled:
         torch.compiler.reset()  # or it refuses, after a few networks, to compile the same code for another
     with (
-        patch.dict(os.environ, {computing.ASKED: precision}),
+        patch.dict(os.environ, {ASKED: precision}),
         patch.object(computing, "earned", lambda network, passes, device: compiled),
     ):
         yield
@@ -159,7 +161,7 @@ def benchmark_precision(
     if read_json(once(out / "experiment.json", lambda path: write_json(path, document))) != document:
         raise UserError(f"{out}: what is there is of another experiment, or another device. Give another --out.")
 
-    machine = torch.cuda.get_device_name(device) if gpu else f"{cpu_name()}, {torch.get_num_threads()} of its cores"
+    machine = device_name(device)
     about = {"experiment": experiment, "steps": of.training.steps, "images": of.sampling.images, "device": machine}
     about |= {"torch": torch.__version__, "date": date.today().isoformat()}
     common = prepare_common(config, of, out, device, log)
