@@ -827,7 +827,8 @@ def main() -> None:
     except Exception as error:
         code = report_failure(error, sys.argv[1:])
     give_up_unsaid()
-    gc.freeze()  # or the interpreter would go through all objects of torch several times as it ends: half a second
+    if "triton" not in sys.modules:  # whose binding takes what is frozen for leaks, and says so at length
+        gc.freeze()  # or the interpreter would go through all objects of torch several times as it ends: half a second
     # One of several processes that fails ends where it is. Their group is still there, and its threads would now and
     # then abort the process while the interpreter ends: another status, and nothing would go on.
     if code and "RANK" in os.environ:
