@@ -20,6 +20,7 @@ KILLS_OF_TRAININGS = 8
 ATTEMPTS = 2  # of a job, that may be killed
 LATEST = 8.0  # seconds
 MOMENTS = 15
+MOMENTS_OF_TRAININGS = 25  # most of them behind the first save
 FEWEST = 2  # moments of any job: it opens a file, and renames it
 WRITING = os.O_WRONLY | os.O_RDWR
 CHANGES = ("os.rename", "os.remove", "os.link", "os.rmdir", "shutil.rmtree")
@@ -45,8 +46,10 @@ class Killer:
     def __init__(self, journal: Journal, command: str, chance: random.Random, surely: bool):
         self.journal, self.command = journal, command
         self.moments = -1  # until the kill, where it does not come by time
-        if surely or chance.random() < 0.6:
-            self.moments = chance.randint(1, FEWEST if surely else MOMENTS)
+        training = command == "train"
+        if surely or training or chance.random() < 0.6:
+            most = MOMENTS_OF_TRAININGS if training else MOMENTS
+            self.moments = chance.randint(1, FEWEST if surely else most)
             sys.addaudithook(self.hear)
         else:
             threading.Thread(target=self.kill_after, args=(chance.uniform(0, LATEST),), daemon=True).start()

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from environments import (
     ENVIRONMENTS,
+    MEASURING,
     PROJECT_FILE,
     commands,
     functions,
@@ -63,16 +64,12 @@ def test_conda_environments_have_the_pins_of_pyproject(environment):
 
 
 def test_environments_list_what_their_commands_import_and_nothing_else():
-    """Wherever in the package: most of it is imported inside of functions, many of which only some data need.
-
-    No rule measures the network's speed, which takes diffusers, and draws what it has measured.
-    """
+    """Wherever in the package: most of it is imported inside of functions, many of which only some data need."""
     drawing = commands("report")
     assert drawing == {"figure", "table", "report"}
     assert not commands("snakemake")
-    measuring = {f"bench {name}" for name in ("bench_speed", "growth", "processes", "precision")}
     brought = {"urllib3": "requests", "pandas": "seaborn"}  # by another, on which it depends
-    for environment, own in (("report", drawing), ("torch", set(functions()) - drawing - measuring)):
+    for environment, own in (("report", drawing), ("torch", set(functions()) - drawing - MEASURING)):
         assert own >= commands(environment)
         wheels, imports = set(listed(environment)), packages(used(own))
         assert imports - wheels <= {name for name, by in brought.items() if by in wheels}
