@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -44,10 +45,14 @@ def finish_despite_kills(job: Callable[[Path], None], folder: Path, earliest: fl
     while kills < KILLS:
         process = started(job, folder / "killed")
         process.join(chance.uniform(earliest, latest) * duration)
-        assert process.exitcode is None, f"it was through after {kills} kills"
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        kills += 1
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            kills += 1
+        else:  # the machine was busier when nothing disturbed it
+            assert process.exitcode == 0
+            shutil.rmtree(folder / "killed")
+            duration, kills = duration / 2, 0
     process = started(job, folder / "killed")
     process.join()
     assert process.exitcode == 0

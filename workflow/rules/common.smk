@@ -1,7 +1,6 @@
 # Helpers of the rules: the checked configuration, and where things lie.
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
