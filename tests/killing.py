@@ -47,6 +47,7 @@ class Killer:
         self.journal, self.command = journal, command
         self.moments = -1  # until the kill, where it does not come by time
         training = command == "train"
+        self.waits = surely and training  # for a save, so that at least one training goes on from its own
         if surely or training or chance.random() < 0.6:
             most = MOMENTS_OF_TRAININGS if training else MOMENTS
             self.moments = chance.randint(1, FEWEST if surely else most)
@@ -68,7 +69,10 @@ class Killer:
         if any(folder in path for folder in ("results/", "resources/")):
             self.moment(f"{event} {path}")
 
-    def moment(self, what: str) -> None:
+    def moment(self, what: str, saved: bool = False) -> None:
+        self.waits &= not saved
+        if self.waits:
+            return
         self.moments -= 1
         if self.moments == 0:
             self.kill(f"before {what}")
@@ -83,7 +87,7 @@ def noted(work: Callable, note: Callable[[], None]) -> Callable:
     return done
 
 
-def note_work(journal: Journal, command: str, moment: Callable[[str], None]) -> None:
+def note_work(journal: Journal, command: str, moment: Callable[..., None]) -> None:
     """Have every step of a training, and every piece of other work, noted; a piece is saved as soon as it is made."""
     from ddpm import parts
 
@@ -103,7 +107,7 @@ def note_work(journal: Journal, command: str, moment: Callable[[str], None]) -> 
 
         def note(trainer: Trainer, *_: object) -> None:
             journal.add("step", sys.argv[sys.argv.index("--config") + 1], trainer.step)
-            moment(f"step {trainer.step}")
+            moment(f"step {trainer.step}", saved=trainer.step > trainer.config.save_every)
 
         Trainer.update = noted(Trainer.update, note)
 
@@ -117,7 +121,7 @@ def main() -> None:
     attempt = sum(before == sys.argv for _, before in journal.lines("began"))
     journal.add("began", sys.argv)
     killed = sum(before == command for _, before, _ in journal.lines("killed"))
-    moment = lambda what: None  # noqa: E731
+    moment = lambda what, saved=False: None  # noqa: E731
     if attempt < ATTEMPTS and killed < (KILLS_OF_TRAININGS if command == "train" else KILLS):
         moment = Killer(journal, command, random.Random(f"{sys.argv} {attempt}"), surely=killed == 0).moment
     sys.path[0] = os.getcwd()  # as `-m` has it
