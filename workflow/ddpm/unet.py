@@ -96,8 +96,8 @@ class Dropout(nn.Module):
         if h.is_contiguous(memory_format=torch.channels_last):  # then the mask lies in memory as `h` does
             numbers = numbers.contiguous(memory_format=torch.channels_last)
         seeds = scramble_(keys ^ (self.layer + 1 << 20)).view(-1, 1, 1, 1)
-        bits = scramble_(scramble_(numbers) ^ seeds) & (2**24 - 1)
-        return h * (bits >= self.rate * 2**24) / (1 - self.rate)
+        bits = scramble_(scramble_(numbers) ^ seeds)  # from -2^31 to 2^31 - 1
+        return h * (bits >= round(self.rate * 2**32) - 2**31) / (1 - self.rate)
 
 
 class ResnetBlock(nn.Module):
@@ -152,14 +152,20 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour doubling, then a convolution."""
+    """Nearest-neighbour doubling, then a convolution.
+
+    Of the nine numbers that a 3x3 kernel meets in a doubled image, only four differ. Both steps together are a
+    transposed convolution of stride 2 with the sums of every 2x2 weights, which needs 4/9 of the products.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        weight = self.conv.weight.flip(2, 3)
+        sums = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=1)  # [C_out, C_in, 4, 4]
+        return F.conv_transpose2d(x, sums.transpose(0, 1), self.conv.bias, stride=2, padding=1)
 
 
 class Level(nn.Module):

@@ -1,11 +1,8 @@
 """Adam, gradient clipping and the weight average, written on one vector behind all parameters."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
-
-BLOCK = 2**16  # numbers
+from torch.optim.adam import adam
 
 
 def channels_last(tensor: Tensor) -> bool:
@@ -41,12 +38,6 @@ class FlatParameters:
         }
 
 
-def in_blocks(*vectors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Pieces of vectors of one length, which a CPU's cache holds through all that is done to them; a GPU needs none."""
-    size = BLOCK if vectors[0].device.type == "cpu" else len(vectors[0])
-    return zip(*(vector.split(size) for vector in vectors), strict=True)
-
-
 def clip_by_global_norm_(gradient: Tensor, largest: float) -> Tensor:
     """Scale `gradient` in place so that its norm is at most `largest`; returns the norm before, a 0-d tensor."""
     norm = gradient.norm()
@@ -67,18 +58,32 @@ class Adam:
 
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
-    def __init__(self, size: Tensor):
-        self.m = torch.zeros_like(size)
-        self.v = torch.zeros_like(size)
+    def __init__(self, values: Tensor):
+        self.m = torch.zeros_like(values)
+        self.v = torch.zeros_like(values)
+        # torch corrects both biases by this number of updates, and puts epsilon behind that of v. At infinity it
+        # corrects nothing, so that all of it can be in the rate.
+        self.updates = torch.full((), torch.inf, device=values.device)
 
     def update_(self, values: Tensor, gradient: Tensor, step: int, learning_rate: float) -> None:
         """Update number `step` (from 0) of `values`, in place."""
         count = step + 1
-        rate = learning_rate * (1 - self.beta2**count) ** 0.5 / (1 - self.beta1**count)
-        for m, v, value, g in in_blocks(self.m, self.v, values, gradient):
-            m.mul_(self.beta1).add_(g, alpha=1 - self.beta1)
-            v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
-            value.addcdiv_(m, v.sqrt().add_(self.epsilon), value=-rate)
+        adam(
+            [values],
+            [gradient],
+            [self.m],
+            [self.v],
+            [],
+            [self.updates],
+            fused=True,  # one pass over memory
+            lr=learning_rate * (1 - self.beta2**count) ** 0.5 / (1 - self.beta1**count),
+            beta1=self.beta1,
+            beta2=self.beta2,
+            eps=self.epsilon,
+            weight_decay=0.0,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def update_average_(average: Tensor, values: Tensor, step: int, decay: float) -> None:
@@ -86,8 +91,4 @@ def update_average_(average: Tensor, values: Tensor, step: int, decay: float) ->
 
     A constant decay, neither warmed up nor debiased, as in the authors' code.
     """
-    for mean, value in in_blocks(average, values):
-        if step == 0:
-            mean.copy_(value)
-        else:
-            mean.mul_(decay).add_(value, alpha=1 - decay)
+    average.lerp_(values, 1 - decay if step else 1.0)
