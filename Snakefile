@@ -1,6 +1,7 @@
 # Denoising Diffusion Probabilistic Models (Ho, Jain, Abbeel 2020), reproduced end to end.
 # `snakemake --cores 8` makes every table, every figure and the report of the scale that config.yaml names.
 
+import snakemake.benchmark
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import min_version
 
@@ -57,6 +58,8 @@ onstart:
     # with each one that has ended, as long as some are ready. With the demo's jobs that takes a minute of CPU time.
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+        # Seconds between its looks at a job's memory, of which each takes 5 ms of CPU time.
+        snakemake.benchmark.BENCHMARK_INTERVAL_SHORT = 1.0
     if workflow.executor_plugin.name == "slurm":
         try:
             slurm.cancel_left_behind(Path.cwd())

@@ -242,7 +242,7 @@ def caption(path: Path, scale: str, data: str) -> str:
 
 
 def stages(benchmarks: list[Path]) -> list[dict]:
-    """Per stage (a benchmark's folder): jobs, wall and CPU time, the longest job, the most memory in MB."""
+    """Per stage (a benchmark's folder): jobs, wall time, the longest job, the most memory in MB."""
     jobs = defaultdict(list)
     for path in map(Path, benchmarks):
         for row in read_rows(path, "s", delimiter="\t"):
@@ -253,7 +253,6 @@ def stages(benchmarks: list[Path]) -> list[dict]:
             "stage": stage,
             "jobs": len(jobs[stage]),
             "wall": duration(sum(job[0] for job in jobs[stage])),
-            "cpu": duration(sum(seconds(job[2].get("cpu_time")) for job in jobs[stage])),
             "longest": max(jobs[stage])[1],
             "longest_wall": duration(max(jobs[stage])[0]),
             "memory": max(seconds(job[2].get("max_rss")) for job in jobs[stage]),
