@@ -80,6 +80,7 @@ def test_weights_that_are_rounded_once_give_the_same_bits(model, inputs):
     each_time, once = bf16(model)(*inputs), frozen(bf16(model))
     assert torch.equal(once(*inputs), each_time)
     assert {layer.weight.dtype for layer in once.inner_layers()} == {torch.bfloat16}
+    assert once.up[1].upsample.conv.weight.dtype == torch.float32, "its sums are rounded, not what they are of"
     assert once.conv_out.weight.dtype == once.temb.dense[0].weight.dtype == torch.float32
 
 

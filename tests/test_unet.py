@@ -76,6 +76,16 @@ def test_upsampling_doubles_every_pixel():
     assert layer(x)[0, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
 
 
+def test_upsampling_is_a_doubling_and_then_a_convolution():
+    """As one convolution, whose sums of weights stand for the equal neighbours."""
+    layer, x = Upsample(3).double(), torch.randn(2, 3, 5, 4, dtype=torch.float64)
+    with torch.no_grad():
+        layer.conv.bias.normal_()
+    doubled = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    weight, bias = layer.conv.weight, layer.conv.bias
+    torch.testing.assert_close(layer(x), torch.nn.functional.conv2d(doubled, weight, bias, padding=1))
+
+
 def test_block_is_the_written_formula():
     config = NetworkConfig(**TINY)
     block = ResnetBlock(8, 16, config).eval()

@@ -1,6 +1,6 @@
 """python -m ddpm COMMAND: one sub-command per kind of job, nothing but argument handling."""
 
-import gc
+import atexit
 import os
 import re
 import sys
@@ -812,6 +812,16 @@ def log(message: str) -> None:
 
 def main() -> None:
     """Run a command; what ends it is explained in the last words of its output, and by its exit status."""
+    codes: list[int] = []
+
+    def leave() -> None:
+        if codes:
+            give_up_unsaid()
+            os._exit(codes[0])
+
+    # The last of all that is done at the end, since it comes first here. The interpreter would go on to take torch
+    # apart, which takes up to half a second and leaves nothing behind.
+    atexit.register(leave)
     JOB.listen()
     try:
         try:
@@ -827,12 +837,11 @@ def main() -> None:
     except Exception as error:
         code = report_failure(error, sys.argv[1:])
     give_up_unsaid()
-    if "triton" not in sys.modules:  # whose binding takes what is frozen for leaks, and says so at length
-        gc.freeze()  # or the interpreter would go through all objects of torch several times as it ends: half a second
     # One of several processes that fails ends where it is. Their group is still there, and its threads would now and
     # then abort the process while the interpreter ends: another status, and nothing would go on.
     if code and "RANK" in os.environ:
         os._exit(code)
+    codes.append(code or 0)
     sys.exit(code)
 
 

@@ -274,6 +274,8 @@ class UNet(nn.Module):
         return h
 
     def inner_layers(self) -> Iterator[nn.Conv2d | nn.Linear]:
-        """The convolutions and dense layers of `inner`."""
+        """The convolutions and dense layers of `inner` but for those whose weights are summed up before use."""
+        summed = {module.conv for module in self.modules() if isinstance(module, Upsample)}
         for levels in (self.down, self.mid, self.up):
-            yield from (layer for layer in levels.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+            layers = (layer for layer in levels.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+            yield from (layer for layer in layers if layer not in summed)

@@ -4,13 +4,13 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from ddpm.files import read_json
 from ddpm.report.figures import charts, style
+from ddpm.report.figures.charts import seaborn
 from ddpm.report.figures.samples import why_none
 from ddpm.report.inputs import network_name, read_curve
 from ddpm.shards import DDIM, read_shard

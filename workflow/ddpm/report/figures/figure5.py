@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import seaborn
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 
 from ddpm.report.figures import charts, style
+from ddpm.report.figures.charts import seaborn
 from ddpm.report.figures.samples import read_status, why_none
 from ddpm.report.inputs import PUBLISHED, read_curve
 
