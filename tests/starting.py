@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from time import process_time
 
-import pandas as pd
-
 JOURNAL = "STARTING_JOURNAL"
 PROJECT = Path(__file__).parent.parent
 
@@ -55,6 +53,8 @@ def run_job(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    import pandas as pd  # not in the jobs
+
     with tempfile.TemporaryDirectory() as folder:
         journal, python = Path(folder, "journal"), Path(folder, "bin", "python")
         python.parent.mkdir()
