@@ -5,7 +5,6 @@ ARGS go to Snakemake. The jobs' `python` is this file, too: it notes how long th
 """
 
 import importlib._bootstrap as bootstrap
-import json
 import os
 import resource
 import runpy
@@ -16,6 +15,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import process_time
+
+from killing import Journal
 
 JOURNAL = "STARTING_JOURNAL"
 PROJECT = Path(__file__).parent.parent
@@ -48,23 +49,22 @@ def run_job(arguments: list[str]) -> None:
         runpy.run_module("ddpm", run_name="__main__", alter_sys=True)
     finally:
         start = began + imports.seconds
-        with open(os.environ[JOURNAL], "a") as journal:
-            journal.write(json.dumps({"command": arguments[0], "start": start, "work": process_time() - start}) + "\n")
+        Journal(Path(os.environ[JOURNAL])).add("job", arguments[0], start, process_time() - start)
 
 
 def main(arguments: list[str]) -> None:
     import pandas as pd  # not in the jobs
 
     with tempfile.TemporaryDirectory() as folder:
-        journal, python = Path(folder, "journal"), Path(folder, "bin", "python")
+        journal, python = Journal(Path(folder, "journal")), Path(folder, "bin", "python")
         python.parent.mkdir()
         python.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__])} "$@"\n')
         python.chmod(0o755)
         places = [str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
-        environ = {**os.environ, "PATH": os.pathsep.join(places), JOURNAL: str(journal)}
+        environ = {**os.environ, "PATH": os.pathsep.join(places), JOURNAL: str(journal.path)}
         demo = ["snakemake", "--cores", str(os.cpu_count()), "--directory", str(Path(folder, "demo")), *arguments]
         subprocess.run(demo, cwd=PROJECT, env=environ, check=True)
-        jobs = pd.read_json(journal, lines=True)
+        jobs = pd.DataFrame(journal.lines("job"), columns=["process", "command", "start", "work"])
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     table = jobs.groupby("command").agg(jobs=("work", "size"), start=("start", "sum"), work=("work", "sum"))
     print(table.sort_values("start", ascending=False).round(1).to_string())
