@@ -66,13 +66,23 @@ def times_of(folder):
 
 def test_a_row_for_each_way_and_seed(measured):
     out, table = measured
-    assert table[["way", "seed"]].values.tolist() == [["fp32", 0], ["bf16", 0], ["fp32", 1], ["bf16", 1]]
+    ways = ["fp32", "fp32 Winograd", "bf16"]
+    assert table[["way", "seed"]].values.tolist() == [[way, seed] for seed in (0, 1) for way in ways]
     assert set(table["status"]) == {"measured"}
     saved = pd.read_csv(out / "precision.csv")
     pd.testing.assert_frame_equal(saved, table)
     assert {"device", "torch", "date", "steps", "images"} <= set(saved.columns)
     for way in ("fp32", "bf16"):
         assert read_json(out / way / "seed1" / "metrics.json")["made_from"]["precision"] == way
+
+
+def test_winograds_convolutions_round_and_change_nothing_else(measured):
+    _, table = measured
+    by_way = table.pivot(index="seed", columns="way", values=list(NUMBERS))
+    for number in ("loss", "bits_per_dim"):
+        found, exact = by_way[number]["fp32 Winograd"], by_way[number]["fp32"]
+        assert (found != exact).all()
+        assert np.allclose(found, exact, rtol=1e-4)
 
 
 def test_bf16_rounds_and_the_seed_decides(measured):

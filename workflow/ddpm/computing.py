@@ -1,4 +1,4 @@
-"""How a device computes our networks: in which precision, in which order of memory, and whether compiled.
+"""How a device computes our networks: in which precision, order of memory and convolutions, and whether compiled.
 
 Weights, their average, the optimiser and the diffusion process are float32 everywhere; bf16 is what the layers between
 the first convolution and the last compute in. docs/benchmarks.md says what that gains, and what it costs in quality.
@@ -16,8 +16,9 @@ from ddpm.files import UserError
 from ddpm.planning.costs import network_cost
 from ddpm.precision import ASKED, Precision
 from ddpm.unet import UNet
+from ddpm.winograd import Conv3x3
 
-WIDE = 128  # channels from which bf16 and channels_last are faster; narrow networks wait for memory instead
+WIDE = 128  # channels from which all of this is faster than float32 as it is; narrow networks wait for memory instead
 EARNED = 2e16  # operations from which a job gains more than compiling takes: minutes of a GPU
 COMPILED = Path("resources/compiled")  # what was compiled, for the next job
 
@@ -47,9 +48,18 @@ def precision_of(network: NetworkConfig, device: torch.device) -> Precision:
     return Precision.BF16 if network.ch >= WIDE and has_bf16(device) else Precision.FP32
 
 
+def saves_products(network: NetworkConfig, device: torch.device, precision: Precision) -> bool:
+    """Whether Winograd's convolutions are faster there."""
+    return device.type == "cpu" and precision is Precision.FP32 and network.ch >= WIDE
+
+
 def placed(model: UNet, device: torch.device) -> UNet:
     """The same network on `device`, to be computed in the way that is fast there. Its weights stay float32."""
     model.precision = precision_of(model.config, device)
+    minimal = saves_products(model.config, device, model.precision)
+    for layer in model.modules():
+        if isinstance(layer, Conv3x3):
+            layer.minimal = minimal
     wide = model.config.ch >= WIDE
     return model.to(device, memory_format=torch.channels_last if wide else torch.preserve_format)
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ddpm.config import NetworkConfig
 from ddpm.precision import Precision
+from ddpm.winograd import Conv3x3
 
 # The authors write 0 for the last convolution of a branch, and their initialiser replaces it by 1e-10 (nn.py).
 NEARLY_ZERO = 1e-10
@@ -24,10 +25,12 @@ def variance_scaling_(weight: Tensor, scale: float = 1.0) -> None:
     nn.init.xavier_uniform_(weight, gain=math.sqrt(scale))
 
 
-def conv(in_channels: int, out_channels: int, kernel: int, scale: float = 1.0, **kwargs) -> nn.Conv2d:
+def conv(
+    in_channels: int, out_channels: int, kernel: int, scale: float = 1.0, kind: type = nn.Conv2d, **kwargs
+) -> nn.Conv2d:
     """A convolution (by default with SAME padding) with the authors' initial weights."""
     kwargs.setdefault("padding", kernel // 2)
-    layer = nn.Conv2d(in_channels, out_channels, kernel, **kwargs)
+    layer = kind(in_channels, out_channels, kernel, **kwargs)
     variance_scaling_(layer.weight, scale)
     nn.init.zeros_(layer.bias)
     return layer
@@ -106,11 +109,11 @@ class ResnetBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, config: NetworkConfig):
         super().__init__()
         self.norm1 = norm(in_channels, config.groups)
-        self.conv1 = conv(in_channels, out_channels, 3)
+        self.conv1 = conv(in_channels, out_channels, 3, kind=Conv3x3)
         self.temb_proj = dense(4 * config.ch, out_channels)
         self.norm2 = norm(out_channels, config.groups)
         self.dropout = Dropout(config.dropout)
-        self.conv2 = conv(out_channels, out_channels, 3, scale=NEARLY_ZERO)
+        self.conv2 = conv(out_channels, out_channels, 3, NEARLY_ZERO, kind=Conv3x3)
         self.nin_shortcut = nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, temb: Tensor, keys: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What bf16 and compiling do to the loss, bits/dim and FID of an experiment, beside the spread over seeds."""
+"""What the ways to compute do to the loss, bits/dim and FID of an experiment, beside the spread over seeds."""
 
 import math
 import os
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from unittest.mock import patch
 
 import pandas as pd
 import torch
 
-from ddpm import computing
+from ddpm import computing, winograd
 from ddpm.config import Experiment, Features, LikelihoodConfig, Repeat
 from ddpm.data.prepare import download_data, prepare
 from ddpm.data.store import Images
@@ -32,25 +33,38 @@ from ddpm.training.loop import train
 from ddpm.training.selection import Selection
 from ddpm.training.state import load_weights
 
+
+class Way(NamedTuple):
+    """How networks are computed."""
+
+    precision: Precision
+    compiled: bool = False
+    minimal: bool = False
+    """By Winograd's convolutions, on images of any size that they can."""
+
+
 BASE = "fp32"  # what the others are compared with
 WAYS = {
-    BASE: (Precision.FP32, False),
-    "bf16": (Precision.BF16, False),
-    "fp32 compiled": (Precision.FP32, True),
-    "bf16 compiled": (Precision.BF16, True),
+    BASE: Way(Precision.FP32),
+    "fp32 Winograd": Way(Precision.FP32, minimal=True),
+    "bf16": Way(Precision.BF16),
+    "fp32 compiled": Way(Precision.FP32, compiled=True),
+    "bf16 compiled": Way(Precision.BF16, compiled=True),
 }
 LAST = 4  # rows of training.csv whose mean is the final loss
 NUMBERS = {"loss": 5, "bits_per_dim": 4, "fid": 3}  # with decimals
 
 
 @contextmanager
-def forced(precision: Precision, compiled: bool) -> Iterator[None]:
-    """What is computed in the block is computed in this way, whatever the device and the length of the job."""
-    if compiled:
+def forced(way: Way) -> Iterator[None]:
+    """What is computed in the block is computed in this way, whatever the device, the network and the job's length."""
+    if way.compiled:
         torch.compiler.reset()  # or it refuses, after a few networks, to compile the same code for another
     with (
-        patch.dict(os.environ, {ASKED: precision}),
-        patch.object(computing, "earned", lambda network, passes, device: compiled),
+        patch.dict(os.environ, {ASKED: way.precision}),
+        patch.object(computing, "earned", lambda network, passes, device: way.compiled),
+        patch.object(computing, "saves_products", lambda network, device, precision: way.minimal),
+        patch.object(winograd, "SMALLEST", winograd.STEP),
     ):
         yield
 
@@ -65,7 +79,7 @@ def once(path: Path, make: Callable[[Path], None]) -> Path:
 
 @dataclass(frozen=True)
 class Common:
-    """What all ways and seeds share; neither bf16 nor the compiler has a part in it."""
+    """What all ways and seeds share; no way to compute networks has a part in it."""
 
     data: Path
     network: FeatureNetwork
@@ -95,7 +109,7 @@ def measure(of: Experiment, way: str, common: Common, folder: Path, device: torc
     images, state = Images(common.data / "train.npy"), folder / "state"
     final, history, outcome = (folder / name for name in ("final.safetensors", "training.csv", "training.json"))
     bounds, card = [], common.data / "card.json"
-    with forced(*WAYS[way]):
+    with forced(WAYS[way]):
         document = of.stage_config("training")
         train(document, images, state / "training", final, history, outcome, folder / "weights", device, log=log)
         trained = load_weights(final, device)
@@ -165,9 +179,10 @@ def benchmark_precision(
     about = {"experiment": experiment, "steps": of.training.steps, "images": of.sampling.images, "device": machine}
     about |= {"torch": torch.__version__, "date": date.today().isoformat()}
     common = prepare_common(config, of, out, device, log)
+    tried = [name for name, way in WAYS.items() if compiled >= way.compiled and not (gpu and way.minimal)]
     for seed in range(of.training.seed, of.training.seed + seeds):
         job = repeated(of, Repeat(of=experiment, varies="training", seed=seed))
-        for way in (way for way, (_, jit) in WAYS.items() if compiled or not jit):
+        for way in tried:
             row = out / way.replace(" ", "-") / f"seed{seed}" / "row.json"
             if not row.exists():
                 found = measure(job, way, common, row.parent, device, partial(say, log, f"{way}, seed {seed}"))

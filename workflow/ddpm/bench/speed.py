@@ -202,7 +202,7 @@ def benchmark(
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.resolve()))
     of = papers(first)
     forward = network_cost(of.network).flops
-    rows = limits(device, least / 5)
+    rows, before = [], limits(device, least / 5)
     with tempfile.TemporaryDirectory() as prepared:
         images = Images(data.write_array(Path(prepared), of.network.image_size, 4096, of.network.channels))
         works = (
@@ -218,8 +218,11 @@ def benchmark(
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     way = Way(OURS, Precision.FP32, "channels last", False, lambda: lambda: features.run(inception, pixels, rest))
     rows += timed("features", [way], rest, INCEPTION_FLOPS, least, device, log)
+    # A machine that others share is not always as fast; its best is what counts.
+    after = limits(device, least / 5)
+    best_of = (max(pair, key=lambda row: row["tflops"]) for pair in zip(before, after, strict=True))
 
-    table = compared(pd.DataFrame(rows))
+    table = compared(pd.DataFrame([*best_of, *rows]))
     name = device_name(device)
     theirs = version("diffusers") if importlib.util.find_spec("diffusers") else ""
     table = table.assign(device=name, torch=torch.__version__, diffusers=theirs, date=date.today().isoformat())
