@@ -107,3 +107,11 @@ def test_a_network_is_the_same_with_it_and_its_frozen_weights_are_transformed_on
     for _ in range(2):
         assert error(frozen(model)(x, t), exact) < 1e-5
     assert len(count) == len({id(weight) for weight in count}) == 2 * 8
+
+
+def test_frozen_weights_that_change_are_transformed_again():
+    layer, x = Conv3x3(4, 8, 3, padding=1).requires_grad_(False), torch.randn(1, 4, 16, 16)
+    layer.minimal = True
+    layer(x)
+    layer.load_state_dict({"weight": torch.randn(8, 4, 3, 3), "bias": torch.zeros(8)})
+    assert error(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1)) < 1e-5

@@ -128,8 +128,8 @@ class Conv3x3(nn.Conv2d):
     """
 
     minimal = False
-    kept: Tensor | None = None
-    """The transformed weights, once those are frozen."""
+    kept: tuple[int, Tensor] | None = None
+    """The version of the weights, once they are frozen, and what they are transformed to."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
@@ -138,6 +138,6 @@ class Conv3x3(nn.Conv2d):
             return super().forward(x)
         if self.weight.requires_grad:
             return Convolution.apply(x, self.weight, self.bias)
-        if self.kept is None:
-            self.kept = transformed(self.weight)
-        return convolve(x, self.kept, self.bias)
+        if self.kept is None or self.kept[0] != self.weight._version:
+            self.kept = self.weight._version, transformed(self.weight)
+        return convolve(x, self.kept[1], self.bias)
