@@ -85,8 +85,8 @@ def convolve(x: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
     """
     b, _, height, width = x.shape
     y = x.new_empty(b, height, width, weights.shape[2])
-    for part, out in zip(*(groups(images, height, width) for images in (padded(x), y)), strict=True):
-        products = to_products(INPUT, tiles(part, READ)) @ weights
+    for part, out in zip(groups(x, height, width), groups(y, height, width), strict=True):
+        products = to_products(INPUT, tiles(padded(part), READ)) @ weights
         target = tiles(out, STEP)
         result = (OUTPUT @ products.view(READ**2, -1)).view(target.shape)
         torch.add(result, 0 if bias is None else bias, out=target)
@@ -97,11 +97,9 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """Of the sum of `gradient` [B, C_out, H, W] times the output, by the weights: [C_out, C_in, 3, 3]."""
     (_, c_in, height, width), c_out = x.shape, gradient.shape[1]
     total = x.new_zeros(READ**2, c_in, c_out)
-    images = (padded(x), gradient.permute(0, 2, 3, 1))
-    for part, wanted in zip(*(groups(of, height, width) for of in images), strict=True):
-        total.baddbmm_(
-            to_products(INPUT, tiles(part, READ)).transpose(1, 2), to_products(OUTPUT.T, tiles(wanted, STEP))
-        )
+    for part, wanted in zip(groups(x, height, width), groups(gradient, height, width), strict=True):
+        read, made = tiles(padded(part), READ), tiles(wanted.permute(0, 2, 3, 1), STEP)
+        total.baddbmm_(to_products(INPUT, read).transpose(1, 2), to_products(OUTPUT.T, made))
     return (WEIGHT.T @ total.view(READ**2, -1)).view(3, 3, c_in, c_out).permute(3, 2, 0, 1)
 
 
