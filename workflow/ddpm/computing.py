@@ -4,23 +4,21 @@ Weights, their average, the optimiser and the diffusion process are float32 ever
 the first convolution and the last compute in. docs/benchmarks.md says what that gains, and what it costs in quality.
 """
 
-import importlib.util
 import os
-import shutil
-from pathlib import Path
 
 import torch
 
+from ddpm import norm
+from ddpm.compiling import COMPILED, missing_compiler
 from ddpm.config import NetworkConfig
 from ddpm.files import UserError
 from ddpm.planning.costs import network_cost
 from ddpm.precision import ASKED, Precision
-from ddpm.unet import UNet
+from ddpm.unet import UNet, Upsample
 from ddpm.winograd import Conv3x3
 
 WIDE = 128  # channels from which all of this is faster than float32 as it is; narrow networks wait for memory instead
 EARNED = 2e16  # operations from which a job gains more than compiling takes: minutes of a GPU
-COMPILED = Path("resources/compiled")  # what was compiled, for the next job
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -57,10 +55,15 @@ def placed(model: UNet, device: torch.device) -> UNet:
     """The same network on `device`, to be computed in the way that is fast there. Its weights stay float32."""
     model.precision = precision_of(model.config, device)
     minimal = saves_products(model.config, device, model.precision)
+    wide = model.config.ch >= WIDE
+    in_one_pass = wide and device.type == "cpu" and norm.compiled()
     for layer in model.modules():
         if isinstance(layer, Conv3x3):
             layer.minimal = minimal
-    wide = model.config.ch >= WIDE
+        if isinstance(layer, norm.Norm):
+            layer.in_one_pass = in_one_pass
+        if isinstance(layer, Upsample):  # which oneDNN has a fast transposed convolution for in float32 only
+            layer.at_once = device.type != "cpu" or model.precision is Precision.FP32
     return model.to(device, memory_format=torch.channels_last if wide else torch.preserve_format)
 
 
@@ -95,12 +98,3 @@ def compile_where_earned(model: UNet, passes: float, device: torch.device, log=p
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.resolve()))
     model.compile(dynamic=False)
     return True
-
-
-def missing_compiler() -> str | None:
-    """What torch.compile would need and does not find."""
-    if importlib.util.find_spec("triton") is None:
-        return "Triton"
-    if not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
-        return "C compiler (gcc, clang, or the one that CC names)"
-    return None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddpm.config import NetworkConfig
+from ddpm.norm import Dropout, Norm
 from ddpm.precision import Precision
 from ddpm.winograd import Conv3x3
 
@@ -44,11 +45,6 @@ def dense(in_features: int, out_features: int) -> nn.Linear:
     return layer
 
 
-def norm(channels: int, groups: int) -> nn.GroupNorm:
-    """Group normalisation over space and channel groups; epsilon as in TensorFlow's contrib layers."""
-    return nn.GroupNorm(groups, channels, eps=1e-6)
-
-
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """Sinusoidal embedding of the 0-based time step, [B] -> [B, dim] float32 (Transformer positions, nn.py).
 
@@ -73,53 +69,22 @@ class TimestepMLP(nn.Module):
         return self.dense[1](F.silu(self.dense[0](embedding)))
 
 
-def scramble_(x: Tensor) -> Tensor:
-    """Hash every int32 of `x` in place (C. Wellons' lowbias32); products wrap around, shifts bring in zeros."""
-    x.bitwise_xor_((x >> 16) & 0xFFFF).mul_(0x7FEB352D)
-    x.bitwise_xor_((x >> 15) & 0x1FFFF).mul_(0x846CA68B - 2**32)
-    return x.bitwise_xor_((x >> 16) & 0xFFFF)
-
-
-class Dropout(nn.Module):
-    """Dropout whose mask is a hash of the image's key, the layer and the element: no generator is carried along.
-
-    An image's mask is the same in any batch and on any of several processes.
-    """
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-        self.layer = 0  # its place in the network
-
-    def forward(self, h: Tensor, keys: Tensor | None) -> Tensor:
-        """h [B, C, H, W], keys [B] int32."""
-        if not self.training or self.rate == 0:
-            return h
-        numbers = torch.arange(h[0].numel(), dtype=torch.int32, device=h.device).view(1, *h.shape[1:])
-        if h.is_contiguous(memory_format=torch.channels_last):  # then the mask lies in memory as `h` does
-            numbers = numbers.contiguous(memory_format=torch.channels_last)
-        seeds = scramble_(keys ^ (self.layer + 1 << 20)).view(-1, 1, 1, 1)
-        bits = scramble_(scramble_(numbers) ^ seeds)  # from -2^31 to 2^31 - 1
-        return h * (bits >= round(self.rate * 2**32) - 2**31) / (1 - self.rate)
-
-
 class ResnetBlock(nn.Module):
     """GN-swish-conv, + time, GN-swish-dropout-conv(nearly 0), + shortcut of the raw input."""
 
     def __init__(self, in_channels: int, out_channels: int, config: NetworkConfig):
         super().__init__()
-        self.norm1 = norm(in_channels, config.groups)
+        self.norm1 = Norm(in_channels, config.groups)
         self.conv1 = conv(in_channels, out_channels, 3, kind=Conv3x3)
         self.temb_proj = dense(4 * config.ch, out_channels)
-        self.norm2 = norm(out_channels, config.groups)
+        self.norm2 = Norm(out_channels, config.groups)
         self.dropout = Dropout(config.dropout)
         self.conv2 = conv(out_channels, out_channels, 3, NEARLY_ZERO, kind=Conv3x3)
         self.nin_shortcut = nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, temb: Tensor, keys: Tensor | None = None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = h + self.temb_proj(F.silu(temb))[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h)), keys))
+        h = self.conv1(self.norm1(x, swish=True))
+        h = self.conv2(self.norm2(h, swish=True, shift=self.temb_proj(F.silu(temb)), dropout=self.dropout, keys=keys))
         return self.nin_shortcut(x) + h
 
 
@@ -128,7 +93,7 @@ class AttnBlock(nn.Module):
 
     def __init__(self, channels: int, config: NetworkConfig):
         super().__init__()
-        self.norm = norm(channels, config.groups)
+        self.norm = Norm(channels, config.groups)
         # Query, key and value in one product; each third is initialised as the layer of its own that it is.
         self.qkv = conv(channels, 3 * channels, 1)
         for third in self.qkv.weight.data.chunk(3):
@@ -137,10 +102,10 @@ class AttnBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, 1, c, height * width)
-        q, k, v = qkv.transpose(3, 4).unbind(1)  # [B, 1 head, HW, C] each
+        qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(b, 1, height * width, 3 * c)
+        q, k, v = qkv.chunk(3, dim=3)  # [B, 1 head, HW, C] each
         h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(h.transpose(2, 3).reshape(b, c, height, width))
+        return x + self.proj_out(h.reshape(b, height, width, c).permute(0, 3, 1, 2))
 
 
 class Downsample(nn.Module):
@@ -158,17 +123,40 @@ class Upsample(nn.Module):
     """Nearest-neighbour doubling, then a convolution.
 
     Of the nine numbers that a 3x3 kernel meets in a doubled image, only four differ. Both steps together are a
-    transposed convolution of stride 2 with the sums of every 2x2 weights, which needs 4/9 of the products.
+    transposed convolution of stride 2 with the sums of every 2x2 weights, which needs 4/9 of the products. Where
+    `at_once` is not set, they are two steps.
     """
+
+    at_once = True
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.at_once:
+            return self.conv(F.interpolate(x, scale_factor=2.0))
         weight = self.conv.weight.flip(2, 3)
         sums = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=1)  # [C_out, C_in, 4, 4]
         return F.conv_transpose2d(x, sums.transpose(0, 1), self.conv.bias, stride=2, padding=1)
+
+
+class Joined(torch.autograd.Function):
+    """torch.cat([h, skip], dim=1), whose gradients are tensors of their own.
+
+    Those of torch.cat are parts of one, for which the gradients of convolutions take two to seven times as long.
+    """
+
+    @staticmethod
+    def forward(ctx, h: Tensor, skip: Tensor) -> Tensor:
+        ctx.channels = h.shape[1], skip.shape[1]
+        return torch.cat([h, skip], dim=1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
+        in_order = gradient.is_contiguous(memory_format=torch.channels_last)
+        memory = torch.channels_last if in_order else torch.contiguous_format
+        return tuple(part.contiguous(memory_format=memory) for part in gradient.split(ctx.channels, dim=1))
 
 
 class Level(nn.Module):
@@ -237,7 +225,7 @@ class UNet(nn.Module):
                 level.upsample = Upsample(c)
             self.up.insert(0, level)
 
-        self.norm_out = norm(c, config.groups)
+        self.norm_out = Norm(c, config.groups)
         self.conv_out = conv(c, config.out_channels, 3, scale=NEARLY_ZERO)
         for i, layer in enumerate(module for module in self.modules() if isinstance(module, Dropout)):
             layer.layer = i
@@ -256,7 +244,7 @@ class UNet(nn.Module):
                 h = self.inner(h.bfloat16(), temb, keys).to(x.dtype)
         else:
             h = self.inner(h, temb, keys)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return self.conv_out(self.norm_out(h, swish=True))
 
     def inner(self, h: Tensor, temb: Tensor, keys: Tensor | None) -> Tensor:
         """All levels, down and up again: [B, ch, H, W] -> [B, ch, H, W]."""
@@ -271,14 +259,14 @@ class UNet(nn.Module):
         h = self.mid(h, temb, keys)
         for level in reversed(self.up):
             for block, attn in zip(level.block, level.attn, strict=True):
-                h = attn(block(torch.cat([h, skips.pop()], dim=1), temb, keys))
+                h = attn(block(Joined.apply(h, skips.pop()), temb, keys))
             if hasattr(level, "upsample"):
                 h = level.upsample(h)
         return h
 
     def inner_layers(self) -> Iterator[nn.Conv2d | nn.Linear]:
         """The convolutions and dense layers of `inner` but for those whose weights are summed up before use."""
-        summed = {module.conv for module in self.modules() if isinstance(module, Upsample)}
+        summed = {module.conv for module in self.modules() if isinstance(module, Upsample) and module.at_once}
         for levels in (self.down, self.mid, self.up):
             layers = (layer for layer in levels.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
             yield from (layer for layer in layers if layer not in summed)

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from ddpm import resolving
 from ddpm.bench import data, features
-from ddpm.computing import COMPILED, frozen, has_bf16, missing_compiler, placed
+from ddpm.compiling import COMPILED, missing_compiler
+from ddpm.computing import frozen, has_bf16, placed
 from ddpm.config import Experiment
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion

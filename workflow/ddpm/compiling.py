@@ -1,0 +1,64 @@
+"""What this machine can compile, and where what is compiled is kept for the next job."""
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import warnings
+from functools import cache
+from pathlib import Path
+
+from ddpm.files import whole
+
+COMPILED = Path("resources/compiled")
+# NaN and infinity stay what they are, but nothing traps or sets errno.
+OPTIONS = ["-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
+WIDEST = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
+
+
+def missing_compiler() -> str | None:
+    """What torch.compile would need on a GPU and does not find."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton"
+    if not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
+        return "C compiler (gcc, clang, or the one that CC names)"
+    return None
+
+
+def processor() -> str:
+    """What this machine's instructions are; other machines that share the disk may have others."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
+    return "\n".join(line for line in lines if line.startswith(("flags", "Features"))) or platform.processor()
+
+
+@cache
+def library(source: Path) -> ctypes.CDLL | None:
+    """The C++ file `source` as a library for this processor: compiled in seconds, once, and kept.
+
+    Returns:
+        None where there is no compiler, or it fails, which is said in a warning: there is always another way.
+    """
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
+    if compiler is None:
+        warnings.warn(
+            f"{source.name} is not compiled, which would be faster: no g++ or clang++, and CXX names none", stacklevel=2
+        )
+        return None
+    command = [*compiler.split(), *OPTIONS, *WIDEST, "-fopenmp", "-shared", "-fPIC"]
+    try:
+        version = subprocess.run([*compiler.split(), "--version"], capture_output=True, check=True).stdout
+        said = [source.read_bytes(), " ".join(command).encode(), version, processor().encode()]
+        name = hashlib.sha256(b"\0".join(said)).hexdigest()[:16]
+        path = COMPILED.resolve() / f"{source.stem}-{name}.so"
+        if not path.exists():
+            with whole(path) as part:
+                subprocess.run([*command, str(source), "-o", str(part)], capture_output=True, check=True)
+        return ctypes.CDLL(str(path))
+    except (OSError, subprocess.CalledProcessError) as error:
+        words = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip() or str(error)
+        warnings.warn(f"{source.name} is not compiled, which would be faster: {words[-500:]}", stacklevel=2)
+        return None
