@@ -5,13 +5,15 @@ import copy
 import pytest
 import torch
 
-from ddpm import computing
+from ddpm import computing, norm
 from ddpm.computing import compile_where_earned, frozen, placed, precision_of
 from ddpm.config import NetworkConfig
 from ddpm.files import UserError
+from ddpm.norm import Norm
 from ddpm.precision import ASKED, Precision
 from ddpm.training.optimizer import FlatParameters
-from ddpm.unet import UNet
+from ddpm.unet import UNet, Upsample
+from ddpm.winograd import Conv3x3
 
 CPU = torch.device("cpu")
 SIZES = {
@@ -143,6 +145,50 @@ def test_the_order_of_memory_changes_no_number_and_no_mask(monkeypatch, inputs):
     assert masks[1].is_contiguous(memory_format=torch.channels_last)
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def ways(network: UNet) -> dict:
+    """By kind of layer, how all of them are computed."""
+    norms = {layer.in_one_pass for layer in network.modules() if isinstance(layer, Norm)}
+    upsamplings = {layer.at_once for layer in network.modules() if isinstance(layer, Upsample)}
+    convolutions = {layer.minimal for layer in network.modules() if isinstance(layer, Conv3x3)}
+    return {"in one pass": norms, "at once": upsamplings, "minimal": convolutions}
+
+
+def test_a_wide_network_on_a_cpu_has_the_layers_that_are_fast_there(monkeypatch):
+    monkeypatch.setattr(norm, "compiled", lambda: True)
+    monkeypatch.setenv(ASKED, "bf16")
+    assert ways(placed(UNet(WIDE), CPU)) == {"in one pass": {True}, "at once": {False}, "minimal": {False}}
+    monkeypatch.setenv(ASKED, "fp32")
+    assert ways(placed(UNet(WIDE), CPU)) == {"in one pass": {True}, "at once": {True}, "minimal": {True}}
+    plain = {"in one pass": {False}, "at once": {True}, "minimal": {False}}
+    assert ways(placed(UNet(NARROW), CPU)) == plain
+    assert ways(placed(UNet(WIDE), torch.device("meta"))) == plain
+    monkeypatch.setattr(norm, "compiled", lambda: False)
+    assert ways(placed(UNet(WIDE), CPU))["in one pass"] == {False}
+
+
+def test_the_fast_layers_make_the_same_network(monkeypatch, inputs):
+    """In training, with its masks, and there and back; bf16 to its own precision."""
+    x, t = inputs
+    keys = torch.arange(len(x), dtype=torch.int32)
+    torch.manual_seed(0)
+    plain = UNet(WIDE).train()
+    for name, parameter in plain.named_parameters():
+        if "conv2" in name or "proj_out" in name or "conv_out" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+
+    def results(network: UNet) -> tuple[torch.Tensor, torch.Tensor]:
+        network.zero_grad()
+        found = network(x, t, keys)
+        found.square().mean().backward()
+        return found.detach(), torch.cat([p.grad.flatten() for p in network.parameters()])
+
+    exact = results(plain)
+    for precision, least, most in (("fp32", 0, 1e-4), ("bf16", 2**-12, 2**-5)):
+        monkeypatch.setenv(ASKED, precision)
+        for ours, theirs in zip(results(placed(copy.deepcopy(plain), CPU)), exact, strict=True):
+            assert least < (ours - theirs).norm() / theirs.norm() < most
 
 
 @pytest.mark.parametrize("precision", (Precision.FP32, Precision.BF16))

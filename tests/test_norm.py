@@ -77,6 +77,7 @@ def error(found: torch.Tensor, exact: torch.Tensor) -> float:
     return ((found.double() - exact).norm() / exact.norm().clamp(min=exact.numel() ** 0.5)).item()
 
 
+@pytest.mark.fidelity
 @pytest.mark.parametrize("swish, shift, dropout", WAYS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_one_pass_is_torchs_functions_and_their_gradients(shape, swish, shift, dropout):

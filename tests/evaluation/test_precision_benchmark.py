@@ -9,7 +9,7 @@ import pytest
 from helpers import CPU
 from typer.testing import CliRunner
 
-from ddpm import computing, resolving
+from ddpm import computing, norm, resolving
 from ddpm.__main__ import app
 from ddpm.bench import precision
 from ddpm.bench.precision import LAST, NUMBERS, benchmark_precision, summary
@@ -176,6 +176,14 @@ def test_a_way_is_forced_on_every_job_and_on_nothing_else(measured, tmp_path, mo
         assert numbers.loc[way].tolist() == table[table["seed"] == 0].set_index("way").loc[way, list(NUMBERS)].tolist()
     assert os.environ[ASKED] == Precision.AUTO
     assert not computing.earned(shrunken().scale_config.experiments[NAME].network, 1e30, CPU)
+
+
+def test_fp32_is_torchs_own_and_the_other_ways_are_ours():
+    before = norm.compiled
+    for name, way in precision.WAYS.items():
+        with precision.forced(way):
+            assert (norm.compiled is before) == (name in ("fp32 Winograd", "bf16"))
+    assert norm.compiled is before
 
 
 def test_the_table_pairs_seeds():

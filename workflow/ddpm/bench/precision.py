@@ -14,7 +14,8 @@ from unittest.mock import patch
 import pandas as pd
 import torch
 
-from ddpm import computing, winograd
+from ddpm import computing, norm, winograd
+from ddpm.compiling import missing_compiler
 from ddpm.config import Experiment, Features, LikelihoodConfig, Repeat
 from ddpm.data.prepare import download_data, prepare
 from ddpm.data.store import Images
@@ -41,13 +42,15 @@ class Way(NamedTuple):
     compiled: bool = False
     minimal: bool = False
     """By Winograd's convolutions, on images of any size that they can."""
+    in_one_pass: bool = False
+    """With norm.cpp, where a wide network has it."""
 
 
 BASE = "fp32"  # what the others are compared with
 WAYS = {
     BASE: Way(Precision.FP32),
-    "fp32 Winograd": Way(Precision.FP32, minimal=True),
-    "bf16": Way(Precision.BF16),
+    "fp32 Winograd": Way(Precision.FP32, minimal=True, in_one_pass=True),
+    "bf16": Way(Precision.BF16, in_one_pass=True),
     "fp32 compiled": Way(Precision.FP32, compiled=True),
     "bf16 compiled": Way(Precision.BF16, compiled=True),
 }
@@ -65,6 +68,7 @@ def forced(way: Way) -> Iterator[None]:
         patch.object(computing, "earned", lambda network, passes, device: way.compiled),
         patch.object(computing, "saves_products", lambda network, device, precision: way.minimal),
         patch.object(winograd, "SMALLEST", winograd.STEP),
+        patch.object(norm, "compiled", norm.compiled if way.in_one_pass else lambda: False),
     ):
         yield
 
@@ -168,7 +172,7 @@ def benchmark_precision(
     """
     of, gpu = last_weights(config, experiment), device.type == "cuda"
     compiled = gpu if compiled is None else compiled
-    if compiled and gpu and (missing := computing.missing_compiler()):
+    if compiled and gpu and (missing := missing_compiler()):
         raise UserError(f"--compiled: there is no {missing} here. Install it, or give --no-compiled.")
     scoring = config.scale_config.model_dump(mode="json", include={"features", "classifier"})
     document = {**of.model_dump(mode="json"), **scoring, "device": device.type}
