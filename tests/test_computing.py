@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from ddpm import computing, norm
+from ddpm import computing, norm, processor
 from ddpm.computing import compile_where_earned, frozen, placed, precision_of
 from ddpm.config import NetworkConfig
 from ddpm.files import UserError
@@ -52,9 +52,9 @@ def bf16(model: UNet) -> UNet:
     return model
 
 
-def capabilities(monkeypatch, **can) -> None:
+def capabilities(monkeypatch, *instructions: str) -> None:
     monkeypatch.delenv(ASKED, raising=False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
+    monkeypatch.setattr(processor, "instructions", lambda: set(instructions))
 
 
 @pytest.mark.fidelity
@@ -98,10 +98,10 @@ def test_gradients_of_bf16_are_float32_and_near(model, inputs):
 
 
 def test_bf16_where_the_device_has_it_and_the_network_is_wide(monkeypatch):
-    capabilities(monkeypatch, avx512_bf16=False)
+    capabilities(monkeypatch, "avx512f", "avx512_vnni")
     assert precision_of(WIDE, CPU) is Precision.FP32
-    for name in ("avx512_bf16", "amx_bf16"):
-        capabilities(monkeypatch, **{name: True})
+    for name in ("avx512_bf16", "amx_bf16", "bf16"):
+        capabilities(monkeypatch, "fma", name)
         assert precision_of(WIDE, CPU) is Precision.BF16
         assert precision_of(NARROW, CPU) is Precision.FP32
     for major, precision in ((7, Precision.FP32), (8, Precision.BF16), (9, Precision.BF16)):
@@ -110,7 +110,7 @@ def test_bf16_where_the_device_has_it_and_the_network_is_wide(monkeypatch):
 
 
 def test_a_precision_that_is_asked_for(monkeypatch):
-    capabilities(monkeypatch, avx512_bf16=True)
+    capabilities(monkeypatch, "avx512_bf16")
     monkeypatch.setenv(ASKED, "fp32")
     assert precision_of(WIDE, CPU) is Precision.FP32
     monkeypatch.setenv(ASKED, "bf16")

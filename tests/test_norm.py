@@ -209,7 +209,7 @@ def test_it_is_compiled_once_for_a_processor(empty, monkeypatch):
     monkeypatch.setattr(compiling.subprocess, "run", lambda what, **how: calls.append(what) or run(what, **how))
     for times in (1, 1, 2):
         if times == 2:
-            monkeypatch.setattr(compiling, "processor", lambda: "another one, of the same disk")
+            monkeypatch.setattr(compiling, "instructions", lambda: {"those of another machine on the disk"})
         compiling.library.cache_clear()
         assert norm.compiled()
         assert len([what for what in calls if "-shared" in what]) == times

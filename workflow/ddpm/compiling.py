@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from ddpm.files import whole
+from ddpm.processor import instructions
 
 COMPILED = Path("resources/compiled")
 # NaN and infinity stay what they are, but nothing traps or sets errno.
@@ -26,13 +27,6 @@ def missing_compiler() -> str | None:
     if not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
         return "C compiler (gcc, clang, or the one that CC names)"
     return None
-
-
-def processor() -> str:
-    """What this machine's instructions are; other machines that share the disk may have others."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
-    return "\n".join(line for line in lines if line.startswith(("flags", "Features"))) or platform.processor()
 
 
 @cache
@@ -51,7 +45,7 @@ def library(source: Path) -> ctypes.CDLL | None:
     command = [*compiler.split(), *OPTIONS, *WIDEST, "-fopenmp", "-shared", "-fPIC"]
     try:
         version = subprocess.run([*compiler.split(), "--version"], capture_output=True, check=True).stdout
-        said = [source.read_bytes(), " ".join(command).encode(), version, processor().encode()]
+        said = [source.read_bytes(), " ".join(command).encode(), version, " ".join(sorted(instructions())).encode()]
         name = hashlib.sha256(b"\0".join(said)).hexdigest()[:16]
         path = COMPILED.resolve() / f"{source.stem}-{name}.so"
         if not path.exists():

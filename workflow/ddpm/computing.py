@@ -8,7 +8,7 @@ import os
 
 import torch
 
-from ddpm import norm
+from ddpm import norm, processor
 from ddpm.compiling import COMPILED, missing_compiler
 from ddpm.config import NetworkConfig
 from ddpm.files import UserError
@@ -25,9 +25,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bf16; without, it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # Older torch does not tell.
-    can = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return processor.has_bf16()
 
 
 def precision_of(network: NetworkConfig, device: torch.device) -> Precision:

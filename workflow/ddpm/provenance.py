@@ -6,6 +6,8 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from ddpm.processor import processor_name
+
 PACKAGES = ("numpy", "pydantic", "safetensors", "scikit-learn", "scipy", "torch")
 
 
@@ -13,7 +15,7 @@ def code_version() -> dict[str, str]:
     """A hash of the package's source, and the git commit where there is one."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
+    for file in sorted(file for kind in ("*.py", "*.cpp") for file in package.rglob(kind)):
         digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=package, capture_output=True, text=True, check=False
@@ -21,21 +23,11 @@ def code_version() -> dict[str, str]:
     return {"sha256": digest.hexdigest()[:16], "git": git.stdout.strip() or "not a git checkout"}
 
 
-def processor() -> str:
-    """The name of the CPU, as well as it can be known."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def provenance() -> dict:
     """Package versions, machine and code version of this process."""
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "machine": {"system": platform.platform(), "processor": processor()},
+        "machine": {"system": platform.platform(), "processor": processor_name()},
         "code": code_version(),
     }

@@ -14,7 +14,7 @@ from PIL import Image
 from ddpm.data.loading import feed
 from ddpm.data.store import Images, checksum
 from ddpm.files import write_csv, write_json, write_npy
-from ddpm.provenance import processor
+from ddpm.processor import processor_name
 
 # The paper's training on a TPU v3-8 (Appendix B): 2.2 steps of 64 images a second at 256x256, 21 of 128 at 32x32.
 PAPER = {256: (2.2, 64), 32: (21.0, 128)}
@@ -107,7 +107,7 @@ def benchmark_data(count: int, workers: list[int], out: Path | None, log=print) 
             needed = round(steps * batch)
             measured, per_core = (round(rate) for rate in rates(Images(place / "train.npy"), batch, number))
             rows.append((store, size, number, measured, per_core, needed, math.ceil(needed / per_core)))
-    log(f"{processor()}, torch {torch.__version__}")
+    log(f"{processor_name()}, torch {torch.__version__}")
     log("| Store | Images | Workers | Images/s | Images/s of a core | The paper takes, images/s | Cores for that |")
     log("|---|---|---|---|---|---|---|")
     for store, size, *numbers in rows:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.inception import Inception, load_inception
 from ddpm.files import write_csv, write_npz
-from ddpm.provenance import processor
+from ddpm.processor import processor_name
 from ddpm.shards import ANCESTRAL, pack_header
 
 COLUMNS = ("network", "device", "size", "images", "network_images_per_s", "pass_images_per_s", "share")
@@ -116,7 +116,7 @@ def benchmark_features(
             passes.append(seconds(whole_pass, device) / count)
     rates = [1 / min(alone), 1 / min(passes)]
     row = (name, device.type, size, count, *(round(rate, 2) for rate in rates), round(rates[1] / rates[0], 3))
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else processor()
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else processor_name()
     log(f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     per = "images/s" if device.type == "cuda" else "images/s of a core"
     log(f"| Network | Device | Images | Network alone, {per} | Pass over a shard, {per} | Share |")

@@ -12,7 +12,7 @@ from ddpm.evaluation.fid import Statistics, frechet_distance, statistics
 from ddpm.evaluation.precision_recall import precision_recall
 from ddpm.evaluation.uncertainty import bootstrap
 from ddpm.files import write_csv
-from ddpm.provenance import processor
+from ddpm.processor import processor_name
 
 COLUMNS = ("what", "images", "cpu_s", "wall_s", "value", "relative_error")
 
@@ -79,7 +79,7 @@ def benchmark_scores(size: int, images: int, few: int, compared: int, out: Path 
     found, *seconds = timed(precision_recall, ours[:compared], real[:compared])
     rows.append(("precision and recall", compared, *seconds, found["precision"], ""))
 
-    log(f"{processor()}, numpy {np.__version__}, {size} features")
+    log(f"{processor_name()}, numpy {np.__version__}, {size} features")
     log("| What | Images | Seconds of a core | Seconds on the clock | Value | Relative error |")
     log("|---|---|---|---|---|---|")
     for what, count, seconds, wall, value, error in rows:

@@ -1,12 +1,12 @@
 """What this machine has, found without torch."""
 
 import os
-import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from ddpm.gpus import visible
+from ddpm.processor import processor_name
 
 GB = 10**9
 FOLDERS = ("resources", "results")  # where downloads and prepared data go, and all that is computed
@@ -47,22 +47,13 @@ def this_machine() -> Machine:
     """The machine that this runs on; folders are those of the working directory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(usable_gpus(), cpu_name(), cores, memory, {folder: disk_of(Path(folder)) for folder in FOLDERS})
+    disks = {folder: disk_of(Path(folder)) for folder in FOLDERS}
+    return Machine(usable_gpus(), processor_name(), cores, memory, disks)
 
 
 def usable_gpus() -> tuple[Gpu, ...]:
     """The GPUs that nvidia-smi lists and CUDA_VISIBLE_DEVICES leaves; none where it is missing or fails."""
     return tuple(Gpu(gpu.name, gpu.memory) for gpu in visible())
-
-
-def cpu_name() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def some_cores(cpu: str, threads: int) -> str:

@@ -11,9 +11,10 @@ from ddpm.computing import frozen, placed
 from ddpm.config import Experiment, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.planning.costs import network_cost, training_flops, training_state
-from ddpm.planning.machine import cpu_name, some_cores
+from ddpm.planning.machine import some_cores
 from ddpm.planning.plan import Plan, threads_of
 from ddpm.planning.rates import RATES, Kind, fingerprint, keep_rates
+from ddpm.processor import processor_name
 from ddpm.sampling.ancestral import reverse_chain
 from ddpm.training.state import Trained
 from ddpm.unet import UNet
@@ -27,7 +28,7 @@ def device_name(device: torch.device) -> str:
     """What the file of rates calls `device`, on which this process computes."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return some_cores(cpu_name(), torch.get_num_threads())
+    return some_cores(processor_name(), torch.get_num_threads())
 
 
 def measure_plan(plan: Plan, device: torch.device, log=print) -> None:
