@@ -108,6 +108,15 @@ def test_bf16_is_rounded_once(shape):
             assert error(ours, theirs) < 2**-8
 
 
+def test_gradients_may_come_in_any_order_of_memory():
+    of, x, shift, mask, keys, gradient = case(SHAPES[1], True, True)
+    expected = results(of, x, True, shift, mask, keys, gradient)
+    part = torch.cat([gradient, gradient], 1)[:, : gradient.shape[1]]
+    for given in (gradient.contiguous(), part):
+        found = results(of, x, True, shift, mask, keys, given)
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize("rate", (0.1, 0.5, 0.9))
 def test_the_mask_is_that_of_dropout_alone(rate):
     of, x, *_, keys, _ = case((3, 64, 32, 16, 16), False, False)
@@ -128,17 +137,27 @@ def test_a_mean_far_from_zero_costs_no_digits():
     torch.testing.assert_close(of(same), of.bias[:, None, None].expand(x.shape), rtol=0, atol=1e-3)
 
 
-def test_swish_is_exact_from_one_end_to_the_other():
-    x = torch.linspace(-120, 120, 100_003)
-    x = torch.cat([x, torch.tensor([0.0, 1e-30, -1e-30])]).view(1, 1, -1, 1).contiguous(memory_format=LAST)
-    of = layer(1, 1)
-    z = of(x)
-    factor = 60 / z.abs().max()
+def of_zeros(z: torch.Tensor, dtype: torch.dtype, swish: bool) -> torch.Tensor:
+    """What follows the norm, for exactly these numbers [N]: the bias of black images."""
+    of = layer(len(z), 1)
     with torch.no_grad():
-        of.weight.mul_(factor)
-        of.bias.zero_()
-    z = of(x).double()
-    torch.testing.assert_close(of(x, True).double(), F.silu(z), rtol=1e-6, atol=1e-30)
+        of.bias.copy_(z)
+    return of(torch.zeros(1, len(z), 1, 1, dtype=dtype), swish).detach().flatten()
+
+
+def test_swish_is_exact_from_one_end_to_the_other():
+    z = torch.cat([torch.linspace(-200, 200, 100_003), torch.tensor([0.0, 1e-30, -1e-30, 3e38, -1e3])])
+    found, exact = of_zeros(z, torch.float32, True).double(), F.silu(z.double())
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-35)
+
+
+def test_bf16_is_the_nearest_with_ties_to_even():
+    ties = torch.arange(1, 2**16, 2, dtype=torch.int32) << 15  # of all positive numbers, infinity, and NaN
+    largest_nan = torch.tensor([2**31 - 1], dtype=torch.int32)
+    z = torch.cat([ties, ties ^ -(2**31), ties + 1, ties - 1, largest_nan]).view(torch.float32)
+    found, nearest = of_zeros(z, torch.bfloat16, False), z.bfloat16()
+    assert torch.equal(found.isnan(), nearest.isnan())
+    assert torch.equal(found.nan_to_num(7), nearest.nan_to_num(7))
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
