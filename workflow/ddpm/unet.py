@@ -56,6 +56,12 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def order_of(x: Tensor) -> torch.memory_format:
+    """How the images [B, C, H, W] lie in memory."""
+    in_order = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if in_order else torch.contiguous_format
+
+
 class TimestepMLP(nn.Module):
     """The embedding of t and two dense layers, swish between them, none after: [B] -> [B, 4 ch]."""
 
@@ -105,7 +111,8 @@ class AttnBlock(nn.Module):
         qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(b, 1, height * width, 3 * c)
         q, k, v = qkv.chunk(3, dim=3)  # [B, 1 head, HW, C] each
         h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(h.reshape(b, height, width, c).permute(0, 3, 1, 2))
+        h = h.reshape(b, height, width, c).permute(0, 3, 1, 2).contiguous(memory_format=order_of(x))
+        return x + self.proj_out(h)
 
 
 class Downsample(nn.Module):
@@ -154,9 +161,8 @@ class Joined(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
-        in_order = gradient.is_contiguous(memory_format=torch.channels_last)
-        memory = torch.channels_last if in_order else torch.contiguous_format
-        return tuple(part.contiguous(memory_format=memory) for part in gradient.split(ctx.channels, dim=1))
+        order = order_of(gradient)
+        return tuple(part.contiguous(memory_format=order) for part in gradient.split(ctx.channels, dim=1))
 
 
 class Level(nn.Module):
