@@ -83,6 +83,8 @@ def test_weights_that_are_rounded_once_give_the_same_bits(model, inputs):
     assert torch.equal(once(*inputs), each_time)
     assert {layer.weight.dtype for layer in once.inner_layers()} == {torch.bfloat16}
     assert once.up[1].upsample.conv.weight.dtype == torch.float32, "its sums are rounded, not what they are of"
+    once.up[1].upsample.at_once = False
+    assert frozen(once).up[1].upsample.conv.weight.dtype == torch.bfloat16
     assert once.conv_out.weight.dtype == once.temb.dense[0].weight.dtype == torch.float32
 
 

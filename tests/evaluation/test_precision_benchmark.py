@@ -79,10 +79,9 @@ def test_a_row_for_each_way_and_seed(measured):
 def test_winograds_convolutions_round_and_change_nothing_else(measured):
     _, table = measured
     by_way = table.pivot(index="seed", columns="way", values=list(NUMBERS))
-    for number in ("loss", "bits_per_dim"):
-        found, exact = by_way[number]["fp32 Winograd"], by_way[number]["fp32"]
-        assert (found != exact).all()
-        assert np.allclose(found, exact, rtol=1e-4)
+    found, exact = (by_way.xs(way, axis=1, level="way")[["loss", "bits_per_dim"]] for way in ("fp32 Winograd", "fp32"))
+    assert (found != exact).any(axis=None), "in a last bit here and there"
+    assert np.allclose(found, exact, rtol=1e-4)
 
 
 def test_bf16_rounds_and_the_seed_decides(measured):
@@ -165,9 +164,10 @@ def test_it_goes_on_where_it_was_killed(measured, tmp_path, monkeypatch):
 def test_a_way_is_forced_on_every_job_and_on_nothing_else(measured, tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(UNet, "compile", lambda model, **how: compiled.append(model.precision))
-    monkeypatch.setattr(computing, "missing_compiler", lambda: "Triton")  # which is for GPUs
+    monkeypatch.setattr(precision, "missing_compiler", lambda: "Triton")  # which is for GPUs
     _, table = measured
-    also = benchmark_precision(shrunken(), NAME, tmp_path, CPU, seeds=1, compiled=True, log=lambda words: None)
+    every = ",".join(precision.WAYS)
+    also = benchmark_precision(shrunken(), NAME, tmp_path, CPU, seeds=1, ways=every, log=lambda words: None)
     assert compiled == [each for each in (Precision.FP32, Precision.BF16) for _ in ("train", "sample", "bound")]
     assert also["way"].tolist() == list(precision.WAYS)
     numbers = also.set_index("way")[list(NUMBERS)]
@@ -176,6 +176,18 @@ def test_a_way_is_forced_on_every_job_and_on_nothing_else(measured, tmp_path, mo
         assert numbers.loc[way].tolist() == table[table["seed"] == 0].set_index("way").loc[way, list(NUMBERS)].tolist()
     assert os.environ[ASKED] == Precision.AUTO
     assert not computing.earned(shrunken().scale_config.experiments[NAME].network, 1e30, CPU)
+
+
+def test_ways_are_chosen_by_device_or_by_name(monkeypatch):
+    monkeypatch.setattr(precision, "missing_compiler", lambda: None)
+    gpu = computing.torch.device("cuda")
+    assert precision.chosen(None, CPU) == ["fp32", "fp32 Winograd", "bf16"]
+    assert precision.chosen(None, gpu) == ["fp32", "bf16", "fp32 compiled", "bf16 compiled"]
+    assert precision.chosen("bf16 compiled, bf16", CPU) == ["fp32", "bf16", "bf16 compiled"]
+    monkeypatch.setattr(precision, "missing_compiler", lambda: "Triton")
+    assert precision.chosen("bf16", gpu) == ["fp32", "bf16"]
+    with pytest.raises(UserError, match="there is no Triton here"):
+        precision.chosen(None, gpu)
 
 
 def test_fp32_is_torchs_own_and_the_other_ways_are_ours():
@@ -204,6 +216,8 @@ def test_what_cannot_be_compared_is_refused(measured, tmp_path):
         benchmark_precision(shrunken(), "digits-x", tmp_path, CPU)
     with pytest.raises(UserError, match=r"is of another experiment, or another device. Give another --out"):
         benchmark_precision(shrunken(steps=14), NAME, out, CPU)
+    with pytest.raises(UserError, match=r"--ways bf16,fp8: no way is called 'fp8'. There are fp32, fp32 W"):
+        benchmark_precision(shrunken(), NAME, tmp_path, CPU, ways="bf16,fp8")
     config = shrunken()
     released = config.scale_config.experiments[NAME].model_copy(update={"training": None})
     config.scale_config.experiments[NAME] = released

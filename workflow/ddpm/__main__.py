@@ -771,8 +771,9 @@ def bench_precision(
         Path | None, typer.Option(help="A config.yaml, for an experiment or a data set of your own.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many, from the experiment's own on.")] = 3,
-    compiled: Annotated[
-        bool | None, typer.Option(help="Whether compiled networks are tried, too; by default on a GPU.")
+    ways: Annotated[
+        str | None,
+        typer.Option(help='As in "bf16,bf16 compiled", beside fp32; by default compiled ones on a GPU only.'),
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for precision.csv and all that is kept between calls.", callback=made_here)
@@ -785,7 +786,7 @@ def bench_precision(
     from ddpm.planning.plan import read_config
 
     chosen = read_config(config, scale=scale) if config else resolving.load({"scale": scale or "demo"})
-    benchmark_precision(chosen, experiment, out, choose_device(device), seeds, compiled, log)
+    benchmark_precision(chosen, experiment, out, choose_device(device), seeds, ways, log)
 
 
 @bench.command("scores")

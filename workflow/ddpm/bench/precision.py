@@ -148,13 +148,26 @@ def last_weights(config: Config, name: str) -> Experiment:
     return of.model_copy(update={**in_one, "checkpoint": Selection.FINAL})
 
 
+def chosen(ways: str | None, device: torch.device) -> list[str]:
+    """The names of WAYS that `benchmark_precision` tries, in their order."""
+    gpu = device.type == "cuda"
+    asked = None if ways is None else {BASE, *(name.strip() for name in ways.split(","))}
+    if asked and (unknown := asked - WAYS.keys()):
+        raise UserError(f"--ways {ways}: no way is called {unknown.pop()!r}. There are {', '.join(WAYS)}.")
+    usual = (name for name, way in WAYS.items() if (way.compiled <= gpu and not (way.minimal and gpu)))
+    tried = [name for name in WAYS if name in asked] if asked else list(usual)
+    if gpu and any(WAYS[name].compiled for name in tried) and (missing := missing_compiler()):
+        raise UserError(f"there is no {missing} here, which compiled ways need. Install it, or give --ways bf16.")
+    return tried
+
+
 def benchmark_precision(
     config: Config,
     experiment: str,
     out: Path,
     device: torch.device,
     seeds: int = 3,
-    compiled: bool | None = None,
+    ways: str | None = None,
     log=print,
 ) -> pd.DataFrame:
     """Run `experiment` under each seed and in each way, and write precision.csv into `out`, a row for each.
@@ -165,15 +178,13 @@ def benchmark_precision(
     Args:
         seeds: how many, from the training's own on. They name the initial weights and all draws of the training; the
             noise of the samples and of the bound is the same for all.
-        compiled: whether compiled networks are tried, too; None: on a GPU.
+        ways: of WAYS, with commas between; fp32 is always among them. None: the compiled ones on a GPU only, and
+            Winograd's convolutions on a CPU only.
 
     Raises:
-        UserError: there is no such experiment, it is not trained, or `out` is another one's.
+        UserError: there is no such experiment or way, it is not trained, or `out` is another one's.
     """
-    of, gpu = last_weights(config, experiment), device.type == "cuda"
-    compiled = gpu if compiled is None else compiled
-    if compiled and gpu and (missing := missing_compiler()):
-        raise UserError(f"--compiled: there is no {missing} here. Install it, or give --no-compiled.")
+    of, tried = last_weights(config, experiment), chosen(ways, device)
     scoring = config.scale_config.model_dump(mode="json", include={"features", "classifier"})
     document = {**of.model_dump(mode="json"), **scoring, "device": device.type}
     if read_json(once(out / "experiment.json", lambda path: write_json(path, document))) != document:
@@ -183,7 +194,6 @@ def benchmark_precision(
     about = {"experiment": experiment, "steps": of.training.steps, "images": of.sampling.images, "device": machine}
     about |= {"torch": torch.__version__, "date": date.today().isoformat()}
     common = prepare_common(config, of, out, device, log)
-    tried = [name for name, way in WAYS.items() if compiled >= way.compiled and not (gpu and way.minimal)]
     for seed in range(of.training.seed, of.training.seed + seeds):
         job = repeated(of, Repeat(of=experiment, varies="training", seed=seed))
         for way in tried:
