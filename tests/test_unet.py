@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ddpm.config import NetworkConfig
 from ddpm.norm import Dropout
-from ddpm.unet import AttnBlock, Downsample, Joined, ResnetBlock, UNet, Upsample, timestep_embedding
+from ddpm.unet import AttnBlock, Downsample, ResnetBlock, UNet, Upsample, timestep_embedding
 
 CIFAR10 = {"image_size": 32, "channels": 3, "ch": 128, "ch_mult": (1, 2, 2, 2), "attn_resolutions": (16,)}
 LARGE = {"image_size": 256, "channels": 3, "ch_mult": (1, 1, 2, 2, 4, 4), "attn_resolutions": (16,)}
@@ -88,18 +88,6 @@ def test_upsampling_is_a_doubling_and_then_a_convolution():
     torch.testing.assert_close(layer(x), expected)
     layer.at_once = False
     torch.testing.assert_close(layer(x), expected)
-
-
-@pytest.mark.parametrize("memory", (torch.contiguous_format, torch.channels_last))
-def test_the_gradients_of_joined_images_are_their_own_tensors(memory):
-    draws = (torch.randn(2, channels, 4, 4).contiguous(memory_format=memory) for channels in (3, 5, 8))
-    h, skip, gradient = (t.requires_grad_() for t in draws)
-    found = Joined.apply(h, skip)
-    assert torch.equal(found, torch.cat([h, skip], 1))
-    gradients = torch.autograd.grad(found, (h, skip), gradient)
-    for ours, expected in zip(gradients, gradient.split((3, 5), 1), strict=True):
-        assert torch.equal(ours, expected)
-        assert ours.is_contiguous(memory_format=memory)
 
 
 def test_block_is_the_written_formula():

@@ -56,12 +56,6 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def order_of(x: Tensor) -> torch.memory_format:
-    """How the images [B, C, H, W] lie in memory."""
-    in_order = x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if in_order else torch.contiguous_format
-
-
 class TimestepMLP(nn.Module):
     """The embedding of t and two dense layers, swish between them, none after: [B] -> [B, 4 ch]."""
 
@@ -108,10 +102,12 @@ class AttnBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, height, width = x.shape
+        in_order = x.is_contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if in_order else torch.contiguous_format
         qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(b, 1, height * width, 3 * c)
         q, k, v = qkv.chunk(3, dim=3)  # [B, 1 head, HW, C] each
         h = F.scaled_dot_product_attention(q, k, v)
-        h = h.reshape(b, height, width, c).permute(0, 3, 1, 2).contiguous(memory_format=order_of(x))
+        h = h.reshape(b, height, width, c).permute(0, 3, 1, 2).contiguous(memory_format=order)
         return x + self.proj_out(h)
 
 
@@ -146,23 +142,6 @@ class Upsample(nn.Module):
         weight = self.conv.weight.flip(2, 3)
         sums = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=1)  # [C_out, C_in, 4, 4]
         return F.conv_transpose2d(x, sums.transpose(0, 1), self.conv.bias, stride=2, padding=1)
-
-
-class Joined(torch.autograd.Function):
-    """torch.cat([h, skip], dim=1), whose gradients are tensors of their own.
-
-    Those of torch.cat are parts of one, for which the gradients of convolutions take two to seven times as long.
-    """
-
-    @staticmethod
-    def forward(ctx, h: Tensor, skip: Tensor) -> Tensor:
-        ctx.channels = h.shape[1], skip.shape[1]
-        return torch.cat([h, skip], dim=1)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
-        order = order_of(gradient)
-        return tuple(part.contiguous(memory_format=order) for part in gradient.split(ctx.channels, dim=1))
 
 
 class Level(nn.Module):
@@ -265,7 +244,7 @@ class UNet(nn.Module):
         h = self.mid(h, temb, keys)
         for level in reversed(self.up):
             for block, attn in zip(level.block, level.attn, strict=True):
-                h = attn(block(Joined.apply(h, skips.pop()), temb, keys))
+                h = attn(block(torch.cat([h, skips.pop()], dim=1), temb, keys))
             if hasattr(level, "upsample"):
                 h = level.upsample(h)
         return h
