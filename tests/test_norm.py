@@ -233,3 +233,36 @@ def test_it_is_compiled_once_for_a_processor(empty, monkeypatch):
         assert norm.compiled()
         assert len([what for what in calls if "-shared" in what]) == times
     assert len(list((empty / "compiled").glob("norm-*.so"))) == 2
+
+
+@pytest.mark.parametrize("order", [LAST, torch.contiguous_format])
+@pytest.mark.parametrize("shape", [(3, 32, 32, 4, 5), (2, 24, 4, 6, 6), (2, 8, 1, 3, 2)])
+def test_by_channel_is_group_norm(shape, order):
+    """In float64, with images far from mean 0, and all gradients."""
+    b, c, groups, height, width = shape
+    torch.manual_seed(0)
+    of = layer(c, groups).double()
+    x = (
+        (2 * torch.randn(b, c, height, width) + 5 * torch.randn(b, c, 1, 1) + 3)
+        .double()
+        .contiguous(memory_format=order)
+    )
+    x.requires_grad_()
+    gradient = torch.randn_like(x)
+    found, exact = (
+        (y.detach(), *torch.autograd.grad(y, (x, of.weight, of.bias), gradient))
+        for y in (of.by_channel(x), torch.nn.GroupNorm.forward(of, x))
+    )
+    assert max(map(error, found, exact)) < 1e-13
+
+
+def test_a_compiled_layer_goes_by_channels(monkeypatch):
+    of, x, shift, dropout, keys, gradient = case((2, 16, 4, 3, 3), shift=True, dropout=True)
+    of.in_one_pass = False
+    eager = results(of, x, True, shift, dropout, keys, gradient)
+    called = []
+    by_channel = of.by_channel
+    monkeypatch.setattr(of, "by_channel", lambda x: called.append(0) or by_channel(x))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    compiled = results(of, x, True, shift, dropout, keys, gradient)
+    assert called and max(map(error, compiled, eager)) < 1e-6

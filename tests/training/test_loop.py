@@ -12,6 +12,7 @@ from ddpm.config import TrainingConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.files import DamagedFile, UserError
 from ddpm.fitting import OutOfMemory
+from ddpm.training import loop
 from ddpm.training.loop import Trainer, image_indices, train, training_batch
 from ddpm.training.state import load_state, load_weights, save_state, saved_states
 from ddpm.training.weights_file import EMA, RAW, snapshot_file
@@ -297,6 +298,48 @@ def test_a_full_gpu_halves_the_micro_batch_and_loses_no_step(train_images, monke
     assert "from here on 2; training.micro_batch: 2 in the configuration would begin with that" in said[1]
     difference = (limited.parameters.values - undisturbed.parameters.values).abs().max()
     assert difference < 1e-6 * undisturbed.parameters.values.abs().max()
+
+
+def test_what_was_recorded_before_memory_was_full_is_recorded_again(train_images, monkeypatch):
+    """By a stand-in for a CUDA graph, which calls what it was given."""
+    config, recorded, played = tiny_experiment().stage_config("training"), [], []
+
+    class StandIn:
+        def __init__(self, work, inputs):
+            work(*inputs)
+            recorded.append(trainer.micro_batch)
+            self.work = work
+
+        def __call__(self, *inputs):
+            played.append(len(inputs[0]))
+            return self.work(*inputs)
+
+    monkeypatch.setattr(loop, "Recorded", StandIn)
+    trainer, undisturbed = (Trainer(config, train_images, CPU, log=lambda words: None) for _ in range(2))
+    undisturbed.run()
+    trainer.records = True
+    out_of_memory_above(3, trainer, monkeypatch)
+    trainer.run()
+    assert recorded == [2], "only what fits, once"
+    assert played == [8] * config["training"]["steps"]
+    assert (trainer.parameters.values - undisturbed.parameters.values).abs().max() < 1e-6
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("settings", [{}, {"clip_shards": 2}, {"micro_batch": 3}])
+def test_a_recorded_training_is_the_same(settings, train_images):
+    """To rounding; in float32, with dropout, and images that a step of the recording must not keep."""
+    config = tiny_experiment(training=settings, network={"dropout": 0.2}).stage_config("training")
+    plain, trainer = (Trainer(config, train_images, torch.device("cuda")) for _ in range(2))
+    before = plain.parameters.values.clone()
+    plain.run()
+    trainer.records = True
+    trainer.run()
+    assert trainer.recorded is not None
+    assert (plain.parameters.values - before).abs().max() > 1e-3
+    assert (plain.parameters.values - trainer.parameters.values).abs().max() < 1e-4
+    for one, other in zip(plain.history, trainer.history, strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
 
 
 def test_a_gpu_that_holds_no_image_is_named(train_images, monkeypatch):

@@ -682,7 +682,7 @@ def bench_speed(
         Path | None, typer.Option(help="An earlier speed.csv: a tenth less than its ratio to diffusers is an error.")
     ] = None,
     batches: Annotated[
-        str | None, typer.Option(help="Images of a training step and of the rest; 128,512 on a GPU, 16,16 on a CPU.")
+        str | None, typer.Option(help="Images of a training step and of the rest; 128,1000 on a GPU, 16,16 on a CPU.")
     ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="That a measurement takes; there are three of each.")] = 5,
     compiled: Annotated[
@@ -697,7 +697,7 @@ def bench_speed(
     from ddpm.planning.rates import RATES
 
     if batches and not re.fullmatch(r"[1-9]\d*,[1-9]\d*", batches):
-        raise UserError(f"--batches {batches}: give two numbers of images with a comma between them, as in 128,512.")
+        raise UserError(f"--batches {batches}: give two numbers of images with a comma between them, as in 128,1000.")
     sizes = tuple(map(int, batches.split(","))) if batches else None
     if against and not against.exists():
         raise UserError(f"--against {against}: no such file.")

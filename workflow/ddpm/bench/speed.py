@@ -43,9 +43,14 @@ OURS, THEIRS, MACHINE = "this project", "diffusers", "torch alone"
 ORDERS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 
 
+def paper() -> Experiment:
+    """The paper's CIFAR-10 experiment."""
+    return resolving.load({"scale": "paper"}).scale_config.experiments[EXPERIMENT]
+
+
 def papers(batch: int) -> Experiment:
-    """The paper's CIFAR-10 experiment, in batches of this size."""
-    of = resolving.load({"scale": "paper"}).scale_config.experiments[EXPERIMENT]
+    """The same, trained in batches of this size."""
+    of = paper()
     return of.model_copy(update={"training": of.training.model_copy(update={"batch_size": batch})})
 
 
@@ -55,6 +60,7 @@ def training(of: Experiment, images: Images, device: torch.device, precision: Pr
         trainer = Trainer(of.stage_config("training"), images, device)
     if compiled:
         trainer.model.compile(dynamic=False)
+        trainer.records = device.type == "cuda"
     batches = trainer.batches()
     return lambda: trainer.update(next(batches))
 
@@ -130,6 +136,12 @@ def seconds(step: Callable[[], object], least: float, device: torch.device) -> f
     return taken / calls
 
 
+def steady_seconds(step: Callable[[], object], least: float, device: torch.device) -> float:
+    """`seconds` behind a first call, which makes what later ones find."""
+    seconds(step, 0, device)
+    return seconds(step, least, device)
+
+
 def timed(work: str, found: list[Way], batch: int, flops: float, least: float, device: torch.device, log) -> list[dict]:
     """A row for each way, in the order of their speed.
 
@@ -167,12 +179,12 @@ def limits(device: torch.device, least: float) -> list[dict]:
         random = partial(torch.randn, device=device, dtype=dtype)
         a = random(size, size)
         row = {"code": MACHINE, "precision": precision}
-        taken = seconds(lambda a=a: a @ a, least, device)
+        taken = steady_seconds(lambda a=a: a @ a, least, device)
         rows.append({"work": f"product of {size:,} x {size:,}", **row, "tflops": 2 * size**3 / taken / 1e12})
         for (order, memory), (c, width) in ((o, s) for o in ORDERS.items() for s in ((128, 32), (256, 16))):
             x = random(batch, c, width, width).contiguous(memory_format=memory)
             w = random(c, c, 3, 3).contiguous(memory_format=memory)
-            taken = seconds(torch.inference_mode()(lambda x=x, w=w: F.conv2d(x, w, padding=1)), least, device)
+            taken = steady_seconds(torch.inference_mode()(lambda x=x, w=w: F.conv2d(x, w, padding=1)), least, device)
             about = {"work": f"convolution, {c} channels of {width}x{width}", **row, "order": order, "batch": batch}
             rows.append({**about, "tflops": 2 * 9 * c**2 * width**2 * batch / taken / 1e12})
     return rows
@@ -191,12 +203,12 @@ def benchmark(
 
     Args:
         rates: the file that `plan` reads, which gets this device's.
-        batches: images of a step of training, and of the rest; None: 128 and 512 on a GPU, 16 and 16 on a CPU.
+        batches: images of a step of training, and of the rest; None: the paper scale's on a GPU, 16 and 16 on a CPU.
         least: seconds of a measurement.
         compiled: whether compiled networks are tried, too; None: on a GPU, where it takes a minute or two.
     """
     gpu = device.type == "cuda"
-    first, rest = batches or ((128, 512) if gpu else (16, 16))
+    first, rest = batches or ((paper().training.batch_size, paper().sampling.batch_size) if gpu else (16, 16))
     compiled = gpu if compiled is None else compiled
     if compiled and (missing := missing_compiler()) and gpu:
         raise UserError(f"--compiled: there is no {missing} here. Install it, or give --no-compiled.")

@@ -24,6 +24,7 @@ from ddpm.interruption import JOB, Interrupted
 from ddpm.locking import Lock
 from ddpm.parallel import ALONE, Group, check_batch
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
+from ddpm.training.recording import Recorded
 from ddpm.training.state import State, load_state, save_state, save_weights, unpack
 from ddpm.training.weights_file import EMA, RAW, snapshot_file
 from ddpm.unet import UNet
@@ -95,6 +96,8 @@ class Trainer:
         self.device = device
         self.log = log
         self.micro_batch = self.config.micro_batch or self.config.batch_size
+        self.records = False  # whether the way there and back is recorded; set for long jobs on a GPU
+        self.recorded: Recorded | None = None
         self.diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"])).to(device)
         torch.manual_seed(rng.seed_of(self.config.seed, "initial weights"))
         self.model = placed(UNet(NetworkConfig(**config["network"])), device).train()
@@ -150,23 +153,31 @@ class Trainer:
         half as many from here on.
         """
         while True:
-            self.parameters.gradient.zero_()
-            loss = torch.zeros((), device=self.device)
             try:
-                for *part, part_keys in zip(*(draw.split(self.micro_batch) for draw in (*draws, keys)), strict=True):
-                    losses = self.diffusion.training_losses(partial(self.model, keys=part_keys), *part)
-                    share = losses.sum() / len(keys)
-                    share.backward()
-                    loss += share.detach()
-                return loss
+                if not self.records:
+                    return self.there_and_back(*draws, keys)
+                if self.recorded is None:
+                    self.recorded = Recorded(self.there_and_back, (*draws, keys))
+                return self.recorded(*draws, keys)
             except RuntimeError as error:
                 if not gpu_is_full(error):
                     raise
                 words, tried = first_line(error), min(self.micro_batch, len(keys))
                 if tried == 1:
                     raise OutOfMemory(too_small("image of the training", words)) from error
-            losses = share = None
+            self.recorded = None
             self.micro_batch = halved(tried, words, "training.micro_batch", self.log)
+
+    def there_and_back(self, *draws_and_keys: Tensor) -> Tensor:
+        """What `differentiate` does, with the micro-batch as it is."""
+        self.parameters.gradient.zero_()
+        loss = torch.zeros((), device=self.device)
+        for *part, keys in zip(*(draw.split(self.micro_batch) for draw in draws_and_keys), strict=True):
+            losses = self.diffusion.training_losses(partial(self.model, keys=keys), *part)
+            share = losses.sum() / len(draws_and_keys[0])
+            share.backward()
+            loss += share.detach()
+        return loss
 
     def run(self, after_row=lambda: None, told=lambda: False) -> bool:
         """Train to the last step, or to where the loss leaves its range; `after_row` follows every logged row.
@@ -309,6 +320,7 @@ def advance(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> N
         raise UserError(f"{state_folder}: not all processes find the same state there. It must be on a shared disk.")
     images = (trainer.config.steps - trainer.step) * trainer.config.batch_size / group.size
     compiled = compile_where_earned(trainer.model, 3 * images, trainer.device, log)
+    trainer.records = compiled and trainer.device.type == "cuda"
     JOB.save_takes = sum(vector.nbytes for vector in trainer.vectors().values()) / SLOW_DISK
     if not group.leads:
         with JOB.ending(at_once=False):
