@@ -300,7 +300,7 @@ def test_a_full_gpu_halves_the_micro_batch_and_loses_no_step(train_images, monke
     assert difference < 1e-6 * undisturbed.parameters.values.abs().max()
 
 
-def test_what_was_recorded_before_memory_was_full_is_recorded_again(train_images, monkeypatch):
+def test_what_fits_into_memory_is_recorded(train_images, monkeypatch):
     """By a stand-in for a CUDA graph, which calls what it was given."""
     config, recorded, played = tiny_experiment().stage_config("training"), [], []
 

@@ -123,6 +123,11 @@ def ways(work: str, make: Callable, batch: int, device: torch.device, compiled: 
     return found
 
 
+def named(way: Way) -> str:
+    """As the log calls it."""
+    return f"{way.code}, {way.precision}, {way.order}{', compiled' if way.compiled else ''}"
+
+
 def seconds(step: Callable[[], object], least: float, device: torch.device) -> float:
     """Of one call, of as many as take `least` seconds together."""
     calls, taken, began = 0, 0.0, time.perf_counter()
@@ -155,8 +160,7 @@ def timed(work: str, found: list[Way], batch: int, flops: float, least: float, d
         way.first = seconds(step, 0, device)
         way.times.append(seconds(step, 0, device))
         steps.append((way, step))
-        how = f"{way.code}, {way.precision}, {way.order}{', compiled' if way.compiled else ''}"
-        log(f"{work}: {how}: {batch / way.times[0]:,.1f} images/s in its second step")
+        log(f"{work}: {named(way)}: {batch / way.times[0]:,.1f} images/s in its second step")
     fastest = min(way.times[0] for way in found)
     for _ in range(ROUNDS):
         for way, step in steps:
@@ -168,6 +172,7 @@ def timed(work: str, found: list[Way], batch: int, flops: float, least: float, d
         about = {"code": way.code, "precision": way.precision, "order": way.order, "compiled": way.compiled}
         rows.append({"work": work, **about, "batch": batch, "images_per_s": rate, "first_s": way.first})
         rows[-1]["tflops"] = rate * flops / 1e12
+        log(f"{work}: {named(way)}: {rate:,.1f} images/s")
     return sorted(rows, key=lambda row: -row["images_per_s"])
 
 
@@ -205,7 +210,7 @@ def benchmark(
         rates: the file that `plan` reads, which gets this device's.
         batches: images of a step of training, and of the rest; None: the paper scale's on a GPU, 16 and 16 on a CPU.
         least: seconds of a measurement.
-        compiled: whether compiled networks are tried, too; None: on a GPU, where it takes a minute or two.
+        compiled: whether compiled networks are tried, too; None: on a GPU, where it takes minutes.
     """
     gpu = device.type == "cuda"
     first, rest = batches or ((paper().training.batch_size, paper().sampling.batch_size) if gpu else (16, 16))

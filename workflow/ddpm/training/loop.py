@@ -165,7 +165,6 @@ class Trainer:
                 words, tried = first_line(error), min(self.micro_batch, len(keys))
                 if tried == 1:
                     raise OutOfMemory(too_small("image of the training", words)) from error
-            self.recorded = None
             self.micro_batch = halved(tried, words, "training.micro_batch", self.log)
 
     def there_and_back(self, *draws_and_keys: Tensor) -> Tensor:
