@@ -194,11 +194,15 @@ def test_the_fast_layers_make_the_same_network(monkeypatch, inputs):
 
 
 @pytest.mark.parametrize("precision", (Precision.FP32, Precision.BF16))
-def test_the_network_is_one_graph_to_the_compiler(model, inputs, precision):
-    model.precision = precision
+def test_the_network_is_one_graph_to_the_compiler(model, inputs, precision, monkeypatch):
     keys = torch.arange(len(inputs[0]), dtype=torch.int32)
     model.train()
-    expected = model(*inputs, keys)
+    exact = model(*inputs, keys)
+    model.precision = precision
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: True)  # whose normalisation hands on float32
+        expected = model(*inputs, keys)
+    assert (expected - exact).norm() < (1e-5 if precision is Precision.FP32 else 2**-5) * exact.norm()
     torch.compiler.reset()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=False)
     torch.testing.assert_close(compiled(*inputs, keys), expected, rtol=1e-4, atol=1e-5)
