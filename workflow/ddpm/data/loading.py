@@ -48,7 +48,7 @@ def on_gpu(images: Images, device: torch.device) -> bool:
 def from_gpu(images: Images, steps: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
     everything = torch.from_numpy(np.array(images[:])).to(device)
     for index in steps:
-        yield everything[torch.from_numpy(index).to(device)]
+        yield everything[to_device(torch.from_numpy(index), device)]
 
 
 def from_host(images: Images, steps: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
