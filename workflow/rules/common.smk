@@ -85,8 +85,11 @@ if (
     if "gpu" in workflow.global_resources:
         GPUS_HERE = workflow.global_resources["gpu"].value
 
-# Jobs find the package here in any environment.
-PREFIX = f"export PYTHONPATH='{workflow.basedir}/workflow'; "
+# Jobs find the package here in any environment. They keep bytecode also where the environment, as in many images of
+# containers, says otherwise: to compile torch's thousand modules anew would be more than half of a job's start.
+PREFIX = (
+    f"export PYTHONPATH='{workflow.basedir}/workflow'; unset PYTHONDONTWRITEBYTECODE; "
+)
 
 # A job of a cluster: SLURM's warnings reach all of its processes, and Snakemake and the shell outlive them until the
 # one that computes has saved its state. What is then interrupted goes on in another submission.
