@@ -263,6 +263,15 @@ def test_who_is_removing_a_dead_holders_lock_is_in_the_way_of_others(path):
     assert is_free(path), "and where it was killed, it is in nobody's way"
 
 
+def test_what_one_killed_behind_its_removal_of_a_lock_leaves_goes_with_the_next_lock(path):
+    dead = left_behind(path, birth="1")
+    with held_by_another(path.with_name(f"lock-{dead.token[:8]}")):
+        path.unlink()
+    assert [file.name for file in path.parent.iterdir()] == [f"lock-{dead.token[:8]}"]
+    assert is_free(path)
+    assert list(path.parent.iterdir()) == []
+
+
 def test_never_two_at_once(tmp_path):
     """Of 90 processes, six at a time, each second one dies with the lock in hand; none finds another one inside."""
     path, inside = tmp_path / "lock", tmp_path / "inside"

@@ -5,6 +5,7 @@ scheduler, and not every network disk passes the question on to other hosts. It 
 mend: here a lock whose holder is dead falls by itself, and one whose holder cannot be asked shows a sign of life.
 """
 
+import glob
 import json
 import math
 import os
@@ -265,9 +266,14 @@ def beat(file: int, ended: threading.Event) -> None:
 
 
 def let_go(path: Path, me: Holder, ended: threading.Event) -> None:
-    """Remove the lock file, if it is still this process's, and no child's that was forked with it."""
+    """Remove the lock file, if it is still this process's, and no child's that was forked with it.
+
+    Before it go the files of who was killed while removing an earlier lock of that path, of which there is none now.
+    """
     if os.getpid() == me.pid:
         ended.set()
         with suppress(OSError):
             if holder_in(path) == me:
+                for guard in path.parent.glob(f"{glob.escape(path.name)}-*"):
+                    guard.unlink(missing_ok=True)
                 path.unlink()
