@@ -290,18 +290,29 @@ def code(*modules):
     return [f"{PACKAGE}/{module}.py" for module in modules]
 
 
-def figure_code(name):
-    """The modules that draw a figure."""
-    drawing = MODULES[name]
-    shared = [
-        "__init__",
-        "samples",
-        "style",
-        *(["charts"] if drawing in CURVES else []),
-    ]
+def figure_code(names):
+    """The modules that draw figures."""
+    drawing = dict.fromkeys(MODULES[name] for name in names)
+    shared = ["__init__", "samples", "style"]
+    if not drawing.keys().isdisjoint(CURVES):
+        shared.append("charts")
     used = code(
-        "report/inputs", *(f"report/figures/{module}" for module in (drawing, *shared))
+        "report/inputs", *(f"report/figures/{module}" for module in (*drawing, *shared))
     )
-    if name == "figure5":
+    if "figure5" in names:
         used += [f"{PACKAGE}/report/published/table4.csv"]
-    return used + (code("report/rendering") if name == "reproduced" else [])
+    return used + (code("report/rendering") if "reproduced" in names else [])
+
+
+def stamp_of(name):
+    """The small print in a figure."""
+    return ", ".join(filter(None, (CONFIG.data_of(name), f"scale {SCALE}")))
+
+
+def drawn_together():
+    """Groups of figures that are drawn from the same files, and so by one job."""
+    groups = {}
+    for name in CONFIG.figures:
+        key = (*figure_sources(name), stamp_of(name))
+        groups.setdefault(key, []).append(name)
+    return groups.values()

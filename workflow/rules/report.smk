@@ -20,38 +20,54 @@ NUMBERS = code(
 )
 
 
-for name in CONFIG.figures:
+for names in drawn_together():
 
     rule:
         name:
-            name
+            "-".join(names)
         input:
-            sources=figure_sources(name),
-            code=figure_code(name),
+            sources=figure_sources(names[0]),
+            code=figure_code(names),
         output:
-            report(
-                DRAWN[name],
-                caption=f"{CAPTIONS}/{name}.rst",
-                category="Beyond the paper" if name in BEYOND else "Figures",
-                labels={"figure": name, "scale": SCALE, "data": CONFIG.data_of(name)},
-            ),
-            f"{RESULTS}/figures/{name}.pdf",
-            *([f"{RESULTS}/figures/{name}.gif"] if name == "diffusion" else []),
+            *[
+                report(
+                    DRAWN[name],
+                    caption=f"{CAPTIONS}/{name}.rst",
+                    category="Beyond the paper" if name in BEYOND else "Figures",
+                    labels={
+                        "figure": name,
+                        "scale": SCALE,
+                        "data": CONFIG.data_of(name),
+                    },
+                )
+                for name in names
+            ],
+            *[f"{RESULTS}/figures/{name}.pdf" for name in names],
+            *[f"{RESULTS}/figures/{name}.gif" for name in names if name == "diffusion"],
         log:
-            f"{RESULTS}/logs/report/{name}.log",
+            f"{RESULTS}/logs/report/{'-'.join(names)}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/report/{name}.tsv"
+            f"{RESULTS}/benchmarks/report/{'-'.join(names)}.tsv"
         conda:
             "../../envs/report.yaml"
         params:
-            name=name,
-            data=CONFIG.data_of(name),
+            names=",".join(names),
+            data=CONFIG.data_of(names[0]),
             scale=SCALE,
-            stamp=", ".join(filter(None, (CONFIG.data_of(name), f"scale {SCALE}"))),
+            stamp=stamp_of(names[0]),
             out=lambda wildcards, output: repeat("--out", output),
         shell:
-            "python -m ddpm figure {params.name} {input.sources} {params.out}"
+            "python -m ddpm figure {params.names} {input.sources} {params.out}"
             " --stamp '{params.stamp}' > {log} 2>&1"
+
+    # Each of them by its name.
+    for name in names if len(names) > 1 else []:
+
+        rule:
+            name:
+                name
+            input:
+                DRAWN[name],
 
 
 for name in CONFIG.tables:

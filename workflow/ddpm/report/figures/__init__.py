@@ -32,12 +32,22 @@ NAMES = tuple(MODULES)
 BEYOND = ("fewsteps", "training-curve", "reproduced")  # additions, which the paper has no counterpart of
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
-    """Draw the figure `name` from `sources` into every file of `outputs`, whose suffixes give the formats.
+def draw(names: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+    """Draw a figure from `sources` into every file of `outputs`, whose suffixes give the formats.
 
-    stamp: a few words for the corner of the picture, such as 'digits, scale demo'.
+    Args:
+        names: of the figure, or of several with commas between them; then each goes into the files with its name.
+        stamp: a few words for the corner of the picture, such as 'digits, scale demo'.
     """
-    if name not in MODULES:
-        raise UserError(f"no figure is called {name!r}. Figures: {', '.join(NAMES)}.")
-    module = import_module(f"{__name__}.{MODULES[name]}")
-    module.draw(name, [Path(path) for path in sources], [Path(path) for path in outputs], stamp)
+    sources, outputs = ([Path(path) for path in paths] for paths in (sources, outputs))
+    chosen = names.split(",")
+    for name in chosen:
+        if name not in MODULES:
+            raise UserError(f"no figure is called {name!r}. Figures: {', '.join(NAMES)}.")
+    files = {name: [path for path in outputs if len(chosen) == 1 or path.stem == name] for name in chosen}
+    if without := [name for name in chosen if not files[name]]:
+        raise UserError(f"--out: no file for {', '.join(without)}. Of several figures, each needs one with its name.")
+    if others := [str(path) for path in outputs if not any(path in mine for mine in files.values())]:
+        raise UserError(f"--out: {', '.join(others)} has the name of no figure of {names}.")
+    for name in chosen:
+        import_module(f"{__name__}.{MODULES[name]}").draw(name, sources, files[name], stamp)
