@@ -66,7 +66,7 @@ def times_of(folder):
 
 def test_a_row_for_each_way_and_seed(measured):
     out, table = measured
-    ways = ["fp32", "fp32 Winograd", "bf16"]
+    ways = ["fp32", "fp32 in one pass", "fp32 Winograd", "bf16"]
     assert table[["way", "seed"]].values.tolist() == [[way, seed] for seed in (0, 1) for way in ways]
     assert set(table["status"]) == {"measured"}
     saved = pd.read_csv(out / "precision.csv")
@@ -76,10 +76,11 @@ def test_a_row_for_each_way_and_seed(measured):
         assert read_json(out / way / "seed1" / "metrics.json")["made_from"]["precision"] == way
 
 
-def test_winograds_convolutions_round_and_change_nothing_else(measured):
+@pytest.mark.parametrize("way", ["fp32 in one pass", "fp32 Winograd"])
+def test_our_own_layers_round_and_change_nothing_else(way, measured):
     _, table = measured
     by_way = table.pivot(index="seed", columns="way", values=list(NUMBERS))
-    found, exact = (by_way.xs(way, axis=1, level="way")[["loss", "bits_per_dim"]] for way in ("fp32 Winograd", "fp32"))
+    found, exact = (by_way.xs(way, axis=1, level="way")[["loss", "bits_per_dim"]] for way in (way, "fp32"))
     assert (found != exact).any(axis=None), "in a last bit here and there"
     assert np.allclose(found, exact, rtol=1e-4)
 
@@ -94,7 +95,7 @@ def test_bf16_rounds_and_the_seed_decides(measured):
         assert fp32[0] != fp32[1]
 
 
-def test_fp32_is_what_the_commands_give_by_hand(measured, digits, tmp_path):
+def test_normalisation_in_one_pass_is_what_the_commands_give_by_hand(measured, digits, tmp_path):
     """Each with its own document, as the rules call them, and with the second seed."""
     _, table = measured
     config = shrunken(seed=1)
@@ -122,7 +123,7 @@ def test_fp32_is_what_the_commands_give_by_hand(measured, digits, tmp_path):
     scored = f"@features1.npz @features2.npz --bound @bound.npz --reference @real.npz --card {digits}/card.json"
     run(f"evaluate --config @evaluation.json {scored} --out @metrics.json")
 
-    (row,) = table[(table["way"] == "fp32") & (table["seed"] == 1)].to_dict("records")
+    (row,) = table[(table["way"] == "fp32 in one pass") & (table["seed"] == 1)].to_dict("records")
     metrics = read_json(tmp_path / "metrics.json")
     assert row["bits_per_dim"] == metrics["nll"]["test"]["bits_per_dim"]
     assert row["fid"] == pytest.approx(metrics["fid"]["train"], rel=1e-6)
@@ -153,7 +154,7 @@ def test_it_goes_on_where_it_was_killed(measured, tmp_path, monkeypatch):
     made = [tmp_path / "fp32" / "seed0" / name for name in ("samples.npz", "bound.npz")]
     before = times_of(tmp_path)
     monkeypatch.setattr(Trainer, "update", kill)
-    with pytest.raises(Killed):  # at the training in bf16
+    with pytest.raises(Killed):  # at the training in the next way
         benchmark_precision(shrunken(), NAME, tmp_path, CPU, seeds=1)
     after = times_of(tmp_path)
     assert all(after[path] == before[path] for path in made)
@@ -171,8 +172,8 @@ def test_a_way_is_forced_on_every_job_and_on_nothing_else(measured, tmp_path, mo
     assert compiled == [each for each in (Precision.FP32, Precision.BF16) for _ in ("train", "sample", "bound")]
     assert also["way"].tolist() == list(precision.WAYS)
     numbers = also.set_index("way")[list(NUMBERS)]
-    for way in ("fp32", "bf16"):  # nothing was compiled really
-        assert numbers.loc[f"{way} compiled"].tolist() == numbers.loc[way].tolist()
+    assert numbers.loc["fp32 compiled"].tolist() == numbers.loc["fp32"].tolist(), "nothing was compiled really"
+    for way in ("fp32", "bf16"):
         assert numbers.loc[way].tolist() == table[table["seed"] == 0].set_index("way").loc[way, list(NUMBERS)].tolist()
     assert os.environ[ASKED] == Precision.AUTO
     assert not computing.earned(shrunken().scale_config.experiments[NAME].network, 1e30, CPU)
@@ -181,7 +182,7 @@ def test_a_way_is_forced_on_every_job_and_on_nothing_else(measured, tmp_path, mo
 def test_ways_are_chosen_by_device_or_by_name(monkeypatch):
     monkeypatch.setattr(precision, "missing_compiler", lambda: None)
     gpu = computing.torch.device("cuda")
-    assert precision.chosen(None, CPU) == ["fp32", "fp32 Winograd", "bf16"]
+    assert precision.chosen(None, CPU) == ["fp32", "fp32 in one pass", "fp32 Winograd", "bf16"]
     assert precision.chosen(None, gpu) == ["fp32", "bf16", "fp32 compiled", "bf16 compiled"]
     assert precision.chosen("bf16 compiled, bf16", CPU) == ["fp32", "bf16", "bf16 compiled"]
     monkeypatch.setattr(precision, "missing_compiler", lambda: "Triton")
@@ -194,7 +195,7 @@ def test_fp32_is_torchs_own_and_the_other_ways_are_ours():
     before = norm.compiled
     for name, way in precision.WAYS.items():
         with precision.forced(way):
-            assert (norm.compiled is before) == (name in ("fp32 Winograd", "bf16"))
+            assert (norm.compiled is before) == (name in ("fp32 in one pass", "fp32 Winograd", "bf16"))
     assert norm.compiled is before
 
 
@@ -216,7 +217,7 @@ def test_what_cannot_be_compared_is_refused(measured, tmp_path):
         benchmark_precision(shrunken(), "digits-x", tmp_path, CPU)
     with pytest.raises(UserError, match=r"is of another experiment, or another device. Give another --out"):
         benchmark_precision(shrunken(steps=14), NAME, out, CPU)
-    with pytest.raises(UserError, match=r"--ways bf16,fp8: no way is called 'fp8'. There are fp32, fp32 W"):
+    with pytest.raises(UserError, match=r"--ways bf16,fp8: no way is called 'fp8'. There are fp32, fp32 in"):
         benchmark_precision(shrunken(), NAME, tmp_path, CPU, ways="bf16,fp8")
     config = shrunken()
     released = config.scale_config.experiments[NAME].model_copy(update={"training": None})

@@ -91,7 +91,7 @@ def test_scoring_and_drawing_start_without_torch():
     """Half of the demo's jobs are short: what they need not, they do not load."""
     modules = ("ddpm.evaluation.metrics", "ddpm.report.tables", "ddpm.report.page", "ddpm.evaluation.neighbours")
     modules += ("ddpm.training.selection", "ddpm.planning.plan", "ddpm.data.prepare", "ddpm.sampling.previews")
-    assert not loaded(*modules) & {"torch", "matplotlib", "sklearn"}
+    assert not loaded(*modules) & {"torch", "matplotlib", "scipy", "sklearn"}
 
 
 def test_figures_load_no_more_than_what_draws_them():

@@ -787,7 +787,7 @@ def bench_precision(
     ] = Path("results/bench/precision"),
     device: Device = "auto",
 ) -> None:
-    """Loss, bits/dim and FID of an experiment in fp32, by Winograd's convolutions, in bf16 and compiled, same seeds."""
+    """Loss, bits/dim and FID of an experiment in fp32, by our own layers, in bf16 and compiled, same seeds."""
     from ddpm import resolving
     from ddpm.bench.precision import benchmark_precision
     from ddpm.planning.plan import read_config

@@ -43,12 +43,13 @@ class Way(NamedTuple):
     minimal: bool = False
     """By Winograd's convolutions, on images of any size that they can."""
     in_one_pass: bool = False
-    """With norm.cpp, where a wide network has it."""
+    """With norm.cpp, on a CPU."""
 
 
 BASE = "fp32"  # what the others are compared with
 WAYS = {
     BASE: Way(Precision.FP32),
+    "fp32 in one pass": Way(Precision.FP32, in_one_pass=True),
     "fp32 Winograd": Way(Precision.FP32, minimal=True, in_one_pass=True),
     "bf16": Way(Precision.BF16, in_one_pass=True),
     "fp32 compiled": Way(Precision.FP32, compiled=True),
@@ -154,7 +155,8 @@ def chosen(ways: str | None, device: torch.device) -> list[str]:
     asked = None if ways is None else {BASE, *(name.strip() for name in ways.split(","))}
     if asked and (unknown := asked - WAYS.keys()):
         raise UserError(f"--ways {ways}: no way is called {unknown.pop()!r}. There are {', '.join(WAYS)}.")
-    usual = (name for name, way in WAYS.items() if (way.compiled <= gpu and not (way.minimal and gpu)))
+    on_cpus = ("fp32 in one pass", "fp32 Winograd")
+    usual = (name for name, way in WAYS.items() if way.compiled <= gpu and not (gpu and name in on_cpus))
     tried = [name for name in WAYS if name in asked] if asked else list(usual)
     if gpu and any(WAYS[name].compiled for name in tried) and (missing := missing_compiler()):
         raise UserError(f"there is no {missing} here, which compiled ways need. Install it, or give --ways bf16.")
@@ -179,7 +181,7 @@ def benchmark_precision(
         seeds: how many, from the training's own on. They name the initial weights and all draws of the training; the
             noise of the samples and of the bound is the same for all.
         ways: of WAYS, with commas between; fp32 is always among them. None: the compiled ones on a GPU only, and
-            Winograd's convolutions on a CPU only.
+            Winograd's convolutions and normalisation in one pass on a CPU only.
 
     Raises:
         UserError: there is no such experiment or way, it is not trained, or `out` is another one's.

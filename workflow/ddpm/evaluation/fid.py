@@ -3,7 +3,6 @@
 from typing import Self
 
 import numpy as np
-from scipy.linalg.lapack import dpstrf
 
 Statistics = tuple[np.ndarray, np.ndarray]
 """Mean [D] and covariance [D, D] of features, in float64."""
@@ -100,6 +99,8 @@ def factor(mu: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         raise ValueError("the mean or the covariance holds NaN or infinite numbers: so do the features")
     if not np.allclose(sigma, sigma.T, rtol=0, atol=1e-8 * np.abs(sigma).max()):
         raise ValueError("a covariance is symmetric, this matrix is not")
+    from scipy.linalg.lapack import dpstrf  # which what only reads statistics need not load
+
     lower, pivots, rank, _ = dpstrf(sigma, lower=1)
     root = np.empty((len(mu), rank))
     root[pivots - 1] = np.tril(lower)[:, :rank]

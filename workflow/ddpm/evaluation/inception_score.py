@@ -1,7 +1,6 @@
 """The Inception Score (Salimans et al. 2016), as OpenAI's code computes it."""
 
 import numpy as np
-from scipy.special import rel_entr
 
 from ddpm.evaluation.fid import require_finite
 
@@ -22,6 +21,8 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
     if count < splits:
         raise ValueError(f"{count} images cannot be split into {splits} parts")
     require_finite(probabilities, "probabilities")
+    from scipy.special import rel_entr  # here, as in fid.py
+
     scores = []
     for i in range(splits):
         part = probabilities[count * i // splits : count * (i + 1) // splits].astype(np.float64)
