@@ -45,6 +45,11 @@ class Way(NamedTuple):
     in_one_pass: bool = False
     """With norm.cpp, on a CPU."""
 
+    @property
+    def of_cpus(self) -> bool:
+        """Whether on a GPU it is no way of its own."""
+        return self.precision is Precision.FP32 and self.in_one_pass
+
 
 BASE = "fp32"  # what the others are compared with
 WAYS = {
@@ -155,8 +160,7 @@ def chosen(ways: str | None, device: torch.device) -> list[str]:
     asked = None if ways is None else {BASE, *(name.strip() for name in ways.split(","))}
     if asked and (unknown := asked - WAYS.keys()):
         raise UserError(f"--ways {ways}: no way is called {unknown.pop()!r}. There are {', '.join(WAYS)}.")
-    on_cpus = ("fp32 in one pass", "fp32 Winograd")
-    usual = (name for name, way in WAYS.items() if way.compiled <= gpu and not (gpu and name in on_cpus))
+    usual = (name for name, way in WAYS.items() if (not way.of_cpus if gpu else not way.compiled))
     tried = [name for name in WAYS if name in asked] if asked else list(usual)
     if gpu and any(WAYS[name].compiled for name in tried) and (missing := missing_compiler()):
         raise UserError(f"there is no {missing} here, which compiled ways need. Install it, or give --ways bf16.")
