@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from slurm_cluster import Cluster, missing, wait_for
-from workspace import SHRUNKEN, Workspace
+from workspace import PROJECT, SHRUNKEN, Workspace
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"no SLURM: {missing()}")
 
-HERE = Path(__file__).parent
+SUPPORT = PROJECT / "tests/support"
 DISTURBED, CANCELLED = "digits-eps-simple", "digits-eps-vlb-fixed"
 OVERRIDE = {
     "classifier": SHRUNKEN["classifier"],
@@ -47,14 +47,14 @@ class OnCluster(Workspace):
         self.configure(OVERRIDE)
         self.cluster = cluster
         self.runs = 0
-        shutil.copy(HERE / "resting.py", folder / "workflow/sitecustomize.py")
+        shutil.copy(SUPPORT / "resting.py", folder / "workflow/sitecustomize.py")
         for command in ("train", "sample"):
             (folder / f"rest-{command}").touch()
 
     def start(self) -> subprocess.Popen:
         """The README's command, and what this cluster lacks or a test cannot wait for."""
         options = "--profile profiles/slurm --slurm-status-command squeue --slurm-init-seconds-before-status-checks 2"
-        command = [sys.executable, HERE / "driver.py", *options.split(), "--latency-wait", "5", *TARGETS]
+        command = [sys.executable, SUPPORT / "slurm_driver.py", *options.split(), "--latency-wait", "5", *TARGETS]
         environment = self.cluster.environment()
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         self.runs += 1

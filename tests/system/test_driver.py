@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 TARGET = "results/demo/digits-mu-simple/final.safetensors"
+PLAIN = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a PATH to the Python that users have
 
 
 def test_a_second_driver_is_refused_and_a_killed_one_is_just_started_again(fresh):
     """The training of the killed driver lives on: the next one's job waits for it, and trains nothing again."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = [sys.executable, "-m", "snakemake", "--cores", "2", TARGET]
-    driver = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": path}, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": PLAIN}, stderr=subprocess.DEVNULL)
     while not (locks := list(fresh.results.glob("digits-mu-simple/state/*/lock"))):
         assert driver.poll() is None
         time.sleep(0.01)
@@ -35,7 +35,7 @@ def test_a_second_driver_is_refused_and_a_killed_one_is_just_started_again(fresh
 
     driver.kill()
     driver.wait()
-    third = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": path}, stderr=subprocess.PIPE)
+    third = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": PLAIN}, stderr=subprocess.PIPE)
     log = fresh.results / "logs/training/digits-mu-simple.log"
     while third.poll() is None:
         with suppress(FileNotFoundError):  # the driver removes it before the job is started again
@@ -61,3 +61,12 @@ def test_the_driver_looks_for_jobs_only_when_one_has_ended(fresh, tmp_path):
     looked, ended = (len(re.findall(words, done.stderr)) for words in (r"Ready jobs: \d+", r"Finished jobid: \d+"))
     assert ended == 3
     assert 1 < looked <= ended + 1
+
+
+def test_jobs_keep_their_bytecode_though_the_environment_says_not_to(fresh):
+    package = fresh.folder / "workflow/ddpm"
+    for kept in package.rglob("__pycache__/*.pyc"):
+        kept.unlink()
+    fresh.environ |= {"PATH": PLAIN, "PYTHONDONTWRITEBYTECODE": "1"}
+    fresh.snakemake("figure2")
+    assert list(package.rglob("__pycache__/figure2.*.pyc"))

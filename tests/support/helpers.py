@@ -3,9 +3,9 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import ready
 import torch
 
 from ddpm.config import Experiment
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 def run_ddpm(*arguments) -> subprocess.CompletedProcess:
     """`python -m ddpm ...`, on one thread."""
-    command = [sys.executable, "-m", "ddpm", *map(str, arguments)]
+    command = [*ready.python(), "-m", "ddpm", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
