@@ -11,12 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 from servers import HTML, serving
+from waiting import wait_for
 
 from ddpm import download, transfer
 from ddpm.download import Listing, RemoteFile, check_copy, downloaded, expand, fetch
@@ -30,10 +30,11 @@ KNOWN = [{"md5": MD5}, {"sha256": SHA256}, {"size": len(CONTENT)}, {}]
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(request, monkeypatch):
     monkeypatch.setattr(download, "ROUNDS", 2)
     monkeypatch.setattr(download, "PAUSE", 0)
-    monkeypatch.setattr(transfer, "TIMEOUT", 0.4)
+    if "stalls" in request.node.name:
+        monkeypatch.setattr(transfer, "TIMEOUT", 2)
     monkeypatch.setattr(transfer, "CHUNK", 512)
     with serving() as server:
         yield server
@@ -383,21 +384,13 @@ def process(folder: Path, url: str, **known) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def wait_until(condition) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.02)
-    pytest.fail("it never came to that")
-
-
 @pytest.mark.parametrize("known", [{}, {"sha256": hashlib.sha256(LARGE).hexdigest()}], ids=["", "sha256"])
 def test_a_killed_download_goes_on_in_another_process(known, server, tmp_path):
     server.go.clear()
     url = server.add("f", LARGE, "stalls")
     killed = process(tmp_path, url, **known)
     part = tmp_path / ".file.part"
-    wait_until(lambda: part.exists() and part.stat().st_size > 1_000_000)
+    wait_for(lambda: part.exists() and part.stat().st_size > 1_000_000, "a third of the file")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     killed.stdout.close()
@@ -405,7 +398,7 @@ def test_a_killed_download_goes_on_in_another_process(known, server, tmp_path):
     assert left(tmp_path) == [".file.part", ".file.part.json"]
     server.how["f"] = "good"
     with process(tmp_path, url, **known) as resumed:
-        assert resumed.wait(30) == 0
+        assert resumed.wait(600) == 0
     assert (tmp_path / "file").read_bytes() == LARGE
     assert server.requests[1].range == f"bytes={arrived}-"
     assert server.requests[1].sent == len(LARGE) - arrived
@@ -416,11 +409,11 @@ def test_a_killed_download_goes_on_in_another_process(known, server, tmp_path):
 def test_two_processes_fetch_one_file_once(server, tmp_path):
     url = server.add("f", LARGE, "stalls")
     with process(tmp_path, url) as one:
-        wait_until(lambda: server.requests)
+        wait_for(lambda: server.requests, "the first request")
         with process(tmp_path, url) as other:
             assert "another process is downloading it, which is waited for" in other.stdout.readline()
             server.go.set()
-            assert other.wait(30) == one.wait(30) == 0
+            assert other.wait(600) == one.wait(600) == 0
             assert "file: is there, 3,000,000 bytes" in other.stdout.readline()
     assert [request.sent for request in server.requests] == [len(LARGE)]
     assert (tmp_path / "file").read_bytes() == LARGE

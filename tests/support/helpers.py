@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,15 @@ from ddpm.config import Experiment
 from ddpm.resolving import resolve_experiment
 
 CPU = torch.device("cpu")
+
+
+def rests(folder: Path, *commands: str) -> dict[str, str]:
+    """What jobs that are run in `folder` need in their environment to rest as resting.py says, and the files for it."""
+    (folder / "first").mkdir()
+    shutil.copy(Path(__file__).with_name("resting.py"), folder / "first/sitecustomize.py")
+    for command in commands:
+        (folder / f"rest-{command}").touch()
+    return {"PYTHONPATH": str(folder / "first")}
 
 
 def run_ddpm(*arguments) -> subprocess.CompletedProcess:

@@ -1,4 +1,4 @@
-"""What the Python of each job loads first, as `sitecustomize` in a copy of the project: jobs rest at certain moments.
+"""What the Python of a job loads first, as `sitecustomize` on its path: jobs rest at certain moments.
 
 A training rests after five steps, and the first sampling of an array after its first one, as long as there is a file
 `rest-train` or `rest-sample` and nobody asks it to end. `resting-PID` then says which job of SLURM it is.

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from slurm_cluster import Cluster, missing, wait_for
+from slurm_cluster import Cluster, missing
+from waiting import wait_for
 from workspace import PROJECT, SHRUNKEN, Workspace
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"no SLURM: {missing()}")
@@ -125,7 +126,7 @@ def story(cluster, local, tmp_path_factory):
             assert driver.poll() in (None, -signal.SIGKILL), workspace.log.read_text()[-6000:]
             return workspace.resting(experiment, command, parts)
 
-        environment = wait_for(found, f"a resting {command} of {experiment}", 240)
+        environment = wait_for(found, f"a resting {command} of {experiment}")
         parts.add(part(environment))
         return environment
 
@@ -166,7 +167,7 @@ def story(cluster, local, tmp_path_factory):
         cluster.ask(f"scancel --signal=USR1 {sampling}")
         wait_for(lambda: cluster.show(sampling)["Restarts"] == "1", "the task, queued again")
         workspace.go_on("sample")
-        wait_for(lambda: driver.poll() is not None, "the end", 400)
+        wait_for(lambda: driver.poll() is not None, "the end of the driver")
         seen["log"] = workspace.log.read_text()
         assert driver.returncode == 0, seen["log"][-6000:]
         lines = cluster.ask("squeue -h -r --states=all -o %F|%N|%k").splitlines()

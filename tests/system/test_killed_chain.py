@@ -52,7 +52,7 @@ class Killed(Workspace):
         with open(self.folder / "said", "w") as said:
             driver = subprocess.Popen(self.command, cwd=self.folder, env=self.environ, stdout=said, stderr=said)
         try:
-            return driver.wait(self.chance.uniform(3, 30) if self.driver_kills < DRIVER_KILLS else None)
+            return driver.wait(self.chance.uniform(1, 8) if self.driver_kills < DRIVER_KILLS else None)
         except subprocess.TimeoutExpired:
             driver.send_signal(signal.SIGKILL)  # its jobs live on
             driver.wait()
