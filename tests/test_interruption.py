@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def job(monkeypatch) -> Job:
 def test_a_training_that_is_told_to_end_goes_on_to_the_same_bytes(numbers, undisturbed, digits, tmp_path):
     config = tiny_experiment(training=LONG).stage_config("training")
     command = arguments(config, digits, tmp_path)
-    process = started("ddpm", *command, folder=tmp_path, **rests(tmp_path, "train"))
+    process = started("ddpm", *command, folder=tmp_path, **rests(tmp_path, train=33))
     wait_for(lambda: list(tmp_path.glob("resting-*[0-9]")) or process.poll(), "a training that rests, within a row")
     for number in numbers:
         process.send_signal(number)
@@ -387,7 +388,7 @@ def test_sampling_that_is_told_to_end_exits_with_75_and_goes_on(trained, weights
     (tmp_path / "config.json").write_text(json.dumps(config))
     shared = ["sample", "--config", tmp_path / "config.json", "--weights", weights, "--shard", "1", "--device", "cpu"]
     command = [str(word) for word in (*shared, "--out", tmp_path / "a.npz", "--state", tmp_path / "state")]
-    process = started("ddpm", *command, folder=tmp_path, **rests(tmp_path, "sample"))
+    process = started("ddpm", *command, folder=tmp_path, **rests(tmp_path, sample=50))
     wait_for(lambda: list(tmp_path.glob("resting-*[0-9]")) or process.poll(), "a sampling that rests")
     process.terminate()
     said = process.stdout.read()
@@ -440,7 +441,7 @@ def test_one_of_two_trainings_that_start_together_trains(undisturbed, digits, tm
     for name in ("a", "b"):
         commands.append(arguments(config, digits, tmp_path / name))
         commands[-1][commands[-1].index("--state") + 1] = str(tmp_path / "state")
-    rest = rests(tmp_path, "train")
+    rest = rests(tmp_path, train=5)
     processes = [started("ddpm", *command, folder=tmp_path, **rest) for command in commands]
     lines = [[], []]
     for process, heard in zip(processes, lines, strict=True):

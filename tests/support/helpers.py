@@ -15,12 +15,12 @@ from ddpm.resolving import resolve_experiment
 CPU = torch.device("cpu")
 
 
-def rests(folder: Path, *commands: str) -> dict[str, str]:
-    """What jobs that are run in `folder` need in their environment to rest as resting.py says, and the files for it."""
+def rests(folder: Path, **moments: int) -> dict[str, str]:
+    """Have jobs that are run in `folder` rest at these moments (resting.py): what they need in their environment."""
     (folder / "first").mkdir()
     shutil.copy(Path(__file__).with_name("resting.py"), folder / "first/sitecustomize.py")
-    for command in commands:
-        (folder / f"rest-{command}").touch()
+    for command, moment in moments.items():
+        (folder / f"rest-{command}").write_text(str(moment))
     return {"PYTHONPATH": str(folder / "first")}
 
 

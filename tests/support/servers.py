@@ -113,8 +113,8 @@ def serving() -> Iterator[Server]:
                     self.wfile.write(content[:pause])
                     request.sent, content, end = pause, content[pause:], None
                     server.go.wait(600)
+                request.sent += len(content[:end])  # before, as the client may have gone on as soon as it has all
                 self.wfile.write(content[:end])
-                request.sent += len(content[:end])
 
         def log_message(self, *arguments):
             pass

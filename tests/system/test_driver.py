@@ -19,7 +19,7 @@ def test_a_second_driver_is_refused_and_a_killed_one_is_just_started_again(fresh
     """The training of the killed driver lives on: the next one's job waits for it, and trains nothing again."""
     command = [sys.executable, "-m", "snakemake", "--cores", "2", TARGET]
     shutil.copy(PROJECT / "tests/support/resting.py", fresh.folder / "workflow/sitecustomize.py")
-    (fresh.folder / "rest-train").touch()  # it is at it, however long the next lines take
+    (fresh.folder / "rest-train").write_text("5")  # it is at it, however long the next lines take
     driver = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": PLAIN}, stderr=subprocess.DEVNULL)
     wait_for(lambda: list(fresh.folder.glob("resting-*[0-9]")) or driver.poll(), "a training that rests")
     (trainer,) = (int(note.name.removeprefix("resting-")) for note in fresh.folder.glob("resting-*[0-9]"))
