@@ -276,7 +276,7 @@ def test_what_one_killed_behind_its_removal_of_a_lock_leaves_goes_with_the_next_
 
 
 def test_never_two_at_once(tmp_path):
-    """Of 90 processes, six at a time, each second one dies with the lock in hand; none finds another one inside."""
+    """Of 48 processes, six at a time, each second one dies with the lock in hand; none finds another one inside."""
     path, inside = tmp_path / "lock", tmp_path / "inside"
 
     def visit(dies: bool) -> None:
@@ -290,7 +290,7 @@ def test_never_two_at_once(tmp_path):
             lock.release()
 
     def work(number: int) -> None:
-        for visits in range(15):
+        for visits in range(8):
             if (child := os.fork()) == 0:
                 status = 1
                 with suppress(OSError, Locked):

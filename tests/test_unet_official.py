@@ -22,7 +22,10 @@ PUBLISHED = {  # the paper's networks, and their numbers of parameters
 }
 CASES = {
     "32x32, the published width": PUBLISHED["32x32"][0],
-    "256x256, a quarter of the width": {**PUBLISHED["256x256"][0], "ch": 32},
+    "256x256's levels on 64x64, a quarter of the width": {
+        **PUBLISHED["256x256"][0],
+        **{"image_size": 64, "attn_resolutions": (4,), "ch": 32},
+    },
     "32x32, a quarter of the width, learned variance": {**PUBLISHED["32x32"][0], "ch": 32, "out_channels": 6},
 }
 SMALL = CASES["32x32, a quarter of the width, learned variance"]
