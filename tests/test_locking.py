@@ -188,7 +188,7 @@ def test_signs_of_life_are_given(path, monkeypatch):
     monkeypatch.setattr(locking, "BEAT", 0.01)
     with Lock(path, "testing").acquire() as lock:
         os.utime(path, (0, 0))
-        wait_for(lambda: lock.silence() < 60, "a sign of life")
+        wait_for(lambda: lock.silence() < 60, "a sign of life", 60)
 
 
 def test_the_age_of_a_sign_is_told_by_the_clock_of_the_disk(path, monkeypatch):

@@ -182,7 +182,7 @@ DEVIATIONS = {
 @pytest.fixture(scope="module")
 def small():
     """A small network, its weights as TensorFlow has them, and the output of ours."""
-    config = network(**SMALL)
+    config = network(**{**SMALL, "image_size": 16, "attn_resolutions": (8,)})
     weights = drawn(config)
     return config, to_tensorflow(weights), ours(config, weights)
 

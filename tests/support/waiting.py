@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 def wait_for(condition: Callable[[], T], what: str, seconds: float = 600) -> T:
     """The first true value of `condition()`. The limit is many times what the busiest machine takes."""
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.01
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(pause := min(1.2 * pause, 0.5))
     return value
 
 

@@ -146,8 +146,10 @@ def commands(of: Path, to: Path) -> dict[str, list]:
 
 
 NAMES = list(commands(Path(), Path()))
-STEP = {"train": 20, "classifier": 4, "prepare": 8, "features": 2, "select": 12, "export": 12, "reference": 16}  # pages
-STEP |= {"sample": 2, "likelihood": 2, "figure": 4}
+STEP = {  # pages
+    **{"train": 20, "classifier": 6, "prepare": 12, "features": 4, "select": 20, "export": 20, "reference": 24},
+    **{"sample": 2, "likelihood": 2, "figure": 4},
+}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

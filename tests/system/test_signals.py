@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import ready
 from helpers import CPU, rests, run_ddpm, tiny_experiment, train_command
 from waiting import wait_for
 
@@ -30,7 +31,7 @@ def started(
     *command: str, start_new_session: bool = False, folder: Path | None = None, **environment: str
 ) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", *command],
+        [*(ready.python() if command[0] == "ddpm" and "2xcpu" not in command else [sys.executable]), "-m", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
