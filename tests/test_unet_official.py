@@ -79,8 +79,8 @@ def test_weights_go_both_ways():
 
 
 def inputs(config: NetworkConfig) -> tuple[Tensor, Tensor]:
-    """Two images at different times; of the large ones, for the sake of time, one."""
-    t = torch.tensor([999, 613] if config.image_size <= 32 else [999])
+    """Two images at different times; of a large network, for the sake of time, one."""
+    t = torch.tensor([999, 613] if config.ch <= 32 else [999])
     shape = len(t), config.channels, config.image_size, config.image_size
     return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64), t
 
