@@ -2,9 +2,9 @@
 
 import hashlib
 import pickle
-from pathlib import Path
 
 import pytest
+from hostile import Hostile
 from published import cifar10_archive, cifar10_batch, pickled
 from servers import serving
 
@@ -56,14 +56,6 @@ def test_an_archive_may_be_used_where_it_lies(publish, tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(content + b"more")
     with pytest.raises(UserError, match=r"gz: does not match the known hash.*`root` must name a folder that holds"):
         prepare(data, None, tmp_path / "cifar10")
-
-
-class Hostile:
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize(
