@@ -63,10 +63,12 @@ class Config(Strict):
     def data_of(self, name: str) -> str:
         """The data sets that table or figure `name` shows at this scale, in words; a drawing shows none."""
         if name == SCORES_TABLE:
-            return " and ".join(dict.fromkeys(each.data for each in self.scale_config.experiments.values()))
-        made_from = {**TABLES, **FIGURES}
-        parts = [part for table in self.tables for part in TABLES[table]] if name == "reproduced" else made_from[name]
-        return " and ".join(dict.fromkeys(self.stand_in(data) for data, _ in parts))
+            shown = [each.data for each in self.scale_config.experiments.values()]
+        else:
+            named = [name] if name != "reproduced" else self.tables
+            shown = [self.stand_in(data) for each in named for data, _ in {**TABLES, **FIGURES}[each]]
+        sets = (self.data_sets[data] for data in dict.fromkeys(shown))
+        return " and ".join(each.title if each.reencoded else each.name for each in sets)
 
 
 KEYS = {

@@ -57,6 +57,12 @@ class DataSet(Strict):
     reader: Reader
     files: tuple[RemoteFile | Listing, ...] = Field((), description="What to download; nothing where data come along.")
     root: Path | None = Field(None, description="A folder that holds the published files already, used in place.")
+    reencoded: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9]+$",
+        description="The format, as in JPEG, in which somebody encoded the images anew with loss: `root` holds them as "
+        "train/CLASS/... and test/CLASS/.... The title says so, and no number from them gets a verdict.",
+    )
     reference: int | None = Field(None, ge=1, description="So many training images, from the first, are the FID's.")
     statistics: dict[Literal["train", "test"], PublishedStatistics] = Field(
         {}, description="Others' statistics of a split, which ours are compared with. Nothing else depends on them."
@@ -66,6 +72,8 @@ class DataSet(Strict):
     def can_be_read(self):
         if self.reader is Reader.FOLDER and self.root is None:
             raise ValueError("root is missing: the folder of the images")
+        if self.reencoded and self.root is None:
+            raise ValueError("reencoded: only what a `root` holds can be a copy; root is missing")
         if self.channels == 2:
             raise ValueError("channels: 2 is neither grey (1) nor colour (3)")
         return self
@@ -322,7 +330,16 @@ def resolve(name: str, changes: dict[str, Any]) -> DataSet:
         pydantic.ValidationError: a field is missing, unknown or cannot stand.
     """
     if name in DATASETS:
-        return DataSet.model_validate({**dict(DATASETS[name]), **changes, "name": name})
+        known = dict(DATASETS[name])
+        if encoding := changes.get("reencoded"):  # then nothing that is published of its files holds
+            title = f"{encoding} copy of {known['title']}"
+            known |= {
+                "title": title,
+                "files": (),
+                "statistics": {},
+                "notes": "A copy that was encoded anew, with loss.",
+            }
+        return DataSet.model_validate({**known, **changes, "name": name})
     size = changes.get("image_size")
     plain = {**PLAIN, "title": name, "resize": f"{size}x{size}, Lanczos"}
     return DataSet.model_validate({**plain, **changes, "name": name})

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm.data.readers import Part, present, whole_part
+from ddpm.data.readers import folder as trees
 from ddpm.data.registry import DataSet
 from ddpm.files import DamagedFile
 
@@ -28,6 +29,8 @@ class ArraysOnly(pickle.Unpickler):
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
+    if data.reencoded:
+        return trees.read_splits(data, folder, threads)
     archive = present(folder, "cifar-10-python.tar.gz")
     splits = {}
     try:
