@@ -25,17 +25,21 @@ def test_images_are_padded_and_labels_belong_to_them(packed, published):
     assert images[0].card["classes"][0] == "T-shirt/top"
 
 
+def packed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("train-images-idx3-ubyte.gz", b"no gzip", "not a whole idx file"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((5, 28, 28), np.uint8)))[:40], "not a whole idx"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((5, 28, 28), np.uint8))[:-1]), "not an idx file"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros(5, np.uint8))), "not .* idx file"),
-        ("t10k-labels-idx1-ubyte.gz", gzip.compress(b"\0"), "not a whole idx file"),
-        ("t10k-labels-idx1-ubyte.gz", gzip.compress(idx(np.zeros(2, np.uint8))), "2 labels of 3 test images"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((4, 28, 28), np.uint8))), "4 train images, where 5"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((5, 28, 20), np.uint8))), "train images are uint8"),
+        ("train-images-idx3-ubyte.gz", packed(idx(np.zeros((5, 28, 28), np.uint8)))[:40], "not a whole idx"),
+        ("train-images-idx3-ubyte.gz", packed(idx(np.zeros((5, 28, 28), np.uint8))[:-1]), "not an idx file"),
+        ("train-images-idx3-ubyte.gz", packed(idx(np.zeros(5, np.uint8))), "not .* idx file"),
+        ("t10k-labels-idx1-ubyte.gz", packed(b"\0"), "not a whole idx file"),
+        ("t10k-labels-idx1-ubyte.gz", packed(idx(np.zeros(2, np.uint8))), "2 labels of 3 test images"),
+        ("train-images-idx3-ubyte.gz", packed(idx(np.zeros((4, 28, 28), np.uint8))), "4 train images, where 5"),
+        ("train-images-idx3-ubyte.gz", packed(idx(np.zeros((5, 28, 20), np.uint8))), "train images are uint8"),
     ],
 )
 def test_a_damaged_file_is_named_and_nothing_is_left(name, content, words, published):
