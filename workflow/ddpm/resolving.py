@@ -133,7 +133,7 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
         if data not in data_sets:
             raise ConfigError(f"{source}: stand_ins.{part}: {data!r} is no data set. Allowed: {', '.join(data_sets)}.")
     for name, experiment in scale_config.experiments.items():
-        if scale_config.features is Features.CLASSIFIER and not experiment.data_set.classes:
+        if scale_config.features is Features.CLASSIFIER and experiment.data_set.classes == ():
             raise ConfigError(
                 f"{source}: features: classifier: {experiment.data} of {name} has no labels to train a classifier on; "
                 "choose features: inception."

@@ -1,98 +1,86 @@
-"""Image files, at any depth, by path; with sub-folders train and test, these are the splits.
+"""Image files, at any depth; with sub-folders train and test, these are the splits, and folders in them are classes.
 
-They lie in a folder, or in the one zip or tar that it holds.
+They lie in a folder, or in an archive there. Of a data set with known classes, the folders must be those.
 """
 
-import tarfile
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ddpm.data import pictures
-from ddpm.data.readers import Part
+from ddpm.data.readers import Files, Part, holders
 from ddpm.data.registry import DataSet
-from ddpm.files import DamagedFile, UserError
+from ddpm.files import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-
-Images = dict[PurePosixPath, Callable[[], bytes]]
-"""How to read each image file, by its path below the root, in the order of the paths."""
 
 
-def image_files(root: Path) -> tuple[Path, Images]:
-    """The image files of the folder `root`, or else of the one archive in it; and which of both they are of."""
-    found = {PurePosixPath(path.relative_to(root)): path.read_bytes for path in root.rglob("*") if path.is_file()}
-    images = in_order(found)
-    archives = [root / path for path in found if path.name.lower().endswith(ARCHIVES)]
-    if images or len(archives) != 1:
-        return root, images
-    return archives[0], in_order(members(archives[0]))
+def is_image(path: PurePosixPath) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
-def in_order(files: Images) -> Images:
-    return {path: files[path] for path in sorted(files) if path.suffix.lower() in SUFFIXES}
+def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
+    for where, images in holders(folder, is_image):
+        return labelled_splits(data, where, images, threads)
+    raise UserError(f"{folder}: holds no images ({', '.join(SUFFIXES)}). Set root to the folder of the images.")
 
 
-def members(archive: Path) -> Images:
-    """The files of an archive. Those of a tar are read at once, since it has no index.
+def labelled_splits(data: DataSet, where: Path, images: Files, threads: int) -> dict[str, Part]:
+    """The splits of a tree of images, with their class folders for labels, if they have any.
+
+    Where there are classes, the first image of each comes first, then the second, ...: so any first few are of all.
 
     Raises:
-        DamagedFile: it is no whole archive.
+        UserError: the data set has other classes; or test images have one that no training image has.
     """
-    try:
-        if archive.suffix.lower() == ".zip":
-            opened = zipfile.ZipFile(archive)
-            names = [name for name in opened.namelist() if not name.endswith("/")]
-            return {PurePosixPath(name): lambda name=name: opened.read(name) for name in names}
-        with tarfile.open(archive) as tar:
-            contents = {PurePosixPath(member.name): tar.extractfile(member).read() for member in tar if member.isfile()}
-        return {path: lambda content=content: content for path, content in contents.items()}
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise DamagedFile(archive, f"not a whole archive ({error})") from error
+    splits = splits_of(images)
+    if not splits["train"]:
+        raise UserError(f"{where}: has no images in its folder train. Put them there, or do without such a folder.")
+    found = {split: class_folders(of_split) for split, of_split in splits.items()}
+    classes = data.classes if data.classes is not None else found["train"]
+    for split, names in found.items():
+        if splits[split] and (set(names) - set(classes) or (classes and not names)):
+            expected = (
+                f"{split}/CLASS/... with the classes {', '.join(classes)}" if classes else f"no classes in {split}"
+            )
+            there = ", ".join(names[:20]) or "no class folders"
+            raise UserError(f"{where}: {data.title} was expected as {expected}; found: {there}.")
+    numbers = {name: number for number, name in enumerate(classes)}
+    parts = {}
+    for split, of_split in splits.items():
+        of_split = classes_in_turn(of_split) if classes else of_split
+        seen: Counter = Counter()
+        labels = np.array([numbers[path.parts[0]] for path in of_split] if classes else [], np.int64)
+        contents = ((f"{where}: {path}", read_bytes()) for path, read_bytes in of_split.items())
+        batches = pixels_of(data, in_format(data, contents), threads, seen)
+        parts[split] = Part(len(of_split), batches, labels, seen, tuple(classes))
+    return parts
 
 
-def splits_of(images: Images) -> dict[str, Images]:
+def splits_of(images: Files) -> dict[str, Files]:
     """Images by split, each by its path below the split's folder; without such folders all are training images."""
     parents = {path.parts[:i] for path in images for i in range(len(path.parts))}
     above = min((parent for parent in parents if (*parent, "train") in parents), key=len, default=None)
     if above is None:
         return {"train": images, "test": {}}
-    splits: dict[str, Images] = {"train": {}, "test": {}}
-    for path, read in images.items():
+    splits: dict[str, Files] = {"train": {}, "test": {}}
+    for path, read_bytes in images.items():
         depth = len(above)
         if path.parts[:depth] == above and len(path.parts) > depth + 1 and (split := path.parts[depth]) in splits:
-            splits[split][PurePosixPath(*path.parts[depth + 1 :])] = read
+            splits[split][PurePosixPath(*path.parts[depth + 1 :])] = read_bytes
     return splits
 
 
-def part_of(data: DataSet, root: Path, images: Images, threads: int, labels: np.ndarray | None = None) -> Part:
-    def contents() -> Iterator[tuple[str, bytes]]:
-        for path, read in images.items():
-            yield f"{root}: {path}", read()
-
-    seen: Counter = Counter()
-    batches = pictures.stream(
-        contents(), lambda image: pictures.square(image, data.image_size), data.channels, threads, seen,
-        remedy="Repair or remove it.",
-    )  # fmt: skip
-    return Part(len(images), batches, *([] if labels is None else [labels]), seen=seen)
+def class_folders(images: Files) -> tuple[str, ...]:
+    """The folders that the images are in, if each is in one."""
+    if any(len(path.parts) == 1 for path in images):
+        return ()
+    return tuple(sorted({path.parts[0] for path in images}))
 
 
-def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
-    root, images = image_files(folder)
-    splits = splits_of(images)
-    if not splits["train"]:
-        raise UserError(f"{folder}: holds no images ({', '.join(SUFFIXES)}). Set root to the folder of the images.")
-    return {name: part_of(data, root, of_split, threads) for name, of_split in splits.items()}
-
-
-def classes_in_turn(images: Images) -> Images:
-    """The first image of each class, then the second of each, ...: any first few are of all classes."""
+def classes_in_turn(images: Files) -> Files:
     places: Counter = Counter()
     order = {}
     for path in images:
@@ -101,22 +89,23 @@ def classes_in_turn(images: Images) -> Images:
     return {path: images[path] for path in sorted(images, key=order.get)}
 
 
-def read_splits(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
-    """A published data set as a tree train/CLASS/..., test/CLASS/...: its labels are the names of these folders.
+def in_format(data: DataSet, contents: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """The same, once the first image is in the format that `data.reencoded` says, if it says one."""
+    for i, (name, content) in enumerate(contents):
+        if i == 0 and data.reencoded:
+            found = pictures.format_of(content)
+            if found.lower() != data.reencoded.lower():
+                raise UserError(
+                    f"{name}: is {found}, and {data.name} has reencoded: {data.reencoded}. Say the right one."
+                )
+        yield name, content
 
-    Raises:
-        UserError: the classes are not those of the data set.
-    """
-    root, images = image_files(folder)
-    numbers = {name: number for number, name in enumerate(data.classes)}
-    parts = {}
-    for name, of_split in splits_of(images).items():
-        of_split = classes_in_turn(of_split)
-        classes = [path.parts[0] if len(path.parts) > 1 else "" for path in of_split]
-        if set(classes) != set(numbers):
-            raise UserError(
-                f"{root}: {data.title} was expected as {name}/CLASS/..., with the classes {', '.join(data.classes)}; "
-                f"found: {', '.join(sorted(set(classes))[:20]) or 'no images there'}."
-            )
-        parts[name] = part_of(data, root, of_split, threads, np.array([numbers[each] for each in classes], np.int64))
-    return parts
+
+def pixels_of(
+    data: DataSet, contents: Iterable[tuple[str, bytes]], threads: int, seen: Counter | None = None
+) -> Iterator[np.ndarray]:
+    """Encoded images as batches [n, H, W, C] uint8: the centre square, in the data set's size."""
+    return pictures.stream(
+        contents, lambda image: pictures.square(image, data.image_size), data.channels, threads,
+        Counter() if seen is None else seen, remedy="Repair or remove it.",
+    )  # fmt: skip
