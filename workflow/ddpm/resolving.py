@@ -133,7 +133,7 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
         if data not in data_sets:
             raise ConfigError(f"{source}: stand_ins.{part}: {data!r} is no data set. Allowed: {', '.join(data_sets)}.")
     for name, experiment in scale_config.experiments.items():
-        if scale_config.features is Features.CLASSIFIER and experiment.data_set.classes == ():
+        if scale_config.features is Features.CLASSIFIER and not may_have_classes(experiment.data_set):
             raise ConfigError(
                 f"{source}: features: classifier: {experiment.data} of {name} has no labels to train a classifier on; "
                 "choose features: inception."
@@ -149,6 +149,16 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
             )
         figures.remove("reproduced")
     return config.model_copy(update={"tables": tuple(tables), "figures": tuple(figures)})
+
+
+def may_have_classes(data: DataSet) -> bool:
+    """Whether a data set has labels, or is a folder that has sub-folders, or archives, which may be its classes."""
+    if data.classes is not None:
+        return bool(data.classes)
+    folder = data.root / "train" if (data.root / "train").is_dir() else data.root
+    return any(
+        path.is_dir() or path.suffix in (".zip", ".tar", ".gz", ".xz", ".bz2", ".tgz") for path in folder.iterdir()
+    )
 
 
 def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:
