@@ -1,6 +1,8 @@
-"""Files appear whole or not at all, and a damaged one is named with the way out.
+"""Files appear whole or not at all, a damaged one is named with the way out, and what is not ours is left alone.
 
-Every file of the project is written through `whole` and read through the readers here.
+Every file of the project is written through `whole` and read through the readers here. What may be removed or replaced
+is decided here, too: a folder that is the project's alone bears a mark, and in any other folder a list says which files
+the project has made.
 """
 
 import errno
@@ -9,12 +11,13 @@ import json
 import lzma
 import math
 import os
+import re
 import socket
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from tokenize import TokenError
@@ -28,6 +31,11 @@ NOT_WHOLE = (
     *(ValueError, EOFError, OSError, AttributeError, RuntimeError, SyntaxError),
     *(TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+
+
+FOLDER_MARK = ".ddpm-folder"  # in a folder of this project's alone: says for what it is
+MADE_HERE = ".ddpm-files"  # in a folder that others may use as well: the names of the files that are this project's
+OUR_NOTES = re.compile(r"(.*/)?(\..+\.part(\.[^/]*)?|\.ddpm-folder)")  # what a claim finds of another claim
 
 
 class UserError(Exception):
@@ -110,6 +118,84 @@ def remove_parts_of_the_dead(path: Path) -> None:
             part.unlink(missing_ok=True)
         except (PermissionError, ValueError):  # somebody else's process, or not our file
             pass
+
+
+def files_in(folder: Path) -> Iterator[str]:
+    """All that is in `folder`, at any depth, as relative paths; links are not followed, empty folders not named."""
+    for place, folders, files in os.walk(folder):
+        for name in (*files, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
+            yield Path(place, name).relative_to(folder).as_posix()
+
+
+def claim_folder(folder: Path, use: str, unmarked: str = "(?!)") -> None:
+    """See to it that `folder` is this project's, for `use` alone: a new or empty one is marked so.
+
+    Args:
+        unmarked: matches all files (by their path in the folder) of one that an earlier version has left without a mark.
+
+    Raises:
+        UserError: the folder holds something else, or is for another use. Nothing in it was touched.
+    """
+    mark, ours = folder / FOLDER_MARK, re.compile(unmarked)
+    way_out = "Nothing in it was touched: give a new or an empty folder."
+    if mark.is_file():
+        if (found := mark.read_text(errors="replace").strip()) != use:
+            raise UserError(f"{folder}: is for {found[:80]}, not for {use}. {way_out}")
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, where a folder for {use} is needed. Give another name.")
+    for name in files_in(folder):
+        if not (ours.fullmatch(name) or OUR_NOTES.fullmatch(name)):
+            raise UserError(f"{folder}: is not empty (it holds {name}), and not marked as one for {use}. {way_out}")
+    write_text(mark, use + "\n")
+
+
+def remove_ours(folder: Path, names: str) -> None:
+    """Remove the files of `folder` whose relative path is one of `names` in full, and folders that this empties."""
+    for name in list(files_in(folder)):
+        if re.fullmatch(names, name):
+            (folder / name).unlink(missing_ok=True)
+            for parent in list((folder / name).parents)[: name.count("/")]:
+                with suppress(OSError):  # it holds something else
+                    parent.rmdir()
+
+
+def unclaim_folder(folder: Path, names: str) -> None:
+    """Remove what `remove_ours` does from a claimed folder; where nothing else is in it, the folder as well."""
+    if (folder / FOLDER_MARK).is_file():
+        remove_ours(folder, names)
+        if all(map(OUR_NOTES.fullmatch, files_in(folder))):
+            (folder / FOLDER_MARK).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def claim_file(path: Path) -> None:
+    """See to it that the file `path` is this project's to write: it is not there, or the project has made it.
+
+    Raises:
+        UserError: it is somebody else's.
+    """
+    made = path.parent / MADE_HERE
+    names = made.read_text(encoding="utf-8").splitlines() if made.is_file() else []
+    if path.name in names:
+        return
+    if os.path.lexists(path):
+        raise UserError(
+            f"{path}: is there already, and nothing says that this project has made it, so that it is not overwritten. "
+            "Give another name, or move it away or delete it first."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(made, "a", encoding="utf-8") as file:  # one short write, which those of other jobs do not mix with
+        file.write(path.name + "\n")
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file that is in the way a name of its own, that nothing is lost; returns the new path."""
+    for number in range(1, 1000):
+        if not os.path.lexists(aside := path.with_name(f"{path.name}.aside-{number}")):
+            return path.rename(aside)
+    raise UserError(f"{path}: a thousand files are set aside from there. Move them away.")
 
 
 def write_text(path: Path | str, text: str) -> None:
