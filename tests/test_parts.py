@@ -131,7 +131,8 @@ def test_parts_of_another_source_are_removed_and_of_other_settings_not_used(tmp_
     other = Work(tmp_path, settings={"x": 2, "seed": 1})
     other.run(0, 40)
     assert other.made == list(range(40))
-    assert (same := Work(tmp_path)).run(0, 30).tolist() == [i**2 for i in range(30)]
+    same = Work(tmp_path)
+    assert same.run(0, 30).tolist() == [i**2 for i in range(30)]
     assert same.made == []
     another = Work(tmp_path, source="b" * 64)
     another.run(0, 10)

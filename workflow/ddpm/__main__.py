@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from ddpm.errors import give_up_unsaid, report_failure, suppress_full_disk
 from ddpm.exits import listed
-from ddpm.files import UserError, read_json
+from ddpm.files import UserError, claim_file, read_json
 from ddpm.interruption import JOB, Interrupted
 from ddpm.precision import ASKED, Precision, ask_for
 from ddpm.training.selection import Selection
@@ -45,6 +46,54 @@ def common(
     ask_for(precision)
 
 
+WRITES = "ddpm.writes"  # in a command's context: the options that name what it writes, each with these files
+
+
+def written(context: typer.Context, option: typer.CallbackParam, out):
+    """`out`, a file or several, which `Careful` looks at before the command begins."""
+    files = [out] if isinstance(out, Path) else out or ()
+    context.meta.setdefault(WRITES, {})[option.name] = [path for file in files for path in beside(context, file)]
+    return out
+
+
+def beside(context: typer.Context, out: Path) -> list[Path]:
+    """The files that a command with the option --out `out` writes."""
+    if context.info_name == "growth":
+        return [out / "growth.csv", out / "growth.png"]
+    if not os.path.basename(os.path.normpath(out)).strip("."):
+        raise UserError(f"--out {out}: is a folder, where the name of a file was expected.")
+    if context.info_name == "table":
+        return [out.with_suffix(suffix) for suffix in TABLE_SUFFIXES]
+    return [out]
+
+
+TABLE_SUFFIXES = (".csv", ".md", ".tex", ".html")
+
+
+class Careful(TyperCommand):
+    """A command that overwrites neither what it reads nor what this project has not made."""
+
+    def invoke(self, context: typer.Context):
+        if os.environ.get("RANK", "0") == "0":
+            writes = context.meta.get(WRITES, {})
+            others = [value for name, value in context.params.items() if name not in writes]
+            read = {os.path.realpath(path) for path in paths_in(others)}
+            for path in (path for paths in writes.values() for path in paths):
+                if os.path.realpath(path) in read:
+                    raise UserError(f"{path}: would be read and overwritten. Give another name for what is written.")
+            for path in (path for paths in writes.values() for path in paths):
+                claim_file(path)
+        return super().invoke(context)
+
+
+def paths_in(values) -> Iterator[Path]:
+    for value in values:
+        if isinstance(value, Path):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from paths_in(value)
+
+
 Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
 
 
@@ -54,13 +103,22 @@ def made_here(context: typer.Context, out: Path) -> Path:
         from ddpm.locking import Lock
 
         os.environ[MAKING] = str(out)
-        lock = Lock(out.with_name(f".{out.name}.lock"), f"making {out}", log).acquire()
+        whole_name = Path(os.path.abspath(out))  # "." has no name
+        lock = Lock(whole_name.with_name(f".{whole_name.name}.lock"), f"making {out}", log).acquire()
         context.call_on_close(lambda: (lock.release(), os.environ.pop(MAKING)))
     return out
 
 
 MAKING = "DDPM_MAKING"  # tells the processes that a command starts what it has locked
-Out = Annotated[Path, typer.Option(help="File to write.", callback=made_here)]
+
+
+def file_made_here(context: typer.Context, option: typer.CallbackParam, out: Path) -> Path:
+    """`out` of `made_here`, a file."""
+    return made_here(context, written(context, option, out))
+
+
+Out = Annotated[Path, typer.Option(help="File to write.", callback=file_made_here)]
+OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", callback=made_here)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is a GPU.")]
 Reference = Annotated[
     Path, typer.Option(help="Features of the real images: results/SCALE/reference/DATA/features.npz.")
@@ -163,7 +221,7 @@ def download(
 @app.command()
 def prepare(
     name: DataName,
-    out: Out,
+    out: OutFolder,
     source: Annotated[Path | None, typer.Option(help="Folder of its download, if it has one.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 1,
 ) -> None:
@@ -178,9 +236,13 @@ def train(
     config: Config,
     data: Annotated[Path, typer.Option(help="train.npy of the prepared data set.")],
     state: Annotated[Path, typer.Option(help="Folder of the resumable state; kept between runs.")],
-    out: Annotated[Path, typer.Option(help="final.safetensors: the averaged weights after the last step.")],
-    history: Annotated[Path, typer.Option(help="training.csv: the loss over time.")],
-    outcome: Annotated[Path, typer.Option(help="training.json: trained, or unstable, with step and reason.")],
+    out: Annotated[
+        Path, typer.Option(help="final.safetensors: the averaged weights after the last step.", callback=written)
+    ],
+    history: Annotated[Path, typer.Option(help="training.csv: the loss over time.", callback=written)],
+    outcome: Annotated[
+        Path, typer.Option(help="training.json: trained, or unstable, with step and reason.", callback=written)
+    ],
     snapshots: Annotated[Path, typer.Option(help="Folder for the weights of every training.snapshot_every steps.")],
     scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
     device: Devices = "auto",
@@ -200,7 +262,7 @@ def train(
 def select(
     final: Annotated[Path, typer.Argument(help="final.safetensors of a training.")],
     checkpoint: Annotated[Selection, typer.Option(help="Which weights to score.")],
-    out: Annotated[Path, typer.Option(help="model.safetensors to write.")],
+    out: Annotated[Path, typer.Option(help="model.safetensors to write.", callback=written)],
     snapshots: Annotated[Path | None, typer.Option(help="The training's folder of snapshots.")] = None,
     scores: Annotated[Path | None, typer.Option(help="snapshots.csv: the FID of each.")] = None,
 ) -> None:
@@ -227,8 +289,10 @@ def import_weights(
         Path,
         typer.Argument(help="card.json of a download, a .ckpt, .pt, .bin or .safetensors, or a diffusers folder."),
     ],
-    out: Annotated[Path, typer.Option(help="model.safetensors to write.")],
-    outcome: Annotated[Path | None, typer.Option(help="training.json to write: released, with the step.")] = None,
+    out: Annotated[Path, typer.Option(help="model.safetensors to write.", callback=written)],
+    outcome: Annotated[
+        Path | None, typer.Option(help="training.json to write: released, with the step.", callback=written)
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="An experiment's training document, to be fitted.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Published weights that SOURCE is a copy of.")] = None,
 ) -> None:
@@ -405,7 +469,7 @@ def reference(
     network: Network,
     data: Annotated[Path, typer.Option(help="Folder of the prepared data set.")],
     out: Out,
-    summary: Annotated[Path, typer.Option(help="reference.json: how real images score.")],
+    summary: Annotated[Path, typer.Option(help="reference.json: how real images score.", callback=written)],
     splits: Annotated[int, typer.Option(min=1, help="Parts of the Inception Score.")] = 10,
     device: Device = "auto",
     state: State = None,
@@ -587,7 +651,7 @@ def neighbours(
 @app.command()
 def table(
     name: Annotated[str, typer.Argument(help="table1, table2, table3, table4 or scores.")],
-    out: Annotated[Path, typer.Option(help="The .csv; .md, .tex and .html are written beside it.")],
+    out: Annotated[Path, typer.Option(help="The .csv; .md, .tex and .html are written beside it.", callback=written)],
     metrics: Annotated[
         list[Path] | None, typer.Option(help="metrics.json of an experiment, or of its repeats; repeat.")
     ] = None,
@@ -599,7 +663,7 @@ def table(
     """Make a table of the paper with our numbers beside, or that of other scores: CSV, Markdown, LaTeX and HTML."""
     from ddpm.report.tables import make_table
 
-    outputs = [out.with_suffix(suffix) for suffix in (".csv", ".md", ".tex", ".html")]
+    outputs = [out.with_suffix(suffix) for suffix in TABLE_SUFFIXES]
     columns = {experiment: part for part, _, experiment in (one.partition(":") for one in column or [])}
     make_table(name, metrics or [], curve or [], *outputs, columns)
 
@@ -613,7 +677,8 @@ def figure(
         ),
     ],
     out: Annotated[
-        list[Path], typer.Option(help="A file to write, by suffix, and of several figures by name; repeat for more.")
+        list[Path],
+        typer.Option(help="A file to write, by suffix, and of several figures by name; repeat.", callback=written),
     ],
     sources: Annotated[
         list[Path] | None, typer.Argument(help="The saved arrays that they are drawn from; none for figure2.")
@@ -708,6 +773,8 @@ def bench_speed(
     sizes = tuple(map(int, batches.split(","))) if batches else None
     if against and not against.exists():
         raise UserError(f"--against {against}: no such file.")
+    for name in ("speed.csv", "speed.png"):
+        claim_file(out / name)
     table = benchmark(out, choose_device(device), RATES, sizes, seconds, compiled, log)
     if against and (slower := regressions(table, against)):
         raise UserError(f"slower than in {against}: {'; '.join(slower)}.")
@@ -717,7 +784,7 @@ def bench_speed(
 def bench_data(
     images: Annotated[int, typer.Option(min=64, help="Images of 256x256 to make and read.")] = 2000,
     workers: Annotated[str, typer.Option(help="Numbers of worker processes to try, as in 1,2.")] = "1,2",
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
 ) -> None:
     """Images a second from the stores, per core."""
     from ddpm.bench.data import benchmark_data
@@ -734,7 +801,7 @@ def bench_features(
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 256,
     size: Annotated[int, typer.Option(min=1, help="Their height and width.")] = 32,
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
     device: Device = "auto",
 ) -> None:
     """The pass over a shard of samples, beside the network's own speed."""
@@ -746,7 +813,9 @@ def bench_features(
 @bench.command("growth")
 def bench_growth(
     largest: Annotated[int, typer.Option(min=2000, help="Steps of the training, and images of the rest.")] = 50_000,
-    out: Annotated[Path, typer.Option(help="Folder for growth.csv and growth.png.")] = Path("results/bench"),
+    out: Annotated[Path, typer.Option(help="Folder for growth.csv and growth.png.", callback=written)] = Path(
+        "results/bench"
+    ),
     device: Device = "auto",
 ) -> None:
     """Whether the cost grows in proportion to steps and images, with the demo's network."""
@@ -759,7 +828,7 @@ def bench_growth(
 def bench_processes(
     batch: Annotated[int | None, typer.Option(min=1, help="Images of a process: 64 on a GPU, 8 on a CPU.")] = None,
     seconds: Annotated[float, typer.Option(min=0, help="That a measurement takes; there are three of each.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
     device: Devices = "2xauto",
 ) -> None:
     """What it costs a training that several processes share its batch."""
@@ -802,7 +871,7 @@ def bench_scores(
     images: Annotated[int, typer.Option(min=3, help="Images of a covariance of full rank.")] = 50_000,
     few: Annotated[int, typer.Option(min=2, help="Images of a singular one: no more than features.")] = 1000,
     compared: Annotated[int, typer.Option(min=4, help="Images for precision and recall.")] = 10_000,
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
 ) -> None:
     """Seconds and exactness of FID, beside a general matrix root, and seconds of what goes with it."""
     from ddpm.bench.scores import benchmark_scores
@@ -816,6 +885,10 @@ def log(message: str) -> None:
     """Say it. A line that a full disk does not take ends no work, which meets the disk itself where that matters."""
     with suppress_full_disk():
         print(message, flush=True)
+
+
+for command in (*app.registered_commands, *bench.registered_commands):
+    command.cls = Careful
 
 
 def main() -> None:

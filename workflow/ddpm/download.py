@@ -9,7 +9,17 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ddpm.files import DamagedFile, DiskError, UserError, read_json, sha256, write_json
+from ddpm.files import (
+    DamagedFile,
+    DiskError,
+    UserError,
+    claim_file,
+    made_by,
+    read_json,
+    set_aside,
+    sha256,
+    write_json,
+)
 from ddpm.strict import Strict
 from ddpm.transfer import CHUNK, Failure, Part, answer_of, bring, refuse_page
 
@@ -63,8 +73,9 @@ def download(files: Sequence[RemoteFile | Listing], folder: Path, about: dict, l
     """Fetch `files` into `folder`, and write `about` and their checksums to card.json there, last.
 
     Raises:
-        UserError: no address gives a right copy of some file.
+        UserError: no address gives a right copy of some file; or there is another card.json.
     """
+    claim_file(folder / "card.json", made_by(folder / "card.json", "files"))
     wanted = [each for file in files for each in (expand(file, log) if isinstance(file, Listing) else [file])]
     copies = {file.name: fetch(file, folder, log).model_dump() for file in wanted}
     write_json(folder / "card.json", {**about, "files": copies})
@@ -135,7 +146,7 @@ def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False) -> Copy
                     log(f"{path}: is there, {copy.size:,} bytes")
                     return copy
                 except Failure as failure:
-                    log(f"{path}: {failure}; it is downloaded anew")
+                    log(f"{path}: {failure}; it is downloaded anew, and what was there is kept as {set_aside(path)}")
             return in_turn(file.urls, attempt, path, log, 1 if once else ROUNDS)
     except OSError as error:  # the disk, not the network: no other address helps
         raise DiskError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error

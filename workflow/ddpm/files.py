@@ -131,7 +131,7 @@ def claim_folder(folder: Path, use: str, unmarked: str = "(?!)") -> None:
     """See to it that `folder` is this project's, for `use` alone: a new or empty one is marked so.
 
     Args:
-        unmarked: matches all files (by their path in the folder) of one that an earlier version has left without a mark.
+        unmarked: matches all files (by their path in it) of a folder that an earlier version has left without a mark.
 
     Raises:
         UserError: the folder holds something else, or is for another use. Nothing in it was touched.
@@ -170,17 +170,20 @@ def unclaim_folder(folder: Path, names: str) -> None:
                 folder.rmdir()
 
 
-def claim_file(path: Path) -> None:
+def claim_file(path: Path, ours: bool = False) -> None:
     """See to it that the file `path` is this project's to write: it is not there, or the project has made it.
+
+    Args:
+        ours: that is known already; earlier versions kept no list of what they made.
 
     Raises:
         UserError: it is somebody else's.
     """
     made = path.parent / MADE_HERE
     names = made.read_text(encoding="utf-8").splitlines() if made.is_file() else []
-    if path.name in names:
+    if path.name in names and not path.is_symlink():
         return
-    if os.path.lexists(path):
+    if os.path.lexists(path) and not ours:
         raise UserError(
             f"{path}: is there already, and nothing says that this project has made it, so that it is not overwritten. "
             "Give another name, or move it away or delete it first."
@@ -188,6 +191,15 @@ def claim_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(made, "a", encoding="utf-8") as file:  # one short write, which those of other jobs do not mix with
         file.write(path.name + "\n")
+
+
+def made_by(card: Path, *keys: str) -> bool:
+    """Whether `card` is a JSON document with these keys: that of an earlier version's data or download."""
+    try:
+        document = read_json(card)
+    except (UserError, OSError):
+        return False
+    return isinstance(document, dict) and document.keys() >= set(keys)
 
 
 def set_aside(path: Path) -> Path:

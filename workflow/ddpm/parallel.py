@@ -13,6 +13,7 @@ import numpy as np
 
 from ddpm.files import UserError
 from ddpm.interruption import JOB, Interrupted, Stopped
+from ddpm.launching import MEETING
 from ddpm.locking import Lock
 from ddpm.parts import Parts
 
@@ -177,7 +178,14 @@ def process_group(device: "torch.device", patience: timedelta = BATCH_PATIENCE) 
     if device.type == "cuda":
         cuda.set_device(device)
     # Gloo beside NCCL: what lies in the memory of the CPU goes through there.
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=patience)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if MEETING in os.environ:  # started by `launching`; else by torchrun, which says where they meet
+        store = distributed.FileStore(os.environ[MEETING], size)
+        distributed.init_process_group(
+            backend, store=store, rank=int(os.environ["RANK"]), world_size=size, timeout=patience
+        )
+    else:
+        distributed.init_process_group(backend, timeout=patience)
     rank = distributed.get_rank()
     try:
         yield Group(rank, size)

@@ -16,7 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.files import UserError, claim_folder, read_npz, remove_ours, remove_parts_of_the_dead, unclaim_folder, write_npz
+from ddpm.files import (
+    UserError,
+    claim_folder,
+    read_npz,
+    remove_ours,
+    remove_parts_of_the_dead,
+    unclaim_folder,
+    write_npz,
+)
 from ddpm.interruption import JOB, Interrupted, Stopped
 from ddpm.locking import Lock
 

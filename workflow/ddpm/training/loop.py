@@ -383,8 +383,8 @@ def refuse_snapshots_of_others(folder: Path, config: dict, fingerprint: str) -> 
         for path in (snapshot_file(folder, step, kind) for kind in (EMA, RAW)):
             if os.path.lexists(path) and (read_header(path) or {}).get("fingerprint") != fingerprint:
                 raise UserError(
-                    f"{path}: is there already, and is no snapshot of this training, so that it is not overwritten. Give "
-                    "another --snapshots folder, or move it away."
+                    f"{path}: is there already, and is no snapshot of this training, so that it is not overwritten. "
+                    "Give another --snapshots folder, or move it away."
                 )
 
 
