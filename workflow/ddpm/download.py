@@ -13,8 +13,7 @@ from ddpm.files import (
     DamagedFile,
     DiskError,
     UserError,
-    claim_file,
-    made_by,
+    claim_card,
     read_json,
     set_aside,
     sha256,
@@ -75,7 +74,7 @@ def download(files: Sequence[RemoteFile | Listing], folder: Path, about: dict, l
     Raises:
         UserError: no address gives a right copy of some file; or there is another card.json.
     """
-    claim_file(folder / "card.json", made_by(folder / "card.json", "files"))
+    claim_card(folder / "card.json", "files")
     wanted = [each for file in files for each in (expand(file, log) if isinstance(file, Listing) else [file])]
     copies = {file.name: fetch(file, folder, log).model_dump() for file in wanted}
     write_json(folder / "card.json", {**about, "files": copies})

@@ -74,6 +74,7 @@ def whole(path: Path | str) -> Iterator[Path]:
             yield part
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
+            note_made(path)
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -188,18 +189,36 @@ def claim_file(path: Path, ours: bool = False) -> None:
             f"{path}: is there already, and nothing says that this project has made it, so that it is not overwritten. "
             "Give another name, or move it away or delete it first."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(made, "a", encoding="utf-8") as file:  # one short write, which those of other jobs do not mix with
-        file.write(path.name + "\n")
+    CLAIMED.add(os.path.abspath(path))
 
 
-def made_by(card: Path, *keys: str) -> bool:
-    """Whether `card` is a JSON document with these keys: that of an earlier version's data or download."""
-    try:
-        document = read_json(card)
-    except (UserError, OSError):
-        return False
-    return isinstance(document, dict) and document.keys() >= set(keys)
+CLAIMED: set[str] = set()  # files that are not on their folder's list yet, but will be when they are there
+
+
+def note_made(path: Path) -> None:
+    """Put a claimed file on its folder's list."""
+    if (name := os.path.abspath(path)) in CLAIMED:
+        with open(path.parent / MADE_HERE, "a", encoding="utf-8") as file:  # one short write, which none of others cuts
+            file.write(path.name + "\n")
+        CLAIMED.discard(name)
+
+
+def claim_card(card: Path, *keys: str) -> bool:
+    """`claim_file` of a card.json, which may only replace one with these keys; returns whether there is one.
+
+    Raises:
+        UserError: it is another thing's card.
+    """
+    there = os.path.lexists(card)
+    if there:
+        with suppress(UserError, OSError):
+            document = read_json(card)
+            if isinstance(document, dict) and document.keys() >= set(keys):
+                claim_file(card, ours=True)
+                return True
+        raise UserError(f"{card}: is there already, and is the card of something else. Give another folder.")
+    claim_file(card)
+    return False
 
 
 def set_aside(path: Path) -> Path:

@@ -14,7 +14,7 @@ from ddpm.data.registry import DATASETS, DataSet, Reader
 from ddpm.data.store import checksum
 from ddpm.data.streams import reported
 from ddpm.download import RemoteFile, check_copy, download, downloaded
-from ddpm.files import UserError, claim_file, made_by, whole, write_json, write_npy, write_npz
+from ddpm.files import UserError, claim_card, claim_file, whole, write_json, write_npy, write_npz
 
 SPLITS = ("train", "test")
 PREPARED = ("train.npy", "test.npy", "labels.npz", "card.json")
@@ -56,8 +56,8 @@ def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, 
         UserError: the files are missing, damaged or not what the registry says, or `folder` holds files of these
             names that are no prepared data set; nothing is written then.
     """
-    ours = made_by(folder / "card.json", "name", "image_size", "store", "sha256")
-    for name in PREPARED:
+    ours = claim_card(folder / "card.json", "name", "image_size", "store", "sha256")
+    for name in PREPARED[:-1]:
         claim_file(folder / name, ours)
     published = published_files(data, source)
     if data.reader is Reader.LSUN:

@@ -12,7 +12,7 @@ from ddpm.download import NotDownloaded, examine, fetch
 from ddpm.evaluation.fid import frechet_distance
 from ddpm.evaluation.inception import NAME, SHA256
 from ddpm.evaluation.reference import SPLITS
-from ddpm.files import DamagedFile, UserError, claim_file, made_by, read_json, read_npz, sha256, write_json
+from ddpm.files import DamagedFile, UserError, claim_card, read_json, read_npz, sha256, write_json
 from ddpm.shards import unpack_header
 from ddpm.transfer import Failure
 
@@ -24,7 +24,7 @@ def download_statistics(data: DataSet, folder: Path, log=print) -> None:
 
     A file that lies in the data set's `root`, or in `folder` already, is used as it is.
     """
-    claim_file(folder / "card.json", made_by(folder / "card.json", "statistics"))
+    claim_card(folder / "card.json", "statistics")
     card = {"data": data.name, "to_try_again": AGAIN}
     card |= {"statistics": {split: fetched(file, data.root, folder, log) for split, file in data.statistics.items()}}
     write_json(folder / "card.json", card)
