@@ -215,7 +215,7 @@ OUTPUTS = {
     "import-weights": {"out", "outcome"},
     "reference": {"out", "summary"},
 }
-# What they write to is a folder, at which they look themselves: at its card, or that nothing is there. Or there is none.
+# What these write to is a folder, at which they look themselves (at its card, or that it is empty), or nothing.
 OTHERS = {"download", "download-weights", "download-network", "download-statistics", "prepare", "export-weights"}
 OTHERS |= {"bench precision", "plan", "requeue"}
 
