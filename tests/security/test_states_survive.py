@@ -47,7 +47,11 @@ def test_the_state_just_written_stays(tmp_path):
 # Would fail if names were matched by a pattern that others' files fit.
 @pytest.mark.parametrize(
     "name",
-    ["000000001-my-weights.safetensors", "1-aaaaaaaaaaaaaaaa.safetensors", "000000001-aaaaaaaaaaaaaaaa.safetensors.bak"],
+    [
+        "000000001-my-weights.safetensors",
+        "1-aaaaaaaaaaaaaaaa.safetensors",
+        "000000001-aaaaaaaaaaaaaaaa.safetensors.bak",
+    ],
 )
 def test_files_of_other_names_are_left_alone(name, tmp_path):
     (tmp_path / name).write_text("of the user")

@@ -127,6 +127,9 @@ Weights = Annotated[Path, typer.Option(help="model.safetensors of a training.")]
 DataName = Annotated[str, typer.Argument(help="Data set by name, or its document from resources/sources/.")]
 Shard = Annotated[int, typer.Option(min=1, help="Which part, from 1.")]
 Network = Annotated[Path, typer.Option(help="Network of the scores: a classifier (.safetensors), or Inception (.pt).")]
+NetworkSha256 = Annotated[
+    str | None, typer.Option(help="Of a TorchScript network that is not the published Inception, and that you trust.")
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per call of the network. Does not change the images.")]
 Seed = Annotated[int, typer.Option(min=0, help="Names the noise.")]
 State = Annotated[
@@ -454,14 +457,21 @@ def classifier(
 @app.command("download-network")
 def download_network(
     out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
+    source: Annotated[
+        Path | None, typer.Argument(help="A JSON document {urls, sha256}: sources.inception of a configuration.")
+    ] = None,
     url: Annotated[list[str] | None, typer.Option(help="Another address to take it from; repeat for more.")] = None,
 ) -> None:
     """Download the Inception network of the paper's scores; nothing else of it needs the network."""
+    from ddpm.config import InceptionSource, validated
     from ddpm.download import download
     from ddpm.evaluation.inception import INCEPTION, NAME
 
-    file = INCEPTION.model_copy(update={"urls": tuple(url)}) if url else INCEPTION
-    download((file,), out, {"network": NAME}, log)
+    asked = {**(read_json(source) if source else {}), **({"urls": url} if url else {})}
+    changes = {key: value for key, value in validated(InceptionSource, asked, str(source or "--url")) if value}
+    file = INCEPTION.model_copy(update=changes)
+    name = NAME if file.sha256 == INCEPTION.sha256 else "a TorchScript network of your own"
+    download((file,), out, {"network": name}, log)
 
 
 @app.command()
@@ -473,12 +483,15 @@ def reference(
     splits: Annotated[int, typer.Option(min=1, help="Parts of the Inception Score.")] = 10,
     device: Device = "auto",
     state: State = None,
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """Features of the real images, which samples are compared with."""
     from ddpm.evaluation.networks import load_network
     from ddpm.evaluation.reference import write_reference
 
-    write_reference(load_network(network, choose_device(device)), data, splits, out, summary, state, log)
+    write_reference(
+        load_network(network, choose_device(device), network_sha256), data, splits, out, summary, state, log
+    )
 
 
 @app.command("download-statistics")
@@ -511,13 +524,14 @@ def features(
     out: Out,
     device: Devices = "auto",
     state: State = None,
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """Features and class probabilities of one shard of samples."""
     from ddpm.evaluation.features import write_features
     from ddpm.evaluation.networks import load_network
 
     with processes(device) as (on, group):
-        write_features(load_network(network, on), samples, out, state, log, group)
+        write_features(load_network(network, on, network_sha256), samples, out, state, log, group)
 
 
 @app.command()
@@ -594,13 +608,14 @@ def few_steps_scores(
     reference: Reference,
     out: Out,
     device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """Score few-step samples, a row for each eta and number of steps."""
     from ddpm.config import read_section
     from ddpm.evaluation.curves import write_few_steps
     from ddpm.evaluation.networks import load_network
 
-    scoring = load_network(network, choose_device(device))
+    scoring = load_network(network, choose_device(device), network_sha256)
     write_few_steps(read_section(config, "evaluation"), scoring, samples, reference, out)
 
 
@@ -612,13 +627,14 @@ def snapshot_scores(
     reference: Reference,
     out: Out,
     device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """Score samples of a training's snapshots, a row for each step."""
     from ddpm.config import read_section
     from ddpm.evaluation.curves import write_snapshot_scores
     from ddpm.evaluation.networks import load_network
 
-    scoring = load_network(network, choose_device(device))
+    scoring = load_network(network, choose_device(device), network_sha256)
     write_snapshot_scores(read_section(config, "evaluation"), scoring, samples, reference, out)
 
 
@@ -635,6 +651,7 @@ def neighbours(
     ] = None,
     crop: Annotated[bool, typer.Option(help="Compare only the box evaluation.neighbour_crop: Figure 12.")] = False,
     device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """Nearest training images of the first samples: Figures 12 and 15."""
     from ddpm.config import read_section
@@ -642,7 +659,7 @@ def neighbours(
     from ddpm.evaluation.networks import load_network
 
     def comparing():
-        return load_network(network, choose_device(device))
+        return load_network(network, choose_device(device), network_sha256)
 
     settings = read_section(config, "evaluation")
     write_neighbours(settings, samples, features, data, reference, out, comparing if network else None, crop)
@@ -803,11 +820,12 @@ def bench_features(
     size: Annotated[int, typer.Option(min=1, help="Their height and width.")] = 32,
     out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
     device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """The pass over a shard of samples, beside the network's own speed."""
     from ddpm.bench.features import benchmark_features
 
-    benchmark_features(network, images, size, choose_device(device), out, log)
+    benchmark_features(network, images, size, choose_device(device), out, log, network_sha256)
 
 
 @bench.command("growth")

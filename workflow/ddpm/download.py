@@ -19,7 +19,7 @@ from ddpm.files import (
     sha256,
     write_json,
 )
-from ddpm.strict import Strict
+from ddpm.strict import Address, Strict
 from ddpm.transfer import CHUNK, Failure, Part, answer_of, bring, refuse_page
 
 ROUNDS = 3  # how often all addresses are tried
@@ -30,7 +30,7 @@ class RemoteFile(Strict):
     """A file that others publish."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", description="What it is called in the folder that it is downloaded to.")
-    urls: tuple[str, ...] = Field(min_length=1, description="Addresses, tried in this order.")
+    urls: tuple[Address, ...] = Field(min_length=1, description="Addresses, tried in this order.")
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="Checksum, where one is published.")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Checksum, where one is published.")
     size: int | None = Field(None, ge=1, description="Bytes, where known.")
@@ -45,7 +45,7 @@ class RemoteFile(Strict):
 class Listing(Strict):
     """Parquet files that are only known from an index: {configuration: {split: [address of each file]}}."""
 
-    urls: tuple[str, ...] = Field(
+    urls: tuple[Address, ...] = Field(
         min_length=1,
         description="Addresses of the index, tried in this order: https://huggingface.co/api/datasets/{repo}/parquet",
     )

@@ -108,7 +108,11 @@ def prepare_common(config: Config, of: Experiment, out: Path, device: torch.devi
     else:
         file = out / "classifier.safetensors"
         once(file, lambda path: train_classifier(scale.classifier, data, path, device, log))
-    network, reference, splits = load_network(file, device), out / "reference.npz", of.evaluation.splits
+    network, reference, splits = (
+        load_network(file, device, config.inception.sha256),
+        out / "reference.npz",
+        of.evaluation.splits,
+    )
     summary = out / "reference.json"  # written last
     once(summary, lambda path: write_reference(network, data, splits, reference, path, out / "state", log))
     return Common(data, network, reference)

@@ -35,7 +35,7 @@ def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
         seen: Counter = Counter()
         images = pictures.stream(
             contents(paths), lambda image: pictures.square(image, data.image_size), data.channels, threads, seen,
-            remedy="Repair or remove it.",
+            remedy="Repair or remove it.", formats=pictures.OF_USERS,
         )  # fmt: skip
         parts[name] = Part(len(paths), images, seen=seen)
     return parts
