@@ -508,7 +508,8 @@ def readable(error: ValidationError, model: type[BaseModel], where: str) -> Conf
     lines = []
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
-        value = "" if isinstance(problem["input"], dict | BaseModel) else f" {problem['input']!r}:"
+        silent = isinstance(problem["input"], dict | BaseModel) or problem["type"] == "secret"
+        value = "" if silent else f" {problem['input']!r}:"
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             what = f"unknown key. Allowed: {', '.join(allowed_keys(model, problem['loc']))}"

@@ -39,7 +39,8 @@ def download_data(data: DataSet, folder: Path, log=print) -> None:
     """
     if not data.files:
         raise UserError(f"{data.title}: there is nothing to download; it comes from {data.source}.")
-    download(data.files, folder, {"data": data.name, "source": data.source, "licence": data.licence}, log)
+    about = {"data": data.name, "source": data.source, "licence": data.licence}
+    download(data.files, folder, about, log, data.unverified)
 
 
 def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, log=print) -> None:
