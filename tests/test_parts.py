@@ -1,12 +1,10 @@
 """Finished pieces: what is kept is not made again, whatever was killed, extended, cut otherwise or damaged."""
 
-import socket
-
 import numpy as np
 import pytest
 
 from ddpm import files, parts
-from ddpm.files import write_npz
+from ddpm.files import place_of_pids, write_npz
 from ddpm.locking import Locked
 from ddpm.parts import Parts
 
@@ -314,7 +312,7 @@ def test_what_a_killed_writer_of_a_draft_left_is_removed(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Sums(tmp_path, fail_at=(0, 5)).run(0, 10)
     (path,) = tmp_path.rglob("draft-*")
-    left = path.with_name(f".{path.stem}.{socket.gethostname()}.{2**22 + 1}.part.npz")  # no process has this number
+    left = path.with_name(f".{path.stem}.{place_of_pids()}.{2**22 + 1}.part.npz")  # no process has this number
     left.write_bytes(b"half")
     monkeypatch.setattr(parts, "SAVE_EVERY", 60)
     Sums(tmp_path).run(0, 10)

@@ -201,6 +201,8 @@ def alone(path: Path, log) -> Iterator[None]:
     except Timeout:
         log(f"{path}: another process is downloading it, which is waited for")
         held = lock.acquire()
+    except PermissionError as error:
+        raise UserError(f"{lock.lock_file}: is another user's, who downloads there. Choose another folder.") from error
     with held:
         yield
 

@@ -6,6 +6,7 @@ the project has made.
 """
 
 import errno
+import glob
 import hashlib
 import json
 import lzma
@@ -13,6 +14,7 @@ import math
 import os
 import re
 import socket
+import stat
 import tempfile
 import zipfile
 import zlib
@@ -61,13 +63,13 @@ class DamagedFile(UserError):
 def whole(path: Path | str) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success flush it to disk and rename it to `path`.
 
-    A process that dies in between leaves `path` as it was. What it leaves beside it, the next writer on the
-    same host removes. The yielded name keeps the suffix, which many writers take the format from.
+    A process that dies in between leaves `path` as it was. What it leaves beside it, the next writer on the same host
+    (and in the same container) removes. The yielded name keeps the suffix, which many writers take the format from.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_parts_of_the_dead(path)
-    part = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f".{path.stem}.{place_of_pids()}.{os.getpid()}.part{path.suffix}")
     part.unlink(missing_ok=True)  # of a dead one that had our number, as the first processes of a container do
     try:
         with named(path, part):
@@ -109,9 +111,17 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
         os.replace(filled, path)
 
 
+def place_of_pids() -> str:
+    """Where a process number means something: this host and this namespace of it, as each container has its own."""
+    with suppress(OSError):
+        return f"{socket.gethostname()}-{os.stat('/proc/self/ns/pid').st_ino}"
+    return socket.gethostname()
+
+
 def remove_parts_of_the_dead(path: Path) -> None:
-    """Remove what killed writers of `path` on this host left beside it."""
-    for part in path.parent.glob(f".{path.stem}.{socket.gethostname()}.*.part{path.suffix}"):
+    """Remove what killed writers of `path` left beside it, on this host and in this namespace of it."""
+    stem, suffix = glob.escape(f".{path.stem}.{place_of_pids()}."), glob.escape(path.suffix)
+    for part in path.parent.glob(f"{stem}*.part{suffix}"):
         pid = part.name.removesuffix(f".part{path.suffix}").rpartition(".")[2]
         try:
             os.kill(int(pid), 0)
@@ -119,6 +129,22 @@ def remove_parts_of_the_dead(path: Path) -> None:
             part.unlink(missing_ok=True)
         except (PermissionError, ValueError):  # somebody else's process, or not our file
             pass
+
+
+def private_folder(folder: Path, remedy: str) -> Path:
+    """The folder, which is made where there is none: this user's, no link, and nobody else may write to it.
+
+    Raises:
+        UserError: it is not so.
+    """
+    if not folder.is_symlink():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = os.lstat(folder)
+    if stat.S_ISLNK(about.st_mode) or about.st_uid != os.getuid():
+        raise UserError(f"{folder}: is a link, or belongs to somebody else. {remedy}")
+    if about.st_mode & 0o022:
+        raise UserError(f"{folder}: others may write to it (chmod go-w {folder} forbids it). {remedy}")
+    return folder
 
 
 def files_in(folder: Path) -> Iterator[str]:
