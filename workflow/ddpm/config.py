@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from ddpm.data.registry import DataSet
 from ddpm.files import UserError, read_json
 from ddpm.precision import Precision
-from ddpm.strict import Address, Strict
+from ddpm.strict import Address, Strict, holds_secrets
 from ddpm.training.released import Checkpoint
 from ddpm.training.selection import Selection
 
@@ -508,7 +508,7 @@ def readable(error: ValidationError, model: type[BaseModel], where: str) -> Conf
     lines = []
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
-        silent = isinstance(problem["input"], dict | BaseModel) or problem["type"] == "secret"
+        silent = isinstance(problem["input"], dict | BaseModel) or holds_secrets(repr(problem["input"]))
         value = "" if silent else f" {problem['input']!r}:"
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":

@@ -33,6 +33,16 @@ def without_secrets(address: str) -> str:
     return address
 
 
+def holds_secrets(text: str) -> bool:
+    """Whether one of the addresses in `text` may not be repeated."""
+    for address in re.findall(r"[a-z]+://[^\s'\"]+", text):
+        try:
+            without_secrets(address)
+        except ValueError:
+            return True
+    return False
+
+
 Address = Annotated[str, AfterValidator(without_secrets)]
 
 

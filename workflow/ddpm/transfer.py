@@ -127,7 +127,15 @@ def answer_of(url: str, **headers: str) -> Iterator:
                 raise Failure(PAGE)
             yield answer
     except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: of headers that make no sense
-        raise Failure(str(error)) from error
+        raise Failure(without_answers(str(error))) from error
+
+
+def without_answers(words: str) -> str:
+    """An error's words without what follows a question mark in an address, or a name and a password before its host.
+
+    A redirect may lead to an address that lets in whoever has it, and a proxy's may hold a password.
+    """
+    return re.sub(r"//[^\s/@]+@", "//", re.sub(r"\?[^\s'\")>]+", "?...", words))
 
 
 def refuse_page(start: bytes) -> None:
