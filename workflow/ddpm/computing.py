@@ -9,7 +9,7 @@ import os
 import torch
 
 from ddpm import norm, processor
-from ddpm.compiling import COMPILED, missing_compiler
+from ddpm.compiling import cache_folder, missing_compiler
 from ddpm.config import NetworkConfig
 from ddpm.files import UserError
 from ddpm.planning.costs import network_cost
@@ -93,6 +93,10 @@ def compile_where_earned(model: UNet, passes: float, device: torch.device, log=p
     if device.type == "cuda" and (missing := missing_compiler()):
         log(f"the network is not compiled, which would be faster: there is no {missing}")
         return False
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.resolve()))
+    try:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
+    except UserError as error:
+        log(f"the network is not compiled, which would be faster: {error}")
+        return False
     model.compile(dynamic=False)
     return True

@@ -6,16 +6,17 @@
 
 import hashlib
 import json
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ddpm.data.registry import DataSet
 from ddpm.files import UserError, read_json
 from ddpm.precision import Precision
-from ddpm.strict import Strict
+from ddpm.strict import Address, Strict, holds_secrets
 from ddpm.training.released import Checkpoint
 from ddpm.training.selection import Selection
 
@@ -487,7 +488,20 @@ class InceptionSource(Strict):
     """Where the Inception network is taken from."""
 
     root: Path | None = Field(None, description="Folder that holds inception-2015-12-05.pt already.")
-    urls: tuple[str, ...] = Field((), description="Addresses of it, for a mirror; none: where it is published.")
+    urls: tuple[Address, ...] = Field((), description="Addresses of it, for a mirror; none: where it is published.")
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="Of another file in its place, which can do on this machine whatever you can; none: the published.",
+    )
+
+    @field_validator("root")
+    @classmethod
+    def has_no_braces(cls, root: Path | None) -> Path | None:
+        """Snakemake would fill something in there."""
+        if root and re.search("[{}]", str(root)):
+            raise ValueError("must have no braces in its name: { or }")
+        return root
 
 
 class Scale(Strict):
@@ -515,7 +529,8 @@ def readable(error: ValidationError, model: type[BaseModel], where: str) -> Conf
     lines = []
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
-        value = "" if isinstance(problem["input"], dict | BaseModel) else f" {problem['input']!r}:"
+        silent = isinstance(problem["input"], dict | BaseModel) or holds_secrets(repr(problem["input"]))
+        value = "" if silent else f" {problem['input']!r}:"
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             what = f"unknown key. Allowed: {', '.join(allowed_keys(model, problem['loc']))}"

@@ -14,9 +14,10 @@ from ddpm.data.registry import DATASETS, DataSet, Reader
 from ddpm.data.store import checksum
 from ddpm.data.streams import reported
 from ddpm.download import RemoteFile, check_copy, download, downloaded
-from ddpm.files import UserError, whole, write_json, write_npy, write_npz
+from ddpm.files import UserError, claim_card, claim_file, whole, write_json, write_npy, write_npz
 
 SPLITS = ("train", "test")
+PREPARED = ("train.npy", "test.npy", "labels.npz", "card.json")
 
 
 def known(name: str) -> DataSet:
@@ -38,7 +39,8 @@ def download_data(data: DataSet, folder: Path, log=print) -> None:
     """
     if not data.files:
         raise UserError(f"{data.title}: there is nothing to download; it comes from {data.source}.")
-    download(data.files, folder, {"data": data.name, "source": data.source, "licence": data.licence}, log)
+    about = {"data": data.name, "source": data.source, "licence": data.licence}
+    download(data.files, folder, about, log, data.unverified)
 
 
 def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, log=print) -> None:
@@ -52,8 +54,12 @@ def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, 
         threads: decode images.
 
     Raises:
-        UserError: the files are missing, damaged or not what the registry says; nothing is written then.
+        UserError: the files are missing, damaged or not what the registry says, or `folder` holds files of these
+            names that are no prepared data set; nothing is written then.
     """
+    ours = claim_card(folder / "card.json", "name", "image_size", "store", "sha256")
+    for name in PREPARED[:-1]:
+        claim_file(folder / name, ours)
     published = published_files(data, source)
     if data.reader is Reader.LSUN:
         write_keys(data, published, folder, threads, log)
@@ -173,6 +179,6 @@ def all_or_nothing(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for name in ("train.npy", "test.npy", "labels.npz", "card.json"):
+        for name in PREPARED:
             (folder / name).unlink(missing_ok=True)
         raise

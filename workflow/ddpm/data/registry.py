@@ -58,6 +58,11 @@ class DataSet(Strict):
     notes: str
     reader: Reader
     files: tuple[RemoteFile | Listing, ...] = Field((), description="What to download; nothing where data come along.")
+    unverified: bool = Field(
+        False,
+        exclude_if=lambda allowed: not allowed,
+        description="Whether files without a known checksum may come by plain HTTP, on which anybody can change them.",
+    )
     root: Path | None = Field(None, description="A folder that holds the published files already, used in place.")
     reencoded: str | None = Field(
         None,
@@ -127,8 +132,13 @@ def lsun(
     size: int | None = None,
     about: int | None = None,
     statistics: str | None = None,
+    sha256: str | None = None,
 ) -> DataSet:
-    """A category of LSUN, prepared as StyleGAN2 does (create_lsun of its dataset_tool.py)."""
+    """A category of LSUN, prepared as StyleGAN2 does (create_lsun of its dataset_tool.py).
+
+    Args:
+        sha256: of the archive, as others report it. Its authors publish none, and their server answers over HTTP only.
+    """
     return DataSet(
         name=f"lsun-{part}256",
         title=f"LSUN {part}",
@@ -148,7 +158,11 @@ def lsun(
         reader=Reader.LSUN,
         files=(
             RemoteFile(
-                name=archive.rpartition("/")[2], urls=(f"http://dl.yf.io/lsun/{archive}",), size=size, about=about
+                name=archive.rpartition("/")[2],
+                urls=(f"http://dl.yf.io/lsun/{archive}",),
+                size=size,
+                about=about,
+                sha256=sha256,
             ),
         ),
         reference=50_000,
@@ -317,11 +331,13 @@ DATASETS = {
         lsun(
             "bedroom", 3_033_042, flip=False,  # the paper's text; the authors' code turns flips off for cat instead
             archive="scenes/bedroom_train_lmdb.zip", about=43 * 10**9,
-            notes="Others report sha256 a15644c2e7153106867f0adb3491fc41224102d1f01b24494fb47d9f5d1f174e.",
+            sha256="a15644c2e7153106867f0adb3491fc41224102d1f01b24494fb47d9f5d1f174e",
+            notes="Others report sha256 a15644c2..., which is demanded.",
         ),
         lsun(
             "church", 126_227, flip=True, archive="scenes/church_outdoor_train_lmdb.zip", size=2_448_463_466,
-            notes="Others report sha256 91128ae026840ac0c5982b4445ab5fc4e092d6847cca76793b2b1a0815c2e74a.",
+            sha256="91128ae026840ac0c5982b4445ab5fc4e092d6847cca76793b2b1a0815c2e74a",
+            notes="Others report sha256 91128ae0..., which is demanded.",
             statistics="Which images, and how they were cropped and resized, clean-fid's documentation does not say. "
             "Ours are the first ones of the database.",
         ),

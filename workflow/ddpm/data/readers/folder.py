@@ -107,5 +107,5 @@ def pixels_of(
     """Encoded images as batches [n, H, W, C] uint8: the centre square, in the data set's size."""
     return pictures.stream(
         contents, lambda image: pictures.square(image, data.image_size), data.channels, threads,
-        Counter() if seen is None else seen, remedy="Repair or remove it.",
+        Counter() if seen is None else seen, remedy="Repair or remove it.", formats=pictures.OF_USERS,
     )  # fmt: skip

@@ -62,6 +62,8 @@ def unpack(archive: Path, folder: Path, log: Callable[[str], None]) -> None:
             needed = members[0].file_size
             if target.is_file() and target.stat().st_size == needed:
                 return
+            if target.exists():
+                raise UserError(f"{target}: is there, and not what {archive.name} holds. Move it away or delete it.")
             folder.mkdir(parents=True, exist_ok=True)
             if (free := shutil.disk_usage(folder).free) < needed:
                 raise UserError(f"{folder}: {archive.name} needs {needed:,} bytes there; {free:,} are free. Make room.")
