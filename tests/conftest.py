@@ -1,50 +1,74 @@
-"""Prepared data and a tiny trained network that several stages' tests share."""
+"""What all tests share: their names and order, prepared data, and a tiny trained network."""
 
 import re
+from enum import Enum
 from pathlib import Path
 
 import pytest
+import ready
 import torch
 from disks import Disk
 from helpers import CPU, tiny_experiment
 from workspace import PROJECT
-from xdist.scheduler import LoadFileScheduling
 
 from ddpm.data.prepare import prepare
 from ddpm.data.registry import DATASETS
 from ddpm.data.store import Images
 
-# Files whose tests share the finished chain: one process takes them all.
+# Files whose tests share the finished chain: of several processes, one takes them all.
 SHARING = ("test_chain.py", "test_chain_on_disks.py", "test_killed_chain.py", "test_reruns.py")
-FASTER = ("tests", "data", "evaluation", "planning", "report", "sampling", "training")
+# What takes longest starts first, so that no process is left alone with it at the end.
+LONGEST = ("test_chain_on_slurm.py", *SHARING, "test_paper.py", "test_conda.py")
 
 
-def shares_the_chain(file: str) -> bool:
-    return Path(file).parent.name == "workflow" and file.endswith(SHARING)
+def words(value: object) -> str | None:
+    """A short name of a parameter, of letters and digits; None for what has none."""
+    if isinstance(value, bool | int | float | Enum | None):
+        return str(value.value if isinstance(value, Enum) else value)
+    if isinstance(value, str | Path):
+        text = re.sub(r"[^\w.+=,-]+", " ", str(value)).strip(" .,-")
+        return text if len(text) <= 30 else text[:30].rpartition(" ")[0] or text[:30]
+    if isinstance(value, dict | list | tuple | set | frozenset):
+        parts = list(value) if not isinstance(value, set | frozenset) else sorted(map(str, value))
+        named = [words(part) for part in parts if isinstance(part, str | int | float)]
+        return words(" ".join(named)) if named and len(named) == len(parts) else None
+    return getattr(value, "__name__", None)
 
 
-class ByFile(LoadFileScheduling):
-    def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return "finished" if shares_the_chain(file) else file
+@pytest.hookimpl(tryfirst=True)
+def pytest_make_parametrize_id(val, argname):
+    """Names that are the same in every process: not of the clock, nor of bytes, addresses and orders of sets."""
+    return words(val) or argname
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "finished" if file.endswith(SHARING) else file
+
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(config, items):
-    """Of several processes, each takes whole files, the longest ones first.
-
-    `-m fidelity` runs the tests that the two pages on the method name.
-    """
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: (not shares_the_chain(str(item.path)), item.path.parent.name in FASTER))
+    """Mark what `-m fidelity` runs, which is what the two pages on the method name, and what `-m system` does."""
     pages = "".join((PROJECT / f"docs/{page}.md").read_text() for page in ("fidelity", "oracle"))
     named = set(re.findall(r"`(test_\w+)`", pages))
     for item in items:
         if item.originalname in named:
             item.add_marker(pytest.mark.fidelity)
+        if item.path.parent.name == "system":
+            item.add_marker(pytest.mark.system)
+    if hasattr(config, "workerinput"):
+        order = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: (order.get(item.path.name, len(order)), item.path.parent.name != "system"))
+
+
+def pytest_sessionfinish():
+    ready.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -75,7 +75,10 @@ ALONE_FOR_A_MOMENT = """
 gpus.lease(log=lambda line: None)
 place = os.path.join(os.environ["PLACES"], os.environ[gpus.VISIBLE])
 os.close(os.open(place, os.O_CREAT | os.O_EXCL))  # fails where another process is there
-time.sleep(0.2)
+full = os.environ["PLACES"] + "-full"  # until all three have been taken at once
+while not os.path.exists(full) and len(os.listdir(os.environ["PLACES"])) < 3:
+    time.sleep(0.02)
+open(full, "w").close()
 os.unlink(place)
 print(os.environ[gpus.VISIBLE])
 """

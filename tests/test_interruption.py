@@ -7,13 +7,15 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, run_ddpm, tiny_experiment, train_command
+from helpers import CPU, rests, run_ddpm, tiny_experiment, train_command
+from waiting import wait_for
 from workspace import PROJECT
 
 from ddpm import interruption, parts
@@ -34,7 +36,9 @@ def arguments(config: dict, digits: Path, folder: Path) -> list[str]:
     return [*train_command(config, digits, folder)[1:], "--device", "cpu"]
 
 
-def started(*command: str, start_new_session: bool = False, **environment: str) -> subprocess.Popen:
+def started(
+    *command: str, start_new_session: bool = False, folder: Path | None = None, **environment: str
+) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         stdout=subprocess.PIPE,
@@ -42,6 +46,7 @@ def started(*command: str, start_new_session: bool = False, **environment: str) 
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         start_new_session=start_new_session,
+        cwd=folder,
     )
 
 
@@ -75,12 +80,10 @@ def job(monkeypatch) -> Job:
 def test_a_training_that_is_told_to_end_goes_on_to_the_same_bytes(numbers, undisturbed, digits, tmp_path):
     config = tiny_experiment(training=LONG).stage_config("training")
     command = arguments(config, digits, tmp_path)
-    process = started("ddpm", *command)
-    while not saved_states(tmp_path / "state"):  # and then at some moment, most likely within a row
-        time.sleep(0.01)
+    process = started("ddpm", *command, folder=tmp_path, **rests(tmp_path, train=33))
+    wait_for(lambda: list(tmp_path.glob("resting-*[0-9]")) or process.poll(), "a training that rests, within a row")
     for number in numbers:
         process.send_signal(number)
-        time.sleep(0.01)
     said, _ = process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED == 75, said
     found = re.search(rf"interrupted at step (\d+) by {numbers[0].name}, saved; the next submission goes on", said)
@@ -385,11 +388,9 @@ def test_sampling_that_is_told_to_end_exits_with_75_and_goes_on(trained, weights
     (tmp_path / "config.json").write_text(json.dumps(config))
     shared = ["sample", "--config", tmp_path / "config.json", "--weights", weights, "--shard", "1", "--device", "cpu"]
     command = [str(word) for word in (*shared, "--out", tmp_path / "a.npz", "--state", tmp_path / "state")]
-    process = started("ddpm", *command)
-    for line in process.stdout:
-        if line.startswith("images 20..24"):
-            process.terminate()
-            break
+    process = started("ddpm", *command, folder=tmp_path, **rests(tmp_path, sample=50))
+    wait_for(lambda: list(tmp_path.glob("resting-*[0-9]")) or process.poll(), "a sampling that rests")
+    process.terminate()
     said = process.stdout.read()
     assert process.wait() == 75, said
     assert "interrupted by SIGTERM: the items before" in said
@@ -409,8 +410,7 @@ def test_processes_that_share_a_training_end_behind_the_same_row(digits, tmp_pat
     training = {"steps": 1_000_000, "log_every": 5, "save_every": 5}
     command = arguments(tiny_experiment(training=training).stage_config("training"), digits, tmp_path)
     process = started("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ddpm", *command)
-    while not saved_states(tmp_path / "state"):
-        time.sleep(0.05)
+    wait_for(lambda: saved_states(tmp_path / "state") or process.poll(), "a saved step")
     process.terminate()
     said, _ = process.communicate()
     steps = re.findall(r"interrupted at step (\d+) by SIGTERM, saved", said)
@@ -427,8 +427,7 @@ def test_processes_that_are_all_signalled_at_once_end_as_interrupted(digits, tmp
     command = arguments(tiny_experiment(training=training).stage_config("training"), digits, tmp_path)
     command[command.index("cpu")] = "2xcpu"
     process = started("ddpm", *command, start_new_session=True)
-    while not saved_states(tmp_path / "state"):
-        time.sleep(0.05)
+    wait_for(lambda: saved_states(tmp_path / "state") or process.poll(), "a saved step")
     os.killpg(process.pid, signal.SIGUSR1)
     said, _ = process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED, said
@@ -442,8 +441,16 @@ def test_one_of_two_trainings_that_start_together_trains(undisturbed, digits, tm
     for name in ("a", "b"):
         commands.append(arguments(config, digits, tmp_path / name))
         commands[-1][commands[-1].index("--state") + 1] = str(tmp_path / "state")
-    processes = [started("ddpm", *command) for command in commands]
-    said = [process.communicate()[0] for process in processes]
+    rest = rests(tmp_path, train=5)
+    processes = [started("ddpm", *command, folder=tmp_path, **rest) for command in commands]
+    lines = [[], []]
+    for process, heard in zip(processes, lines, strict=True):
+        threading.Thread(target=lambda process=process, heard=heard: heard.extend(process.stdout)).start()
+    wait_for(lambda: "waiting for it" in "".join(lines[0] + lines[1]), "one that waits for the other")
+    (tmp_path / "rest-train").unlink()
+    for process in processes:
+        process.wait()
+    said = ["".join(heard) for heard in lines]
     assert [process.returncode for process in processes] == [0, 0], said
     assert outputs(tmp_path / "a") == outputs(tmp_path / "b") == undisturbed
     (waited,) = (text for text in said if "waiting for it" in text)

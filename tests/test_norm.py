@@ -79,7 +79,7 @@ def error(found: torch.Tensor, exact: torch.Tensor) -> float:
 
 @pytest.mark.fidelity
 @pytest.mark.parametrize("swish, shift, dropout", WAYS)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_one_pass_is_torchs_functions_and_their_gradients(shape, swish, shift, dropout):
     of, x, moved, mask, keys, gradient = case(shape, shift, dropout)
     exact = results(
@@ -94,7 +94,7 @@ def test_one_pass_is_torchs_functions_and_their_gradients(shape, swish, shift, d
             torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_bf16_is_rounded_once(shape):
     of, x, shift, mask, keys, gradient = case(shape, True, True, torch.bfloat16)
     exact = results(of.double(), x.double(), True, shift.double(), mask, keys, gradient.double())

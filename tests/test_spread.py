@@ -14,6 +14,7 @@ import torch
 from helpers import CPU
 from processes import start, together
 from torch import distributed
+from waiting import alive, wait_for
 
 from ddpm import interruption, parallel, parts
 from ddpm.config import FewStepsConfig, LikelihoodConfig, SamplingConfig, SnapshotsConfig
@@ -164,12 +165,17 @@ def test_every_process_keeps_the_batch_that_it_has_at_hand(how, trained, tmp_pat
         monkeypatch.setattr(parts, "SAVE_EVERY", 60)
     job.run(tmp_path / "undisturbed", ALONE)
 
+    leader = tmp_path / "leader"
+
     def first(group: Group) -> None:
         interruption.JOB.listen()
 
         def end() -> None:
             if how == "killed" and not group.leads:
-                time.sleep(1)  # so that the first one is long gone
+                wait_for(leader.exists, "the first one's kill")
+                wait_for(lambda: not alive(int(leader.read_text())), "its end")
+            elif how == "killed":
+                leader.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGTERM)
 
         recorded(tmp_path / "steps", trained, ends_at[group.rank], end)
@@ -178,7 +184,7 @@ def test_every_process_keeps_the_batch_that_it_has_at_hand(how, trained, tmp_pat
         except interruption.Interrupted:
             os._exit(75)
 
-    codes = ends(start(2, first, tmp_path), 60)
+    codes = ends(start(2, first, tmp_path), 600)
     assert codes == ([75, 75] if how == "told" else [-signal.SIGKILL] * 2)
     together(3, lambda group: (recorded(tmp_path / "steps", trained, -1, None), job.run(tmp_path / "shared", group)))
     assert (tmp_path / "shared/shard.npz").read_bytes() == (tmp_path / "undisturbed/shard.npz").read_bytes()
@@ -238,7 +244,7 @@ def test_an_error_of_one_process_is_shown_with_its_rank_and_ends_all(rank, tmp_p
         group_rank.append(group.rank)
         list(group.each(Parts(None, "a", {}, ("squares",)), 0, 100, 10, make))
 
-    assert ends(start(3, job, tmp_path), 60) == [1, 1, 1]
+    assert ends(start(3, job, tmp_path), 600) == [1, 1, 1]
     assert f"UserError: rank {rank} of 3 on " in (said := (tmp_path / f"{rank}.txt").read_text())
     assert "the cat has it" in said
     for other in {0, 1, 2} - {rank}:
@@ -263,7 +269,7 @@ def test_any_other_error_keeps_its_traceback_and_says_whose_it_is(tmp_path):
             raise ZeroDivisionError("a bug")
         group.same(1)
 
-    assert ends(start(2, job, tmp_path), 60) == [1, 1]
+    assert ends(start(2, job, tmp_path), 600) == [1, 1]
     said = (tmp_path / "1.txt").read_text()
     assert "ZeroDivisionError: a bug" in said
     assert "This was rank 1 of 2" in said
@@ -275,7 +281,7 @@ def test_a_killed_process_ends_all(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         group.sum_(torch.zeros(1000))
 
-    assert ends(start(3, job, tmp_path), 60) == [1, -signal.SIGKILL, 1]
+    assert ends(start(3, job, tmp_path), 600) == [1, -signal.SIGKILL, 1]
     for other in (0, 2):
         said = (tmp_path / f"{other}.txt").read_text()
         assert re.match(rf"UserError: rank {other} of 3 on \S+: lost another process, whose own words say why", said)
@@ -287,8 +293,8 @@ def test_a_process_that_hangs_is_not_waited_for_without_end(tmp_path):
             os.kill(os.getpid(), signal.SIGSTOP)
         group.sum_(torch.zeros(10))
 
-    members = start(2, job, tmp_path, patience=timedelta(seconds=2))
-    members[0].join(30)
+    members = start(2, job, tmp_path, patience=timedelta(seconds=10))
+    members[0].join(600)
     for process in members:
         process.kill()
     assert members[0].exitcode == 1

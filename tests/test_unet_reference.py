@@ -82,7 +82,6 @@ def test_weights_come_back_from_diffusers():
         {"norm_eps": 1e-3},
         {"norm_num_groups": 16},
     ],
-    ids=str,
 )
 def test_the_comparison_notices_what_deviating_ports_do(deviation):
     ours, theirs, levels = pair("32x32, the published width", **deviation)

@@ -41,7 +41,7 @@ def error(found: torch.Tensor, exact: torch.Tensor) -> float:
 SHAPES = [(1, 3, 5, 16, 16), (5, 7, 4, 32, 32), (9, 16, 8, 16, 16), (2, 6, 10, 16, 24), (1, 4, 4, 64, 48)]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_a_convolution_and_its_gradients_are_torchs(shape):
     x, weight, bias, gradient = tensors(*shape)
     inputs = [t.requires_grad_() for t in (x, weight, bias)]

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import time
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from helpers import CPU
 from published import lsun_images, write_lmdb
+from waiting import alive, wait_for
 
 from ddpm.data import loading
 from ddpm.data.loading import feed, from_gpu, on_gpu
@@ -131,13 +131,6 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in listed]
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for the workers")
 @pytest.mark.parametrize("state", ["busy", "waiting"])
 def test_workers_end_with_a_killed_parent(state, compressed):
@@ -156,14 +149,17 @@ def test_workers_end_with_a_killed_parent(state, compressed):
     process = context.Process(target=parent)
     process.start()
     try:
-        assert told.poll(60)
+        assert told.poll(600)
         workers = children(process.pid)
         assert len(workers) == 2
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)  # only the kernel ends them so; torch would have them look for themselves
         assert all(alive(worker) for worker in workers)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-    deadline = time.monotonic() + 2  # the kernel ends them at once; torch alone would look every five seconds
-    while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(alive(worker) for worker in workers)
+    try:
+        wait_for(lambda: not any(map(alive, workers)), "the end of the workers", 60)
+    finally:
+        for worker in filter(alive, workers):
+            os.kill(worker, signal.SIGKILL)

@@ -13,7 +13,7 @@ def test_results_come_in_order_whichever_is_ready_first():
 
     def work(item: int) -> int:
         if item == 0:
-            first_may_go.wait(10)
+            first_may_go.wait(600)
         if item == 1:
             first_may_go.set()
         return item

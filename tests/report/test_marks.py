@@ -132,7 +132,7 @@ def is_ours(column):
 
 
 @pytest.mark.parametrize("name", AFFECTED)
-@pytest.mark.parametrize("affects", ALONE_AND_TOGETHER, ids=str)
+@pytest.mark.parametrize("affects", ALONE_AND_TOGETHER)
 def test_each_number_has_the_marks_of_the_deviations_that_affect_it_and_no_other(name, affects, paper_table):
     rows, texts = paper_table(name, [{"text": "made on the moon", "affects": affects}])
     seen = set()
@@ -151,7 +151,7 @@ def test_each_number_has_the_marks_of_the_deviations_that_affect_it_and_no_other
 
 
 @pytest.mark.parametrize("name", AFFECTED)
-@pytest.mark.parametrize("affects", [["is"], ["fid_train"], ["nll_test"]], ids=str)
+@pytest.mark.parametrize("affects", [["is"], ["fid_train"], ["nll_test"]])
 def test_only_what_no_deviation_affects_is_compared(name, affects, paper_table):
     rows, _ = paper_table(name, [{"text": "made on the moon", "affects": affects}])
     marked, compared = affected(name, affects), set()
@@ -208,7 +208,6 @@ def test_texts_that_affect_the_same_numbers_of_a_row_are_one_footnote(paper_tabl
 @pytest.mark.parametrize(
     "wrong",
     ["300 sample images", {"text": "x", "affects": ["fid"]}, {"text": "x"}, {"text": "x", "affects": "is"}],
-    ids=str,
 )
 def test_a_deviation_that_marks_no_known_number_is_refused(wrong, paper_table):
     with pytest.raises(DamagedFile, match=r"metrics\.json: has a deviation that does not say which numbers it affects"):

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ import pytest
 import torch
 from helpers import CPU, run_ddpm, tiny_experiment, train_command
 from processes import free_port
+from waiting import alive, wait_for
 
 from ddpm.__main__ import choose_device
 from ddpm.config import SamplingConfig
@@ -35,20 +35,10 @@ def training(folder: Path, digits: Path, **settings) -> list[str]:
     )
 
 
-def workers_of(launcher: int) -> list[psutil.Process]:
+def workers_of(launcher: int) -> list[int]:
     """Those that compute; a helper process of Python's is none of them."""
-    return [child for child in psutil.Process(launcher).children() if any("spawn_main" in a for a in child.cmdline())]
-
-
-def alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-
-
-def within(seconds: float, happened) -> bool:
-    limit = time.monotonic() + seconds
-    while not (done := happened()) and time.monotonic() < limit:
-        time.sleep(0.1)
-    return bool(done)
+    children = psutil.Process(launcher).children()
+    return [child.pid for child in children if any("spawn_main" in word for word in child.cmdline())]
 
 
 @pytest.mark.parametrize(
@@ -65,12 +55,13 @@ def test_whoever_is_killed_takes_all_along(whom, how, status, words, digits, tmp
     with open(tmp_path / "said", "w") as said:
         launcher = subprocess.Popen(command, stdout=said, stderr=said, env=ENVIRONMENT)
     try:
-        assert within(120, lambda: saved_states(tmp_path / "state")), (tmp_path / "said").read_text()
+        wait_for(lambda: saved_states(tmp_path / "state") or launcher.poll(), "a saved step")
+        assert launcher.poll() is None, (tmp_path / "said").read_text()
         workers = workers_of(launcher.pid)
         assert len(workers) == 2
-        os.kill({"worker": workers[-1].pid, "launcher": launcher.pid}[whom], how)
-        assert launcher.wait(60) == status
-        assert within(60, lambda: not any(map(alive, workers))), "a process goes on alone"
+        os.kill({"worker": workers[-1], "launcher": launcher.pid}[whom], how)
+        assert launcher.wait(600) == status
+        wait_for(lambda: not any(map(alive, workers)), "the end of its processes, which do not go on alone")
     finally:
         launcher.kill()
     said = (tmp_path / "said").read_text().strip()

@@ -18,7 +18,7 @@ from ddpm.unet import UNet, Upsample
 from ddpm.winograd import Conv3x3
 
 WIDE = 128  # channels from which bf16, Winograd and, on a GPU, channels_last are faster; narrower ones wait for memory
-EARNED = 2e16  # operations from which a job gains more than compiling takes: minutes of a GPU
+EARNED = 6e15  # operations from which a job gains more than compiling takes: a minute of a GPU
 
 
 def has_bf16(device: torch.device) -> bool:

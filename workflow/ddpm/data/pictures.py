@@ -42,6 +42,14 @@ def decode(content: bytes, channels: int, formats: Sequence[str] = PUBLISHED) ->
         raise Undecodable(str(error)) from error
 
 
+def format_of(content: bytes) -> str:
+    """How an image is encoded, as in "JPEG"; "no image" where Pillow does not know it."""
+    try:
+        return Image.open(io.BytesIO(content), formats=OF_USERS).format
+    except Exception:  # its decoders raise whatever they like
+        return "no image"
+
+
 def centre_square(image: Image.Image) -> Image.Image:
     """The middle of an image, as wide and high as its shorter side; halves of a pixel go to the left and the top."""
     side = min(image.size)
@@ -88,9 +96,9 @@ def stream(
         name, content = item
         try:
             image, encoding = decode(content, channels, formats)
+            return pixels(shape(image)), encoding
         except Undecodable as error:
             raise DamagedFile(name, f"is no whole image ({error})", remedy) from error
-        return pixels(shape(image)), encoding
 
     batch = []
     for image, encoding in ordered(work, contents, threads):

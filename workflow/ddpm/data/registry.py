@@ -49,7 +49,9 @@ class DataSet(Strict):
     channels: int = Field(ge=1, le=3, description="1: grey, 3: red, green and blue.")
     train: int | None = Field(ge=1, description="Training images as published; None: counted when prepared.")
     test: int | None = Field(ge=0, description="Test images, likewise.")
-    classes: tuple[str, ...] = Field(description="Names of the labels; none where there are no labels.")
+    classes: tuple[str, ...] | None = Field(
+        description="Names of the labels; none where there are no labels. None: the class folders, if there are some."
+    )
     flip: bool = Field(description="Whether training mirrors images at random: the paper's choice.")
     crop: str = Field(description="What is cut out, in words.")
     resize: str = Field(description="To what size, by which filter, in words.")
@@ -62,6 +64,16 @@ class DataSet(Strict):
         description="Whether files without a known checksum may come by plain HTTP, on which anybody can change them.",
     )
     root: Path | None = Field(None, description="A folder that holds the published files already, used in place.")
+    reencoded: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9]+$",
+        description="The format, as in JPEG, in which somebody encoded the images anew with loss: `root` holds them as "
+        "train/CLASS/... and test/CLASS/.... The title says so, and no number from them gets a verdict.",
+    )
+    contents: dict[str, str] = Field({}, description="md5 of what is in the published files, by name, where known.")
+    means: dict[Literal["train", "test"], tuple[float, ...]] = Field(
+        {}, description="Mean of each channel / 255 of all images of a split, to eight digits, where others report it."
+    )
     reference: int | None = Field(None, ge=1, description="So many training images, from the first, are the FID's.")
     statistics: dict[Literal["train", "test"], PublishedStatistics] = Field(
         {}, description="Others' statistics of a split, which ours are compared with. Nothing else depends on them."
@@ -71,6 +83,12 @@ class DataSet(Strict):
     def can_be_read(self):
         if self.reader is Reader.FOLDER and self.root is None:
             raise ValueError("root is missing: the folder of the images")
+        if self.reencoded and self.reader is not Reader.CIFAR10:
+            raise ValueError(
+                "reencoded: is for cifar10; name other copies as a data set of your own, with reader: folder"
+            )
+        if self.reencoded and self.root is None:
+            raise ValueError("reencoded: only what a `root` holds can be a copy; root is missing")
         if self.channels == 2:
             raise ValueError("channels: 2 is neither grey (1) nor colour (3)")
         return self
@@ -188,6 +206,18 @@ DATASETS = {
             resize="none",
             notes="In the order of the archive: data_batch_1 to 5, and test_batch.",
             reader=Reader.CIFAR10,
+            contents={
+                "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "data_batch_4": "634d18415352ddfa80567beed471001a",
+                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "test_batch": "40351d587109b95175f43aff81a1287e",
+            },
+            means={
+                "train": (0.49139968, 0.48215841, 0.44653091),
+                "test": (0.49421428, 0.48513139, 0.45040909),
+            },
             files=(
                 RemoteFile(
                     name="cifar-10-python.tar.gz",
@@ -223,6 +253,12 @@ DATASETS = {
             resize="none: 28x28, padded with two black pixels on each side",
             notes="Not in the paper.",
             reader=Reader.IDX,
+            contents={
+                "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+                "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+                "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+                "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+            },
             files=(
                 fashion("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
                 fashion("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", 29_515),
@@ -321,7 +357,7 @@ PLAIN = {
     "channels": 3,
     "train": None,
     "test": None,
-    "classes": (),
+    "classes": None,
     "flip": False,
     "crop": "centre, to the shorter side",
     "notes": "",
@@ -338,7 +374,20 @@ def resolve(name: str, changes: dict[str, Any]) -> DataSet:
         pydantic.ValidationError: a field is missing, unknown or cannot stand.
     """
     if name in DATASETS:
-        return DataSet.model_validate({**dict(DATASETS[name]), **changes, "name": name})
+        known = dict(DATASETS[name])
+        if not changes.keys().isdisjoint(("train", "test")):  # other images, of whose contents nothing is known
+            known |= {"contents": {}, "means": {}}
+        if encoding := changes.get("reencoded"):  # then nothing that is published of its files holds
+            title = f"{encoding} copy of {known['title']}"
+            known |= {
+                "title": title,
+                "files": (),
+                "contents": {},
+                "means": {},
+                "statistics": {},
+                "notes": "A copy that was encoded anew, with loss.",
+            }
+        return DataSet.model_validate({**known, **changes, "name": name})
     size = changes.get("image_size")
     plain = {**PLAIN, "title": name, "resize": f"{size}x{size}, Lanczos"}
     return DataSet.model_validate({**plain, **changes, "name": name})

@@ -95,7 +95,8 @@ class ExperimentWork:
     def snapshot(self) -> Work:
         settings, files = self.experiment.snapshots, [f"snapshots/{step}.npz" for step in self.steps]
         images = len(files) * (settings.images + settings.previews)
-        return self.drawn("snapshot", files, images, self.timesteps, self.pixels, stage="snapshots")
+        steps = settings.steps or self.timesteps
+        return self.drawn("snapshot", files, images, steps, self.pixels, stage="snapshots")
 
     def sample(self) -> Work:
         settings = self.experiment.sampling

@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import ready
 import torch
 
 from ddpm.config import Experiment
@@ -14,9 +15,18 @@ from ddpm.resolving import resolve_experiment
 CPU = torch.device("cpu")
 
 
+def rests(folder: Path, **moments: int) -> dict[str, str]:
+    """Have jobs that are run in `folder` rest at these moments (resting.py): what they need in their environment."""
+    (folder / "first").mkdir()
+    shutil.copy(Path(__file__).with_name("resting.py"), folder / "first/sitecustomize.py")
+    for command, moment in moments.items():
+        (folder / f"rest-{command}").write_text(str(moment))
+    return {"PYTHONPATH": str(folder / "first")}
+
+
 def run_ddpm(*arguments) -> subprocess.CompletedProcess:
     """`python -m ddpm ...`, on one thread."""
-    command = [sys.executable, "-m", "ddpm", *map(str, arguments)]
+    command = [*ready.python(), "-m", "ddpm", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 

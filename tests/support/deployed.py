@@ -23,7 +23,7 @@ def find_uv() -> Path:
 def put(name: str, folder: Path, *arguments: Path) -> None:
     """Write the command `name` into `folder`: the stand-in of that name, with `arguments` before those it is given."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = (sys.executable, PROJECT / f"tests/stand_in_{name}.py", *arguments)
+    words = (sys.executable, PROJECT / f"tests/support/stand_in_{name}.py", *arguments)
     path = f'PATH="{find_uv().parent}:$PATH"'
     (folder / name).write_text(f'#!/bin/sh\n{path} exec {" ".join(map(str, words))} "$@"\n')
     (folder / name).chmod(0o755)

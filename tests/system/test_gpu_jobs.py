@@ -25,7 +25,10 @@ together = Path("at-a-time")
 places = [together / uuid for uuid in os.environ[gpus.VISIBLE].split(",")]
 for place in places:
     place.touch(exist_ok=False)
-time.sleep(0.5)
+met = Path("met")  # once jobs have met as the test wants them to
+while not met.exists() and not eval(Path("until").read_text()):
+    time.sleep(0.02)
+met.touch()
 print(len(list(together.glob("*"))))
 for place in places:
     place.unlink()
@@ -123,6 +126,7 @@ def test_elsewhere_this_machines_gpus_limit_nothing(box):
     plugin = workspace.folder / "plugins/snakemake_executor_plugin_elsewhere"
     plugin.mkdir(parents=True)
     (plugin / "__init__.py").write_text(EXECUTOR)
+    workspace.command[: workspace.command.index("-m")] = [sys.executable]  # the other one knows its plugins already
     workspace.environ["PYTHONPATH"] = f"{plugin.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     add_jobs(workspace)
     done = workspace.snakemake("--executor", "elsewhere", "--jobs", "4", "gpu/2-1.txt", check=False)
@@ -132,17 +136,19 @@ def test_elsewhere_this_machines_gpus_limit_nothing(box):
     assert "ERROR: 2 GPUs are needed here" in (workspace.folder / "gpu/2-1.log").read_text()
 
 
-def add_jobs(workspace: Workspace) -> None:
+def add_jobs(workspace: Workspace, until: str = "True") -> None:
+    """Jobs of which the first ones hold their GPUs until the expression is true."""
     with open(workspace.folder / "Snakefile", "a") as file:
         file.write(RULE)
     (workspace.folder / "job.py").write_text(JOB)
     (workspace.folder / "at-a-time").mkdir()
+    (workspace.folder / "until").write_text(until)
 
 
 def test_each_of_nine_jobs_has_a_gpu_of_its_own(box):
     workspace, machine = box(3)
     machine.computes(a0=4711)
-    add_jobs(workspace)
+    add_jobs(workspace, 'len(list(together.glob("*"))) == 2')
     jobs = [f"gpu/1-{i}.txt" for i in range(9)]
     workspace.snakemake("--cores", "8", *jobs)
     used = {(workspace.folder / job).read_text() for job in jobs}
@@ -175,7 +181,7 @@ def test_a_job_of_two_runs_beside_one_of_one(box):
 def test_without_a_limit_leases_alone_keep_jobs_apart(box):
     """What a user's --resources, or two Snakemakes side by side, may come to."""
     workspace, _ = box(1)
-    add_jobs(workspace)
+    add_jobs(workspace, 'any("waiting" in log.read_text() for log in Path("gpu").glob("*.log"))')
     jobs = [f"gpu/1-{i}.txt" for i in range(4)]
     workspace.snakemake("--cores", "8", *jobs, "--resources", "gpu=8")
     assert {(workspace.folder / job).read_text() for job in jobs} == {"GPU-a0"}

@@ -1,7 +1,8 @@
 """What part of the demo's CPU time is not work, but the starts of processes and Snakemake itself.
 
-`./run python tests/starting.py [ARGS]` runs the demo in a folder of its own and prints the seconds of each command;
-ARGS go to Snakemake. The jobs' `python` is this file, too: it notes how long their imports take, and runs them.
+`./run python tests/support/starting.py [ARGS]` runs the demo in a folder of its own and prints the seconds of each
+command; ARGS go to Snakemake. The jobs' `python` is this file, too: it notes how long their imports
+take, and runs them.
 """
 
 import importlib._bootstrap as bootstrap
@@ -19,7 +20,7 @@ from time import process_time
 from killing import Journal
 
 JOURNAL = "STARTING_JOURNAL"
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 
 
 class Imports:

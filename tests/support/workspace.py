@@ -1,16 +1,15 @@
 """A copy of the project with a shrunken budget, and Snakemake run in it for real."""
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import ready
 import yaml
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 
 # The demo's shape - its experiments, tables and figures - with T = 20 and a handful of steps and images.
 SHRUNKEN = {
@@ -42,8 +41,8 @@ class Workspace:
 
     def __init__(self, folder: Path, scale: str = "demo"):
         self.folder, self.scale = folder, scale
-        self.command = [sys.executable, "-m", "snakemake", "--cores", "2"]
-        self.environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        self.command = [*ready.python(), "-m", "snakemake", "--cores", "2"]
+        self.environ = ready.environment()
         for name in ("Snakefile", "config.yaml", "profiles", "envs", "workflow"):
             source = PROJECT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy

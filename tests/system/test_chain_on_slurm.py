@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from slurm_cluster import Cluster, missing, wait_for
-from workspace import SHRUNKEN, Workspace
+from slurm_cluster import Cluster, missing
+from waiting import wait_for
+from workspace import PROJECT, SHRUNKEN, Workspace
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"no SLURM: {missing()}")
 
-HERE = Path(__file__).parent
+SUPPORT = PROJECT / "tests/support"
 DISTURBED, CANCELLED = "digits-eps-simple", "digits-eps-vlb-fixed"
 OVERRIDE = {
     "classifier": SHRUNKEN["classifier"],
@@ -47,14 +48,14 @@ class OnCluster(Workspace):
         self.configure(OVERRIDE)
         self.cluster = cluster
         self.runs = 0
-        shutil.copy(HERE / "resting.py", folder / "workflow/sitecustomize.py")
-        for command in ("train", "sample"):
-            (folder / f"rest-{command}").touch()
+        shutil.copy(SUPPORT / "resting.py", folder / "workflow/sitecustomize.py")
+        for command, moment in {"train": 5, "sample": 2}.items():
+            (folder / f"rest-{command}").write_text(str(moment))
 
     def start(self) -> subprocess.Popen:
         """The README's command, and what this cluster lacks or a test cannot wait for."""
         options = "--profile profiles/slurm --slurm-status-command squeue --slurm-init-seconds-before-status-checks 2"
-        command = [sys.executable, HERE / "driver.py", *options.split(), "--latency-wait", "5", *TARGETS]
+        command = [sys.executable, SUPPORT / "slurm_driver.py", *options.split(), "--latency-wait", "5", *TARGETS]
         environment = self.cluster.environment()
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         self.runs += 1
@@ -125,7 +126,7 @@ def story(cluster, local, tmp_path_factory):
             assert driver.poll() in (None, -signal.SIGKILL), workspace.log.read_text()[-6000:]
             return workspace.resting(experiment, command, parts)
 
-        environment = wait_for(found, f"a resting {command} of {experiment}", 240)
+        environment = wait_for(found, f"a resting {command} of {experiment}")
         parts.add(part(environment))
         return environment
 
@@ -166,7 +167,7 @@ def story(cluster, local, tmp_path_factory):
         cluster.ask(f"scancel --signal=USR1 {sampling}")
         wait_for(lambda: cluster.show(sampling)["Restarts"] == "1", "the task, queued again")
         workspace.go_on("sample")
-        wait_for(lambda: driver.poll() is not None, "the end", 400)
+        wait_for(lambda: driver.poll() is not None, "the end of the driver")
         seen["log"] = workspace.log.read_text()
         assert driver.returncode == 0, seen["log"][-6000:]
         lines = cluster.ask("squeue -h -r --states=all -o %F|%N|%k").splitlines()

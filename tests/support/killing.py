@@ -18,7 +18,7 @@ from pathlib import Path
 KILLS = 3  # at most of each command
 KILLS_OF_TRAININGS = 8
 ATTEMPTS = 2  # of a job, that may be killed
-LATEST = 8.0  # seconds
+LATEST = 1.0  # seconds; most jobs take less
 MOMENTS = 15
 MOMENTS_OF_TRAININGS = 25  # most of them behind the first save
 FEWEST = 2  # moments of any job: it opens a file, and renames it

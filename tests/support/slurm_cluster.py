@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from waiting import wait_for
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
 
 # Sizes are declared, not this machine's (config_overrides), so that what the profile asks for fits, and that two jobs
@@ -72,15 +74,6 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def wait_for(condition, what: str, seconds: float = 120):
-    """The first true value of `condition()`."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.3)
-    return value
-
-
 class Cluster:
     """Partition `cpu` is n3; partition `gpu` is n1 and n2 with two CPUs and four devices each that pass for GPUs."""
 
@@ -109,11 +102,11 @@ class Cluster:
         munge = {"key-file": "key", "socket": "sock", "pid-file": "pid", "seed-file": "seed"}
         files = [f"--{option}={self.root}/munge/{file}" for option, file in munge.items()]
         self.start("munged", "-F", "--force", *files)
-        wait_for((self.root / "munge/sock").exists, "munge", 10)
+        wait_for((self.root / "munge/sock").exists, "munge")
         self.start("slurmctld", "-D", "-i")
         for node in ("n1", "n2", "n3"):
             self.start("slurmd", "-D", "-N", node)
-        wait_for(lambda: self.ask("sinfo -h -N -t idle -o %N", check=False).split() == ["n1", "n2", "n3"], "nodes", 30)
+        wait_for(lambda: self.ask("sinfo -h -N -t idle -o %N", check=False).split() == ["n1", "n2", "n3"], "idle nodes")
         return self
 
     def start(self, *command: str) -> None:
@@ -125,11 +118,11 @@ class Cluster:
     def __exit__(self, *_) -> None:
         self.ask("scancel --me", check=False)
         with contextlib.suppress(AssertionError):
-            wait_for(lambda: not self.jobs(), "ended jobs", 20)
+            wait_for(lambda: not self.jobs(), "the end of all jobs", 60)
         for daemon in reversed(self.daemons):
             daemon.send_signal(signal.SIGTERM)
             try:
-                daemon.wait(10)
+                daemon.wait(60)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
@@ -153,7 +146,7 @@ class Cluster:
     def ask(self, command: str, check: bool = True) -> str:
         """What a client of SLURM prints."""
         done = subprocess.run(
-            command.split(), env=self.environment(), capture_output=True, text=True, check=False, timeout=30
+            command.split(), env=self.environment(), capture_output=True, text=True, check=False, timeout=300
         )
         assert not check or done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout

@@ -99,15 +99,6 @@ def test_figures_load_no_more_than_what_draws_them():
     assert not loaded(*modules) & {"torch", "pydantic", "sklearn"}
 
 
-def test_jobs_keep_their_bytecode_though_the_environment_says_not_to(fresh):
-    package = fresh.folder / "workflow/ddpm"
-    for kept in package.rglob("__pycache__/*.pyc"):
-        kept.unlink()
-    fresh.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    fresh.snakemake("figure2")
-    assert list(package.rglob("__pycache__/figure2.*.pyc"))
-
-
 def test_networks_start_without_what_only_scores_and_data_need():
     """A small network trains and samples in seconds, and torch alone takes two to load."""
     modules = ("training.loop", "sampling.ancestral", "sampling.ddim", "sampling.snapshots", "sampling.latents")

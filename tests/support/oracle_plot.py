@@ -1,6 +1,6 @@
 """Draw docs/oracle.png: what the package measures with the oracle, over what it must be (a few minutes on one core).
 
-./run python tests/oracle_plot.py
+./run python tests/support/oracle_plot.py
 """
 
 import tempfile
@@ -34,7 +34,7 @@ from ddpm.report.figures import charts, style
 from ddpm.sampling.ancestral import sample_batch
 from ddpm.training.loop import Trainer
 
-OUTPUT = Path(__file__).parents[1] / "docs/oracle.png"
+OUTPUT = Path(__file__).parents[2] / "docs/oracle.png"
 IMAGES = 2000  # of each bound
 MARKERS = {"eps": ("o", "ε"), "mu": ("s", "μ̃"), "x0": ("^", "x₀")}
 STEPS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -157,7 +157,7 @@ def main() -> None:
     for letter, axes, (title, draw) in zip("abcd", figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         draw(axes)
         axes.set_title(f"{letter}   {title}", loc="left", fontsize=9.5, weight="bold")
-    style.save(figure, [OUTPUT], "tests/oracle_plot.py")
+    style.save(figure, [OUTPUT], "tests/support/oracle_plot.py")
     with Image.open(OUTPUT) as picture:  # 64 colours make the file a third as large
         picture.convert("RGB").quantize(64).save(OUTPUT, optimize=True)
 

@@ -1,13 +1,12 @@
-"""SIGKILL at ten random moments, and the same command again: the files are those of an undisturbed run, bit for bit."""
+"""Killed at ten random moments, and the same command again: the files are those of an undisturbed run, bit for bit."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from helpers import CPU, tiny_experiment
@@ -21,41 +20,40 @@ from ddpm.training.loop import train
 from ddpm.training.state import saved_states
 
 KILLS = 10
-FORK = multiprocessing.get_context("fork")  # what takes seconds to import is there at once
 
 
-def started(job: Callable[[Path], None], folder: Path) -> multiprocessing.Process:
+def run(job: Callable[[Path], None], folder: Path, seconds: float = 0.0) -> tuple[int, float]:
+    """`job` in a process, which is killed after so many CPU seconds, if any; its status, and the seconds it took."""
     folder.mkdir(exist_ok=True)
-    process = FORK.Process(target=job, args=(folder,))
-    process.start()
-    return process
+    if not (process := os.fork()):
+        status = 1
+        with suppress(Exception):
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends the process as SIGKILL does
+            job(folder)
+            status = 0
+        os._exit(status)
+    _, status, used = os.wait4(process, 0)
+    return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
 
 
 def finish_despite_kills(job: Callable[[Path], None], folder: Path, earliest: float, latest: float) -> None:
     """Run `job` in `folder / "undisturbed"`, and as often as it takes in `folder / "killed"`.
 
-    Each kill comes at a random moment, between the fractions `earliest` and `latest` of the undisturbed time.
+    Each kill comes at a random moment, between the fractions `earliest` and `latest` of the undisturbed CPU time, which
+    says nothing of how busy the machine is.
     """
-    began = time.monotonic()
-    process = started(job, folder / "undisturbed")
-    process.join()
-    assert process.exitcode == 0
-    duration = time.monotonic() - began
+    status, duration = run(job, folder / "undisturbed")
+    assert status == 0
     chance, kills = random.Random(0), 0
     while kills < KILLS:
-        process = started(job, folder / "killed")
-        process.join(chance.uniform(earliest, latest) * duration)
-        if process.exitcode is None:
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
+        status, _ = run(job, folder / "killed", chance.uniform(earliest, latest) * duration)
+        if status:
+            assert status == -signal.SIGPROF
             kills += 1
-        else:  # the machine was busier when nothing disturbed it
-            assert process.exitcode == 0
+        else:  # caches and clocks were faster than before
             shutil.rmtree(folder / "killed")
             duration, kills = duration / 2, 0
-    process = started(job, folder / "killed")
-    process.join()
-    assert process.exitcode == 0
+    assert run(job, folder / "killed")[0] == 0
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -78,7 +76,7 @@ def test_training_killed_at_random_and_resumed_gives_the_same_bytes(train_images
         train(config, train_images, folder / "state", *files, CPU, log=log)
 
     # Every run goes on from the last one's state, so ten of them must not get through.
-    finish_despite_kills(job, tmp_path, 0.02, 0.1)
+    finish_despite_kills(job, tmp_path, 0.04, 0.14)
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
     assert len(contents(tmp_path / "killed")) == 3 + 6
     assert json.loads((tmp_path / "killed/training.json").read_text())["step"] == 240

@@ -10,7 +10,7 @@ from workspace import PROJECT, Workspace
 
 RULES = [
     (re.match(r" (\w+):", rule)[1], rule)
-    for path in (PROJECT / "workflow/rules").glob("*.smk")
+    for path in sorted((PROJECT / "workflow/rules").glob("*.smk"))
     for rule in re.split(r"^rule\b", path.read_text(), flags=re.MULTILINE)[1:]
 ]
 LOCAL = {name for name, rule in RULES if "localrule: True" in rule}

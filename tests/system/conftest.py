@@ -1,7 +1,22 @@
-"""Projects in which Snakemake is run for real."""
+"""Projects in which Snakemake is run for real, and a cluster of SLURM's."""
+
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
+from slurm_cluster import Cluster, missing
 from workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    if reason := missing():
+        pytest.skip(reason)
+    root = Path(tempfile.mkdtemp(prefix="slurm-"))
+    with Cluster(root) as cluster:
+        yield cluster
+    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="package")

@@ -5,12 +5,12 @@ import random
 import shlex
 import signal
 import subprocess
-import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import ready
 from killing import Journal
 from workspace import PROJECT, SHRUNKEN, Workspace
 
@@ -41,7 +41,7 @@ class Killed(Workspace):
         programs = folder / "bin"
         programs.mkdir()
         (programs / "python").write_text(
-            f'#!/bin/sh\nexec {shlex.join([sys.executable, str(PROJECT / "tests/killing.py")])} "$@"\n'
+            f'#!/bin/sh\nexec {shlex.join([*ready.python(), str(PROJECT / "tests/support/killing.py")])} "$@"\n'
         )
         (programs / "python").chmod(0o755)
         self.environ |= {
@@ -54,7 +54,7 @@ class Killed(Workspace):
         with open(self.folder / "said", "w") as said:
             driver = subprocess.Popen(self.command, cwd=self.folder, env=self.environ, stdout=said, stderr=said)
         try:
-            return driver.wait(self.chance.uniform(3, 30) if self.driver_kills < DRIVER_KILLS else None)
+            return driver.wait(self.chance.uniform(1, 8) if self.driver_kills < DRIVER_KILLS else None)
         except subprocess.TimeoutExpired:
             driver.send_signal(signal.SIGKILL)  # its jobs live on
             driver.wait()

@@ -30,7 +30,7 @@ class Server:
     truncated: breaks off in the middle of the file, wherever the request begins.
     dies-halfway: so for the first request, then good.
     changes: so for the first request; then good, but another file.
-    stalls: sends up to the middle of the file, and the rest when `go` is set or after three seconds.
+    stalls: sends up to the middle of the file, and the rest when `go` is set or nobody asks any more.
     small-ranges: breaks off in the middle, and gives at most an eighth of the file per Range.
     wrong-ranges: breaks off in the middle, and begins every Range one byte too late.
     labelled: says that the file is compressed on the way, when it is so itself.
@@ -112,9 +112,9 @@ def serving() -> Iterator[Server]:
                 if server.how.get(request.path) == "stalls":
                     self.wfile.write(content[:pause])
                     request.sent, content, end = pause, content[pause:], None
-                    server.go.wait(3)
+                    server.go.wait(600)
+                request.sent += len(content[:end])  # before, as the client may have gone on as soon as it has all
                 self.wfile.write(content[:end])
-                request.sent += len(content[:end])
 
         def log_message(self, *arguments):
             pass

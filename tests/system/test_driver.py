@@ -1,29 +1,28 @@
 """Snakemake started twice, or killed: one makes the results, the other is told who does; a killed one blocks nobody."""
 
-import json
 import os
 import re
-import signal
+import shutil
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
+from waiting import wait_for
+from workspace import PROJECT
+
 TARGET = "results/demo/digits-mu-simple/final.safetensors"
+PLAIN = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a PATH to the Python that users have
 
 
 def test_a_second_driver_is_refused_and_a_killed_one_is_just_started_again(fresh):
     """The training of the killed driver lives on: the next one's job waits for it, and trains nothing again."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = [sys.executable, "-m", "snakemake", "--cores", "2", TARGET]
-    driver = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": path}, stderr=subprocess.DEVNULL)
-    while not (locks := list(fresh.results.glob("digits-mu-simple/state/*/lock"))):
-        assert driver.poll() is None
-        time.sleep(0.01)
-    time.sleep(0.1)
-    trainer = json.loads(locks[0].read_text())["pid"]
-    os.kill(trainer, signal.SIGSTOP)  # it is still at it, however long the next lines take
+    shutil.copy(PROJECT / "tests/support/resting.py", fresh.folder / "workflow/sitecustomize.py")
+    (fresh.folder / "rest-train").write_text("5")  # it is at it, however long the next lines take
+    driver = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": PLAIN}, stderr=subprocess.DEVNULL)
+    wait_for(lambda: list(fresh.folder.glob("resting-*[0-9]")) or driver.poll(), "a training that rests")
+    (trainer,) = (int(note.name.removeprefix("resting-")) for note in fresh.folder.glob("resting-*[0-9]"))
 
     second = fresh.snakemake(TARGET, check=False)
     assert second.returncode == 1
@@ -35,14 +34,16 @@ def test_a_second_driver_is_refused_and_a_killed_one_is_just_started_again(fresh
 
     driver.kill()
     driver.wait()
-    third = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": path}, stderr=subprocess.PIPE)
+    third = subprocess.Popen(command, cwd=fresh.folder, env={**os.environ, "PATH": PLAIN}, stderr=subprocess.PIPE)
     log = fresh.results / "logs/training/digits-mu-simple.log"
-    while third.poll() is None:
+
+    def waits() -> bool:
         with suppress(FileNotFoundError):  # the driver removes it before the job is started again
-            if f"process {trainer} on" in log.read_text():
-                break
-        time.sleep(0.05)
-    os.kill(trainer, signal.SIGCONT)
+            return f"process {trainer} on" in log.read_text()
+        return False
+
+    wait_for(lambda: waits() or third.poll() is not None, "a job that waits for it")
+    (fresh.folder / "rest-train").unlink()
     _, said = third.communicate()
     assert third.returncode == 0, said
     assert "resuming digits-mu-simple at step 8" in log.read_text()
@@ -61,3 +62,12 @@ def test_the_driver_looks_for_jobs_only_when_one_has_ended(fresh, tmp_path):
     looked, ended = (len(re.findall(words, done.stderr)) for words in (r"Ready jobs: \d+", r"Finished jobid: \d+"))
     assert ended == 3
     assert 1 < looked <= ended + 1
+
+
+def test_jobs_keep_their_bytecode_though_the_environment_says_not_to(fresh):
+    package = fresh.folder / "workflow/ddpm"
+    for kept in package.rglob("__pycache__/*.pyc"):
+        kept.unlink()
+    fresh.environ |= {"PATH": PLAIN, "PYTHONDONTWRITEBYTECODE": "1"}
+    fresh.snakemake("figure2")
+    assert list(package.rglob("__pycache__/figure2.*.pyc"))

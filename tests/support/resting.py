@@ -1,0 +1,35 @@
+"""What the Python of a job loads first, as `sitecustomize` on its path: jobs rest at certain moments.
+
+Where there is a file `rest-COMMAND` with n in it, that command rests when it asks for the n-th time whether to end -
+a training does so after each step, a sampling before each piece and step - until the file is gone or it is asked to end.
+Of several processes or tasks of an array, the first one does. `resting-PID` then says which job of SLURM it is.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from ddpm.interruption import Job
+
+asked, rounds, moment = Job.asked, 0, None
+
+
+def asked_after_a_rest(job: Job) -> bool:
+    global rounds, moment
+    rest = Path(f"rest-{sys.argv[1]}")
+    if moment is None:
+        moment = int(rest.read_text()) if rest.exists() else 0
+    rounds += 1
+    first = os.environ.get("RANK", "0") == "0" and os.environ.get("SLURM_ARRAY_TASK_ID", "1") == "1"
+    if rounds == moment and first:
+        note = Path(f"resting-{os.getpid()}")
+        note.with_suffix(".part").write_text(json.dumps([sys.argv, dict(os.environ)]))
+        note.with_suffix(".part").rename(note)
+        while rest.exists() and not asked(job):
+            time.sleep(0.1)
+    return asked(job)
+
+
+Job.asked = asked_after_a_rest
