@@ -29,13 +29,13 @@ def uv(*arguments: str, given: str = "") -> str:
     return subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True, check=True).stdout
 
 
-def hashes() -> dict[str, list[str]]:
-    """By package, the hashes of the files that can be installed on LINUX; of one without such wheels, its source's."""
+def hashes() -> dict[tuple[str, str], list[str]]:
+    """By package and version, the hashes of the files that can be installed on LINUX; of one without such wheels, its source's."""
     found = {}
     for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
         files = [file for file in package.get("wheels", []) if WHEEL.search(file["url"].partition("#")[0])]
         files = files or [package["sdist"]] if "sdist" in package else files
-        found[package["name"]] = sorted({file["hash"] for file in files})
+        found[package["name"], package.get("version", "")] = sorted({file["hash"] for file in files})
     return found
 
 
@@ -50,23 +50,19 @@ def closure(pins: list[str], constraints: Path) -> Iterator[tuple[str, str, str]
             yield name, version, marker
 
 
-def with_hashes(file: Path, known: dict[str, list[str]], constraints: Path) -> str:
+def with_hashes(file: Path, known: dict[tuple[str, str], list[str]], constraints: Path) -> str:
     """The conda environment in `file` with hashes for its pins, and for what these depend on."""
     head, _, rest = file.read_text().partition("  - pip:\n")
     wheels, _, tail = rest.partition("variables:\n")
     listed = [line.strip().removeprefix("- ") for line in wheels.splitlines()]
     own = [line.split(" ")[0] for line in listed[: listed.index(MARK) if MARK in listed else None]]
-    lines = {}
-    for name, version, marker in closure(own, constraints):
-        words = [
-            f"{name}=={version}",
-            *([f"; {marker}"] if marker else []),
-            *(f"--hash={each}" for each in known[name]),
-        ]
-        lines[name] = " ".join(words)
     names = [pin.partition("==")[0] for pin in own]
-    others = [name for name in lines if name not in names]
-    entries = [*(lines[name] for name in names), MARK, *(lines[name] for name in others)]
+    of_own, others = [], []
+    for name, version, marker in closure(own, constraints):
+        files = [f"--hash={each}" for each in known[name, version]]
+        line = " ".join([f"{name}=={version}", *([f"; {marker}"] if marker else []), *files])
+        (of_own if name in names else others).append(line)
+    entries = [*of_own, MARK, *others]
     return f"{head}  - pip:\n" + "".join(f"      - {entry}\n" for entry in entries) + f"variables:\n{tail}"
 
 

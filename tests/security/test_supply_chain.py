@@ -49,11 +49,16 @@ def test_uv_is_pinned_by_hash_where_it_is_brought_along():
 def test_conda_environments_have_hashes_for_all_that_they_install(environment):
     known = requirements("requirements.txt")
     wheels = [entry for entry in entries(environment) if entry != "--require-hashes"]
-    names = set()
     for name, version, hashes in map(parsed, wheels):
         assert hashes <= known[name, version], f"{name}: other files than in requirements.txt"
-        names.add(name)
-    assert names >= brought(set(listed(environment)))
+    here = [requirement for entry in wheels if applies(requirement := Requirement(entry.partition(" --hash")[0]))]
+    names = [canonicalize_name(requirement.name) for requirement in here]
+    assert len(names) == len(set(names)), "two versions for one Python"
+    assert set(names) >= brought(set(listed(environment)))
+
+
+def applies(requirement: Requirement) -> bool:
+    return not requirement.marker or requirement.marker.evaluate()
 
 
 def brought(names: set[str]) -> set[str]:
@@ -105,3 +110,15 @@ def test_a_file_with_another_hash_is_not_installed(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode
     assert "mismatch" in done.stderr.lower()
+
+
+# Would fail if ruff's rules on security were off, or an exception were made without a word.
+def test_every_exception_from_the_rules_on_security_is_explained():
+    lint = PROJECT_FILE["tool"]["ruff"]["lint"]
+    assert "S" in lint["select"]
+    assert {rule for rule in lint["ignore"] if rule.startswith("S")} == {"S603", "S607"}
+    assert lint["per-file-ignores"] == {"tests/**": ["S"]}
+    for path in (*(PROJECT / "workflow").rglob("*.py"), *(PROJECT / "envs").glob("*.py")):
+        for line in path.read_text().splitlines():
+            if "noqa" in line:
+                assert re.search(r"# noqa: [A-Z]+\d+ - \w+ .+", line), f"{path}: {line}"
