@@ -30,7 +30,7 @@ def uv(*arguments: str, given: str = "") -> str:
 
 
 def hashes() -> dict[tuple[str, str], list[str]]:
-    """By package and version, the hashes of the files that can be installed on LINUX; of one without such wheels, its source's."""
+    """By package and version, the hashes of the files for LINUX; of one without such wheels, its source's."""
     found = {}
     for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
         files = [file for file in package.get("wheels", []) if WHEEL.search(file["url"].partition("#")[0])]
