@@ -1,13 +1,11 @@
 """Foreign bytes reach the decoders of the formats that are promised, and no other."""
 
 import io
-import os
-import subprocess
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from ddpm.data import pictures
 from ddpm.data.readers import folder
@@ -25,8 +23,12 @@ def encoded(form: str) -> bytes:
 # Would fail if Pillow chose the format: it starts Ghostscript for EPS, whatever the file's name.
 def test_no_program_is_started(monkeypatch, tmp_path):
     started = []
-    monkeypatch.setattr(subprocess, "check_call", lambda *command, **options: started.append(command))
-    monkeypatch.setattr(os, "system", started.append)
+
+    def ghostscript(*command, **options):
+        started.append(command)
+        raise OSError("Ghostscript was asked")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
     (tmp_path / "x.jpg").write_bytes(EPS)
     parts = folder.read(resolve("mine", {"root": tmp_path, "image_size": 8}), tmp_path, 1)
     with pytest.raises(DamagedFile, match=r"x\.jpg: is no whole image"):
