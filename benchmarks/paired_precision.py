@@ -38,7 +38,8 @@ def samples(weights: Path, way: str, config: FewStepsConfig, device: torch.devic
     batches = []
     for first in range(0, config.images, config.batch_size):
         images, failure = few_steps_batch(trained, first, min(first + config.batch_size, config.images), config)
-        assert failure is None, failure
+        if failure is not None:
+            raise RuntimeError(failure)
         batches.append(images[:, 0])
     return np.concatenate(batches)
 

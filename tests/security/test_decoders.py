@@ -1,17 +1,15 @@
 """Foreign bytes reach the decoders of the formats that are promised, and no other."""
 
 import io
-import os
-import subprocess
 import zlib
-from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from ddpm.data import pictures
 from ddpm.data.readers import folder
+from ddpm.data.registry import resolve
 from ddpm.files import DamagedFile
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(it ran) (w) file closefile\n%%EOF\n"
@@ -25,13 +23,16 @@ def encoded(form: str) -> bytes:
 # Would fail if Pillow chose the format: it starts Ghostscript for EPS, whatever the file's name.
 def test_no_program_is_started(monkeypatch, tmp_path):
     started = []
-    monkeypatch.setattr(subprocess, "check_call", lambda *command, **options: started.append(command))
-    monkeypatch.setattr(os, "system", started.append)
-    for name in ("x.jpg", "x.png", "x.tif"):
-        (tmp_path / name).write_bytes(EPS)
-    contents = folder.contents(folder.image_files(tmp_path))
+
+    def ghostscript(*command, **options):
+        started.append(command)
+        raise OSError("Ghostscript was asked")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
+    (tmp_path / "x.jpg").write_bytes(EPS)
+    parts = folder.read(resolve("mine", {"root": tmp_path, "image_size": 8}), tmp_path, 1)
     with pytest.raises(DamagedFile, match=r"x\.jpg: is no whole image"):
-        list(pictures.stream(contents, lambda image: image, 3, 1, Counter(), formats=pictures.OF_USERS))
+        list(parts["train"].batches)
     assert not started
 
 

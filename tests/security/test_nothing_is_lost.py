@@ -283,7 +283,7 @@ PROTECTED = {
     ("transfer.py", "discard"): "the part's own names",
     ("resolving.py", "load"): "lists scales",
     ("data/readers/celebahq.py", "read"): "lists",
-    ("data/readers/folder.py", "image_files"): "lists",
+    ("data/readers/__init__.py", "holders"): "lists",
     ("provenance.py", "code_version"): "lists the package",
     ("__main__.py", "report"): "lists benchmarks",
     ("bench/precision.py", "benchmark_precision"): "lists",

@@ -21,6 +21,7 @@ from ddpm.training.released import Checkpoint
 from ddpm.training.selection import Selection
 
 Count = Annotated[int, Field(ge=1, strict=True)]
+Level = Annotated[int, Field(ge=1, le=64, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
 Offset = Annotated[int, Field(ge=0, strict=True)]
 Rate = Annotated[float, Field(gt=0)]
@@ -100,15 +101,17 @@ class Spacing(StrEnum):
 class NetworkConfig(Strict):
     """The U-Net's sizes. `image_size` and `channels` come from the data set, `out_channels` from the variance."""
 
-    image_size: Count = Field(description="Height and width of the images, in pixels.")
-    channels: Count = Field(description="Colour channels of the images.")
-    out_channels: Count = Field(description="C, or 2 C where the variance is learned.")
-    ch: Count = Field(128, description="Base width.")
-    ch_mult: tuple[Count, ...] = Field((1, 2, 2, 2), min_length=1, description="Width of each level / ch.")
-    num_res_blocks: Count = Field(2, description="Residual blocks per level on the way down; one more going up.")
-    attn_resolutions: tuple[Count, ...] = Field((16,), description="Image sizes at which levels attend.")
+    image_size: Count = Field(le=8192, description="Height and width of the images, in pixels.")
+    channels: Count = Field(le=64, description="Colour channels of the images.")
+    out_channels: Count = Field(le=128, description="C, or 2 C where the variance is learned.")
+    ch: Count = Field(128, le=8192, description="Base width.")
+    ch_mult: tuple[Level, ...] = Field(
+        (1, 2, 2, 2), min_length=1, max_length=14, description="Width of each level / ch."
+    )
+    num_res_blocks: Count = Field(2, le=64, description="Residual blocks per level on the way down; one more going up.")
+    attn_resolutions: tuple[Count, ...] = Field((16,), max_length=14, description="Image sizes at which levels attend.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate in every residual block.")
-    groups: Count = Field(32, description="Groups of the group normalisation.")
+    groups: Count = Field(32, le=8192, description="Groups of the group normalisation.")
 
     @model_validator(mode="after")
     def sizes_fit(self):

@@ -321,7 +321,7 @@ def read_json(path: Path | str) -> dict:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFile(path, f"not a whole JSON file ({error})") from error
 
 
@@ -357,12 +357,17 @@ def damaged(path: Path | str, what: str, error: Exception) -> Exception:
     return DamagedFile(path, f"{what} ({error})")
 
 
-def read_npz(path: Path | str, *keys: str) -> dict[str, np.ndarray]:
-    """The arrays named `keys`; every one must be there and pass the archive's own checksum."""
+def read_npz(path: Path | str, *keys: str, most: int | None = None) -> dict[str, np.ndarray]:
+    """The arrays named `keys`; every one must be there and pass the archive's own checksum.
+
+    Args:
+        most: bytes that each can have, where the file is of others.
+    """
     arrays = {}
     with open_npz(path, *keys) as archive:
         for key in keys:
             with archive.zip.open(f"{key}.npy") as member:
+                refuse_bomb(archive.zip.getinfo(f"{key}.npy").file_size, member, key, most)
                 arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
                 require_end(member, key)
     return arrays
@@ -383,6 +388,19 @@ def rows_of_npz(path: Path | str, key: str, size: int) -> Iterator[np.ndarray]:
             shape = min(size, count - first), *width
             yield np.frombuffer(member.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
         require_end(member, key)
+
+
+def refuse_bomb(size: int, member: zipfile.ZipExtFile, key: str, most: int | None) -> None:
+    """Raise ValueError where an array is larger than its member, which has `size` bytes unpacked, or than `most`.
+
+    NumPy would make room for what the header says before it reads any of it.
+    """
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    member.seek(0)
+    if math.prod(shape) * dtype.itemsize > size or (most is not None and size > most):
+        raise ValueError(f"{key} of {size:,} bytes cannot be {dtype} {shape}")
 
 
 def require_end(member: zipfile.ZipExtFile, key: str) -> None:

@@ -93,7 +93,8 @@ def used_by_others(gpus: Sequence[Gpu]) -> dict[Gpu, str]:
 
 def lease_folder() -> Path:
     """Where the locks lie: one folder for every process of this user on this machine, whatever its TMPDIR."""
-    folder = Path(os.environ.get("DDPM_GPU_LEASES") or f"/tmp/ddpm-gpus-{os.getuid()}")
+    shared = f"/tmp/ddpm-gpus-{os.getuid()}"  # noqa: S108 - known to all of this user's processes, and looked at below
+    folder = Path(os.environ.get("DDPM_GPU_LEASES") or shared)
     return private_folder(folder, "Name another folder in DDPM_GPU_LEASES.")
 
 

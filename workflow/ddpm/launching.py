@@ -19,9 +19,9 @@ from multiprocessing import connection, resource_tracker
 from pathlib import Path
 
 from ddpm.exits import ExitCode
+from ddpm.parallel import MEETING
 
 PASSED_ON = ("SIGTERM", "SIGUSR1", "SIGHUP")  # by schedulers; Ctrl-C reaches all processes by itself
-MEETING = "DDPM_MEETING"  # names the file at which they meet
 GRACE = 30  # seconds for the others to end where one has failed
 GRACE_TO_SAVE = 300  # where one was interrupted, and another one may still save what all have done
 

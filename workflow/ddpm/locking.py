@@ -130,7 +130,7 @@ UNREADABLE = Holder(token="", host="", pids="", pid=0, birth=None, job="", resta
 """Who has not written its name to the end yet, or was killed before."""
 
 
-ANOTHER_USERS = replace(UNREADABLE, token="another user's")
+ANOTHER_USERS = replace(UNREADABLE, token="another user's")  # noqa: S106 - a token of a lock, and no secret
 """Whose lock file this user may not read, as a umask of 077 makes it."""
 
 

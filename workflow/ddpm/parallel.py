@@ -15,7 +15,6 @@ import numpy as np
 
 from ddpm.files import UserError
 from ddpm.interruption import JOB, Interrupted, Stopped
-from ddpm.launching import MEETING
 from ddpm.locking import Lock
 from ddpm.parts import Parts
 
@@ -29,6 +28,7 @@ T = TypeVar("T")
 # this is for one that hangs, or a node that is cut off.
 STEP_PATIENCE = timedelta(minutes=10)  # an update, or the first process saving the state
 BATCH_PATIENCE = timedelta(hours=1)  # a batch of images through all T steps: those that have none wait so long
+MEETING = "DDPM_MEETING"  # names the file at which the processes of `launching` meet
 GRACE = 5  # seconds in which torchrun ends a process that has lost another
 
 

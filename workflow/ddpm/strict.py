@@ -5,7 +5,6 @@ from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
-from pydantic_core import PydanticCustomError
 
 # Names of what is in an address to let somebody in: documents hold addresses, and are passed on.
 SECRET = re.compile(r"(?i)token|secret|passw|signature|credential|api.?key|^(sig|key|auth|authorization|pwd)$")
@@ -25,10 +24,9 @@ def without_secrets(address: str) -> str:
     named = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True) if SECRET.search(key)]
     if "@" in parts.netloc or named:
         what = "a user's name or a password" if "@" in parts.netloc else f"{named[0]}=..."
-        raise PydanticCustomError(
-            "secret",
+        raise ValueError(
             f"holds {what}, and addresses get into files that are passed on. Put it into the file ~/.netrc, or one "
-            f"that the environment variable NETRC names: machine {parts.hostname} login NAME password TOKEN",
+            f"that the environment variable NETRC names: machine {parts.hostname} login NAME password TOKEN"
         )
     return address
 

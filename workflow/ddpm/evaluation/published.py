@@ -103,7 +103,8 @@ def read_statistics(path: Path, checksum: str, width: int) -> tuple[np.ndarray, 
     remedy = f"Delete it and run `{AGAIN}`."
     if not path.is_file() or sha256(path) != checksum:
         raise DamagedFile(path, "is missing or no longer what was fetched", remedy)
-    mu, sigma = (array.astype(np.float64) for array in read_npz(path, "mu", "sigma").values())
+    arrays = read_npz(path, "mu", "sigma", most=10 * width * width + 4096)  # numbers of eight bytes, and a header
+    mu, sigma = (array.astype(np.float64) for array in arrays.values())
     if (mu.shape, sigma.shape) != ((width,), (width, width)):
         what = f"holds statistics of shapes {mu.shape} and {sigma.shape}, not of {width} features"
         raise DamagedFile(path, what, remedy)

@@ -13,6 +13,7 @@ from ddpm.computing import frozen, placed
 from ddpm.config import DiffusionConfig, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.files import DamagedFile, UserError, set_aside, whole
+from ddpm.planning.costs import network_cost
 from ddpm.precision import Precision
 from ddpm.training.weights_file import KEPT_STATES, check_seal, header_of, metadata, saved_states, step_of, with_header
 from ddpm.unet import UNet
@@ -40,7 +41,7 @@ def unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict]:
     try:
         check_seal(data)
         return load(data), header_of(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFile(path, f"not a whole file of this project's weights ({error})") from error
 
 
@@ -144,10 +145,13 @@ def load_weights(path: Path, device: torch.device | None = None) -> Trained:
     tensors, header = unpack(content, path)
     try:
         config = header["config"]
-        model = UNet(NetworkConfig(**config["network"]))
+        network = NetworkConfig(**config["network"])
+        if (needed := network_cost(network).parameters) != (found := sum(t.numel() for t in tensors.values())):
+            raise ValueError(f"{found:,} numbers, where it has {needed:,}")
+        model = UNet(network)
         diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"]))
         model.load_state_dict(tensors)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise DamagedFile(path, f"its weights do not fit the network that it names ({error})") from error
     if device is None:
         model = model.eval().requires_grad_(False)

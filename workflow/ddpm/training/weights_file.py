@@ -44,7 +44,7 @@ def read_header(path: Path) -> dict | None:
     with open(path, "rb") as file:
         try:
             return header_of(file.read(8 + LONGEST))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
 

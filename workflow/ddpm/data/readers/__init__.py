@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -24,8 +25,12 @@ from ddpm.data.registry import DataSet
 from ddpm.files import DamagedFile, UserError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# What zipfile raises besides, of members that are encrypted, packed in some other way, or named oddly.
+OTHERWISE = (KeyError, ValueError, RuntimeError, NotImplementedError, struct.error)
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 WHOLE = "Put a whole copy in its place."
+LARGEST = 2**29  # bytes of one file in an archive, unpacked; the largest batch or part of a set has 120 MB
+MOST = 2**33  # of all that are read from a tar
 
 Files = dict[PurePosixPath, Callable[[], bytes]]
 """How to read each file, by its path below the folder, or in the archive, that holds it; in the order of the paths."""
@@ -105,16 +110,28 @@ def members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Files:
             return {PurePosixPath(name): lambda name=name: zip_member(zipped, archive, name) for name in names}
         with tarfile.open(archive) as tar:
             files = ((PurePosixPath(info.name), info) for info in tar if info.isfile())
-            contents = {path: tar.extractfile(info).read() for path, info in files if wanted(path)}
+            contents, total = {}, 0
+            for path, info in files:
+                if wanted(path):
+                    total += info.size
+                    refuse_bomb(archive, info.name, info.size, info.issparse() or total > MOST)
+                    contents[path] = tar.extractfile(info).read()
         return {path: lambda content=content: content for path, content in contents.items()}
     except BROKEN as error:
         raise DamagedFile(archive, f"not a whole archive ({error})", WHOLE) from error
 
 
+def refuse_bomb(where: Path | str, name: str, size: int, otherwise: bool = False) -> None:
+    """Raise DamagedFile where a file in an archive is larger than any of a data set, or takes no room there at all."""
+    if otherwise or size > LARGEST:
+        raise DamagedFile(where, f"{name} would be unpacked to {size:,} bytes or more, as no part of a data set", WHOLE)
+
+
 def zip_member(zipped: zipfile.ZipFile, archive: Path, name: str) -> bytes:
     try:
+        refuse_bomb(archive, name, zipped.getinfo(name).file_size)
         return zipped.read(name)
-    except (*BROKEN, KeyError) as error:
+    except (*BROKEN, *OTHERWISE) as error:
         raise DamagedFile(archive, f"{name} is missing or damaged there ({error})", WHOLE) from error
 
 
@@ -128,15 +145,15 @@ def unpacked(content: bytes, where: Path | str) -> bytes:
         if content.startswith(b"PK\x03\x04"):
             zipped = zipfile.ZipFile(io.BytesIO(content))
             (name,) = zipped.namelist()
+            refuse_bomb(where, name, zipped.getinfo(name).file_size)
             return zipped.read(name)
-        for magic, decompress in (
-            (b"\x1f\x8b", gzip.decompress),
-            (b"BZh", bz2.decompress),
-            (b"\xfd7zXZ", lzma.decompress),
-        ):
+        for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.BZ2File), (b"\xfd7zXZ", lzma.LZMAFile)):
             if content.startswith(magic):
-                return decompress(content)
-    except (*BROKEN, ValueError) as error:
+                with opened(io.BytesIO(content)) as file:
+                    whole = file.read(LARGEST + 1)
+                refuse_bomb(where, "it", len(whole))
+                return whole
+    except (*BROKEN, *OTHERWISE) as error:
         raise DamagedFile(where, f"cannot be unpacked ({error})", WHOLE) from error
     return content
 

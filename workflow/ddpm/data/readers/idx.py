@@ -28,7 +28,7 @@ def parse_idx(content: bytes, dimensions: int, where: Path) -> np.ndarray:
     except struct.error as error:
         raise DamagedFile(where, f"not a whole idx file ({error})", WHOLE) from error
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
-    if (zeros, kind, found) != (0, BYTES, dimensions) or len(values) != math.prod(shape):
+    if (zeros, kind, found) != (0, BYTES, dimensions) or len(values) != math.prod(shape) or 0 in shape:
         raise DamagedFile(where, f"not an idx file of bytes in {dimensions} dimensions, or not a whole one", WHOLE)
     return values.reshape(shape)
 
@@ -52,6 +52,9 @@ def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
     parts = {}
     for split, prefix in PREFIXES.items():
         images, labels = array(f"{prefix}-{KINDS['images']}", 3), array(f"{prefix}-{KINDS['labels']}", 1)
+        if max(images.shape[1:]) > data.image_size:
+            what = f"{prefix}-{KINDS['images']}: images of {images.shape[1:]} are larger than {data.image_size} pixels"
+            raise DamagedFile(where, what, WHOLE)
         margin = (data.image_size - images.shape[1]) // 2
         padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
         parts[split] = whole_part(padded[..., None], labels.astype(np.int64))
