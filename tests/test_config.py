@@ -176,8 +176,11 @@ def test_a_folder_of_images_becomes_a_data_set(tmp_path):
     assert (experiment.network.image_size, experiment.network.channels) == (16, 3)
     assert experiment.data_set == config.data_sets["flowers"]
     del override["features"]
+    (tmp_path / "rose.jpg").touch()
     with pytest.raises(ConfigError, match=r"features: classifier: flowers of flowers-eps-simple has no labels"):
         load({"scale": "demo", "sources": {"flowers": flowers}, "override": override})
+    (tmp_path / "roses").mkdir()  # a class
+    load({"scale": "demo", "sources": {"flowers": flowers}, "override": override})
 
 
 def test_a_known_set_is_found_where_config_yaml_says(tmp_path):
@@ -194,6 +197,24 @@ def test_the_papers_scale_has_all_that_the_paper_shows():
     assert config.data_of("scores").startswith("cifar10 and celebahq256 and ")
     assert "celeba64" not in config.data_of("reproduced")  # whose tables have it not
     assert {f"figure{number}" for number in range(1, 20)} < set(config.figures)
+
+
+def test_a_copy_that_was_encoded_again_is_called_that_everywhere(tmp_path):
+    config = load({"scale": "glimpse", "sources": {"cifar10": {"root": str(tmp_path), "reencoded": "JPEG"}}})
+    for name in (*config.tables, "figure13", "reproduced"):
+        assert config.data_of(name) == "JPEG copy of CIFAR-10"
+    assert load({"scale": "glimpse"}).data_of("figure13") == "cifar10"
+
+
+def test_a_glimpse_is_the_papers_main_model_shortened():
+    glimpse, paper = (
+        load({"scale": scale}).scale_config.experiments["cifar10-eps-simple"] for scale in ("glimpse", "paper")
+    )
+    assert (glimpse.network, glimpse.diffusion) == (paper.network, paper.diffusion)
+    shortened = {"steps", "warmup", "ema_decay", "save_every", "snapshot_every", "log_every"}
+    changed = {key for key, value in glimpse.training if value != getattr(paper.training, key)}
+    assert changed <= shortened
+    assert load({"scale": "glimpse"}).scale_config.features == "classifier"
 
 
 def test_snapshots_end_with_the_last_step():

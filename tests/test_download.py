@@ -435,7 +435,8 @@ def test_a_card_says_what_was_downloaded(server, tmp_path, monkeypatch):
     document = downloaded(tmp_path / "card.json")
     assert (document["data"], list(document["files"])) == ("x", ["b", "a"])
     status = (tmp_path / "a").stat()
-    assert document["files"]["a"] == {"sha256": SHA256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    found = {"sha256": SHA256, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "url": f"{server.url}/a"}
+    assert document["files"]["a"] == found
 
 
 def test_a_file_that_was_not_touched_is_not_read_again(server, tmp_path, monkeypatch):

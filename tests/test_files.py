@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -19,6 +18,7 @@ from hostile import Hostile
 from ddpm.files import (
     DamagedFile,
     UserError,
+    place_of_pids,
     read_json,
     read_npy,
     read_npz,
@@ -142,7 +142,7 @@ def test_a_reader_that_has_the_old_file_open_never_sees_the_new_one(tmp_path):
 
 
 def test_parts_of_the_living_and_of_other_hosts_are_left_alone(tmp_path):
-    mine = tmp_path / f".a.{socket.gethostname()}.{os.getppid()}.part.txt"
+    mine = tmp_path / f".a.{place_of_pids()}.{os.getppid()}.part.txt"
     other = tmp_path / ".a.elsewhere.1.part.txt"
     for part in (mine, other):
         part.write_text("being written")
@@ -154,7 +154,7 @@ def test_parts_of_the_living_and_of_other_hosts_are_left_alone(tmp_path):
 
 def test_a_part_of_a_dead_writer_that_had_this_processs_number_is_not_written_into(tmp_path):
     (tmp_path / "kept.txt").write_text("kept")
-    os.link(tmp_path / "kept.txt", tmp_path / f".a.{socket.gethostname()}.{os.getpid()}.part.txt")
+    os.link(tmp_path / "kept.txt", tmp_path / f".a.{place_of_pids()}.{os.getpid()}.part.txt")
     with whole(tmp_path / "a.txt") as part:
         part.write_text("new")
     assert (tmp_path / "kept.txt").read_text() == "kept"

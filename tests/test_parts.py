@@ -1,12 +1,10 @@
 """Finished pieces: what is kept is not made again, whatever was killed, extended, cut otherwise or damaged."""
 
-import socket
-
 import numpy as np
 import pytest
 
-from ddpm import parts
-from ddpm.files import write_npz
+from ddpm import files, parts
+from ddpm.files import place_of_pids, write_npz
 from ddpm.locking import Locked
 from ddpm.parts import Parts
 
@@ -131,17 +129,26 @@ def test_parts_of_another_source_are_removed_and_of_other_settings_not_used(tmp_
     other = Work(tmp_path, settings={"x": 2, "seed": 1})
     other.run(0, 40)
     assert other.made == list(range(40))
-    assert (same := Work(tmp_path)).run(0, 30).tolist() == [i**2 for i in range(30)]
+    same = Work(tmp_path)
+    assert same.run(0, 30).tolist() == [i**2 for i in range(30)]
     assert same.made == []
-    Work(tmp_path, source="b" * 64)
+    another = Work(tmp_path, source="b" * 64)
+    another.run(0, 10)
+    assert Work(tmp_path).parts.kept(), "somebody is still at them"
+    for work in (other, same):
+        work.parts.release()
+    another.run(10, 20)
+    another.parts.release()
     assert (again := Work(tmp_path)).run(0, 10).size == 10
     assert again.made == list(range(10))
 
 
 def test_two_jobs_may_remove_the_same_parts(tmp_path, monkeypatch):
-    gone = tmp_path / ("b" * 16)
-    monkeypatch.setattr(type(tmp_path), "glob", lambda folder, pattern: [gone])  # until the other job was faster
-    assert Work(tmp_path).parts.folder.parent.name == "a" * 16
+    Work(tmp_path).run(0, 40)
+    names = list(files.files_in(tmp_path))
+    monkeypatch.setattr(files, "files_in", lambda folder: names)  # as it was before the other job was faster
+    assert Work(tmp_path, source="b" * 64).run(0, 10).size == 10
+    assert Work(tmp_path, source="c" * 64).run(0, 10).size == 10
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])
@@ -253,10 +260,11 @@ def test_a_draft_belongs_to_its_items_source_and_settings(tmp_path):
     for other in (Sums(tmp_path, settings={"x": 2, "seed": 1}), Sums(tmp_path)):
         items = (0, 20) if other.parts.folder != killed.parts.folder else (10, 15)
         other.run(*items)
+        other.parts.release()
         assert {number for _, number in other.made} == {*range(20)}
         assert "draft-10-20.npz" in drafts(killed.parts.folder)
-    Sums(tmp_path, source="b" * 64)
-    assert not drafts(tmp_path)
+    Sums(tmp_path, source="b" * 64).run(0, 20)
+    assert not drafts(tmp_path / ("a" * 16))
 
 
 def test_drafts_of_other_ranges_stay(tmp_path):
@@ -304,7 +312,7 @@ def test_what_a_killed_writer_of_a_draft_left_is_removed(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Sums(tmp_path, fail_at=(0, 5)).run(0, 10)
     (path,) = tmp_path.rglob("draft-*")
-    left = path.with_name(f".{path.stem}.{socket.gethostname()}.{2**22 + 1}.part.npz")  # no process has this number
+    left = path.with_name(f".{path.stem}.{place_of_pids()}.{2**22 + 1}.part.npz")  # no process has this number
     left.write_bytes(b"half")
     monkeypatch.setattr(parts, "SAVE_EVERY", 60)
     Sums(tmp_path).run(0, 10)

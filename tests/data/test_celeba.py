@@ -1,9 +1,11 @@
 """CelebA from its zip and its list."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
-from published import opened, write_celeba
+from published import jpeg, opened, write_celeba, write_tar
 
 from ddpm.files import DamagedFile, UserError, read_npz
 
@@ -45,9 +47,9 @@ def test_threads_do_not_change_a_byte(threads, published):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        ("image missing", r"img_align_celeba.zip: img_align_celeba/000003.jpg is missing or damaged"),
+        ("image missing", r"img_align_celeba.zip: 000003.jpg is missing there"),
         ("image cut", r"img_align_celeba.zip: img_align_celeba/000003.jpg: is no whole image"),
-        ("zip cut", r"img_align_celeba.zip: not a whole zip archive"),
+        ("zip cut", r"img_align_celeba.zip: not a whole archive"),
         ("bytes changed", r"img_align_celeba.zip: img_align_celeba/000003.jpg is missing or damaged there .Bad CRC"),
         ("list is no list", r"list_eval_partition.txt: line 2, 'x', is no file name with 0, 1 or 2"),
         ("too few", r"2 train images, where 3 were expected"),
@@ -70,6 +72,44 @@ def test_damage_is_named_and_nothing_is_left(damage, words, published):
         published.prepare("celeba64", **COUNTS)
     assert damage == "too few" or isinstance(raised.value, DamagedFile)
     assert not published.left()
+
+
+@pytest.mark.parametrize("form", ["unpacked", "unpacked, in the root", "packed anew, without the folder", "in a tar"])
+def test_the_images_may_lie_unpacked_or_in_another_archive(form, published):
+    images = write_celeba(published.root, SPLITS)
+    expected = [split[:] for split in published.prepare("celeba64", **COUNTS)]
+    (published.root / "img_align_celeba.zip").unlink()
+    if form.startswith("unpacked"):
+        folder = published.root if form.endswith("root") else published.root / "img_align_celeba"
+        folder.mkdir(exist_ok=True)
+        for name, content in images.items():
+            (folder / name).write_bytes(content)
+    elif form == "in a tar":
+        write_tar(published.root / "faces.tar", {f"img_align_celeba/{name}": each for name, each in images.items()})
+    else:
+        with zipfile.ZipFile(published.root / "images.zip", "w") as archive:
+            for name, content in images.items():
+                archive.writestr(name, content)
+    found = published.prepare("celeba64", **COUNTS)
+    assert all(np.array_equal(here[:], there) for here, there in zip(found, expected, strict=True))
+
+
+def test_images_of_the_same_name_are_refused(published):
+    images = write_celeba(published.root, SPLITS)
+    for folder in ("img_celeba", "img_align_celeba"):
+        (published.root / folder).mkdir()
+        for name, content in images.items():
+            (published.root / folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"holds 000001.jpg twice, as img_align_celeba/000001.jpg and as img_celeba"):
+        published.prepare("celeba64", **COUNTS)
+
+
+def test_images_that_are_not_aligned_are_refused(published):
+    images = write_celeba(published.root, SPLITS) | {"000001.jpg": jpeg(0, 409, 687)}  # of which the crop is no face
+    for name, content in images.items():
+        (published.root / name).write_bytes(content)
+    with pytest.raises(DamagedFile, match=r"000001.jpg: is no whole image .409x687 pixels; the aligned .* 178x218"):
+        published.prepare("celeba64", **COUNTS)
 
 
 @pytest.mark.parametrize("name", ["img_align_celeba.zip", "list_eval_partition.txt"])

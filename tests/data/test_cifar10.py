@@ -2,10 +2,23 @@
 
 import hashlib
 import pickle
+import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hostile import Hostile
-from published import cifar10_archive, cifar10_batch, pickled
+from PIL import Image
+from published import (
+    CIFAR10_BATCHES,
+    cifar10_archive,
+    cifar10_batch,
+    cifar10_tree,
+    encoded,
+    pickled,
+    write_parquet,
+    write_tar,
+)
 from servers import serving
 
 from ddpm import download
@@ -49,12 +62,16 @@ def test_images_are_those_of_the_archive(publish, tmp_path):
 
 
 def test_an_archive_may_be_used_where_it_lies(publish, tmp_path):
-    data = publish(content := cifar10_archive(), "broken").model_copy(update={"root": tmp_path})
+    known = {name: hashlib.md5(pickled(cifar10_batch(i))).hexdigest() for i, name in enumerate(CIFAR10_BATCHES)}
+    data = publish(content := cifar10_archive(), "broken")
+    data = data.model_copy(update={"root": tmp_path, "contents": known})
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)
     prepare(data, None, tmp_path / "cifar10")
     assert len(Images(tmp_path / "cifar10/train.npy")) == 20
-    (tmp_path / "cifar-10-python.tar.gz").write_bytes(content + b"more")
-    with pytest.raises(UserError, match=r"gz: does not match the known hash.*`root` must name a folder that holds"):
+    other = cifar10_archive(replaced={"data_batch_3": pickled(cifar10_batch(9))})
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(other)
+    words = r"gz: data_batch_3: is not data_batch_3 of CIFAR-10: the md5 of its content.*reencoded: JPEG"
+    with pytest.raises(UserError, match=words):
         prepare(data, None, tmp_path / "cifar10")
 
 
@@ -62,9 +79,9 @@ def test_an_archive_may_be_used_where_it_lies(publish, tmp_path):
     ("damage", "words"),
     [
         ("hostile", "which is no array"),
-        ("no archive", "not the archive of CIFAR-10"),
-        ("cut", "not the archive of CIFAR-10"),
-        ("batch missing", "not the archive of CIFAR-10"),
+        ("no archive", "not a whole archive"),
+        ("cut", "not a whole archive"),
+        ("batch missing", "data_batch_2 is not a batch of CIFAR-10"),
         ("too few images", "19 train images, where 20 were expected"),
         ("labels missing", "16 labels of 20 train images"),
     ],
@@ -104,3 +121,112 @@ def test_a_set_that_ships_with_a_dependency_has_nothing_to_download(tmp_path):
     with pytest.raises(UserError, match=r"nothing to download; it comes from sklearn"):
         download_data(DATASETS["digits"], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+ROWS = [cifar10_batch(i) for i in range(6)]
+PLANES = np.concatenate([batch[b"data"] for batch in ROWS]).reshape(-1, 3, 32, 32)
+PIXELS = PLANES.transpose(0, 2, 3, 1)
+LABELS = [label for batch in ROWS for label in batch[b"labels"]]
+MEANS = {"train": PIXELS[:20].mean((0, 1, 2)) / 255, "test": PIXELS[20:].mean((0, 1, 2)) / 255}
+
+
+def binary_batches() -> dict[str, bytes]:
+    """The binary version: a byte for the label, and then 3,072, for each image."""
+    rows = [b"".join(bytes([label, *row]) for label, row in zip(b[b"labels"], b[b"data"], strict=True)) for b in ROWS]
+    return {f"cifar-10-batches-bin/{name}.bin": content for name, content in zip(CIFAR10_BATCHES, rows, strict=True)}
+
+
+def lay(root: Path, form: str) -> None:
+    """The same 20 + 4 images in one of the forms that people have."""
+    python = {f"cifar-10-batches-py/{name}": pickled(batch) for name, batch in zip(CIFAR10_BATCHES, ROWS, strict=True)}
+    tree = cifar10_tree(PIXELS, LABELS, 20)
+    match form:
+        case "archive by another name":
+            (root / "cifar.tgz").write_bytes(cifar10_archive())
+        case "pickled batches, unpacked":
+            fill(root, python)
+        case "pickled batches in the root":
+            fill(root, {name.partition("/")[2]: content for name, content in python.items()})
+        case "binary batches, unpacked":
+            fill(root, binary_batches())
+        case "binary batches in a tar":
+            write_tar(root / "cifar-10-binary.tar", binary_batches())
+        case "parquet":
+            png = [encoded(Image.fromarray(image)) for image in PIXELS]
+            (root / "plain_text").mkdir()
+            write_parquet(root / "plain_text/train-00000-of-00001.parquet", png[:20], LABELS[:20], "img")
+            write_parquet(root / "plain_text/test-00000-of-00001.parquet", png[20:], LABELS[20:], "img")
+        case "tree":
+            fill(root, tree)
+        case "tree in a zip":
+            with zipfile.ZipFile(root / "any.zip", "w") as archive:
+                for name, content in tree.items():
+                    archive.writestr(f"cifar10/{name}", content)
+        case "tree in a tar":
+            write_tar(root / "any.tar", tree)
+
+
+def fill(root: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+
+FORMS = (
+    "archive by another name", "pickled batches, unpacked", "pickled batches in the root", "binary batches, unpacked",
+    "binary batches in a tar", "parquet", "tree", "tree in a zip", "tree in a tar",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_contents_are_the_same_data_set_in_any_form(form, published):
+    lay(published.root, form)
+    train, test = published.prepare("cifar10", train=20, test=4, means=MEANS)
+    labels = read_npz(published.out / "labels.npz", "train", "test")
+    splits = ((train, labels["train"]), (test, labels["test"]))
+    found = [(image.tobytes(), label) for images, of in splits for image, label in zip(images[:], of, strict=True)]
+    expected = [(image.tobytes(), label) for image, label in zip(PIXELS, LABELS, strict=True)]
+    if form.startswith("tree"):  # which has no order of its own
+        found, expected = (sorted(each[:20]) + sorted(each[20:]) for each in (found, expected))
+    assert found == expected
+    assert (train.card["title"], train.card["reencoded"]) == ("CIFAR-10", None)
+
+
+@pytest.mark.parametrize("form", ["binary batches, unpacked", "parquet", "tree"])
+def test_other_images_in_such_a_form_are_refused_and_the_key_is_named(form, published):
+    lay(published.root, form)
+    others = MEANS | {"test": MEANS["test"] + [0, 0, 2e-8]}
+    words = r"its test images are not those of CIFAR-10: the means of their channels.*reencoded: JPEG"
+    with pytest.raises(UserError, match=words):
+        published.prepare("cifar10", train=20, test=4, means=others)
+    assert not published.left()
+
+
+def test_a_copy_that_was_encoded_again_is_called_that(published):
+    fill(published.root, cifar10_tree(PIXELS, LABELS, 20, "JPEG"))
+    train, _ = published.prepare("cifar10", train=20, test=4, reencoded="JPEG")
+    assert (train.card["title"], train.card["reencoded"]) == ("JPEG copy of CIFAR-10", "JPEG")
+    assert train.card["published_as"] == {"JPEG 32x32": 24}
+    # The first image of each class comes first: any first few images are of all classes.
+    labels = read_npz(published.out / "labels.npz", "train")["train"].tolist()
+    classes = sorted(set(LABELS[:20]))
+    assert labels[: len(classes)] == classes
+
+
+def test_a_copy_must_be_in_the_format_that_is_said(published):
+    fill(published.root, cifar10_tree(PIXELS, LABELS, 20, "PNG"))
+    with pytest.raises(UserError, match=r"airplane/.*png: is PNG, and cifar10 has reencoded: JPEG"):
+        published.prepare("cifar10", train=20, test=4, reencoded="JPEG")
+
+
+def test_a_tree_must_have_the_classes_of_the_data_set(published):
+    tree = cifar10_tree(PIXELS, LABELS, 20)
+    fill(published.root, {name.replace("/frog/", "/toad/"): content for name, content in tree.items()})
+    with pytest.raises(UserError, match=r"expected as train/CLASS/... with the classes airplane, .*; found: .*toad"):
+        published.prepare("cifar10", train=20, test=4)
+
+
+def test_a_folder_of_something_else_is_refused_with_what_is_known(published):
+    (published.root / "notes.txt").write_text("none")
+    with pytest.raises(UserError, match=r"holds no CIFAR-10. Known forms: cifar-10-python.tar.gz, .*reencoded: JPEG"):
+        published.prepare("cifar10", train=20, test=4)

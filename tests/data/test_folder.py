@@ -45,6 +45,31 @@ def test_sub_folders_are_the_splits(published):
     assert read_npz(published.out / "labels.npz", "train")["train"].size == 0
 
 
+def test_class_folders_are_the_classes_and_take_turns(published):
+    names = ("train/owl/0.png", "train/owl/1.png", "train/cat/0.png", "test/owl/x.png", "train/cat/deep/er.png")
+    fill(published.root, {name: encoded(picture(i, 8, 8)) for i, name in enumerate(names)})
+    train, _ = published.prepare("pets", image_size=8)
+    assert train.card["classes"] == ["cat", "owl"]
+    labels = read_npz(published.out / "labels.npz", "train", "test")
+    assert (labels["train"].tolist(), labels["test"].tolist()) == ([0, 1, 0, 1], [1])
+    order = ("train/cat/0.png", "train/owl/0.png", "train/cat/deep/er.png", "train/owl/1.png")
+    for row, name in zip(train[:], order, strict=True):
+        assert np.array_equal(row, np.asarray(picture(names.index(name), 8, 8))), name
+
+
+def test_images_beside_class_folders_have_no_classes(published):
+    fill(published.root, {name: encoded(picture(0, 8, 8)) for name in ("train/owl/0.png", "train/1.png")})
+    train, _ = published.prepare("pets", image_size=8)
+    assert train.card["classes"] == []
+
+
+def test_a_class_of_test_images_alone_is_refused(published):
+    fill(published.root, {name: encoded(picture(0, 8, 8)) for name in ("train/owl/0.png", "test/cat/0.png")})
+    with pytest.raises(UserError, match=r"expected as test/CLASS/... with the classes owl; found: cat"):
+        published.prepare("pets", image_size=8)
+    assert not published.left()
+
+
 def test_grey_images(published):
     fill(published.root, {"0.png": encoded(picture(0, 8, 8, "L"))})
     train, _ = published.prepare("grey", image_size=8, channels=1)

@@ -82,7 +82,7 @@ def test_a_folder_needs_a_root_and_a_size_and_nothing_else():
     data = resolve("birds", {"root": "/birds", "image_size": 64})
     assert data == DataSet(
         name="birds", title="birds", source="a folder of images", licence="not stated", citation="none",
-        image_size=64, channels=3, train=None, test=None, classes=(), flip=False, crop="centre, to the shorter side",
+        image_size=64, channels=3, train=None, test=None, classes=None, flip=False, crop="centre, to the shorter side",
         resize="64x64, Lanczos", notes="", reader="folder", root="/birds",
     )  # fmt: skip
 
@@ -92,6 +92,8 @@ def test_a_folder_needs_a_root_and_a_size_and_nothing_else():
     [
         ("birds", {"image_size": 64}, "root is missing: the folder of the images"),
         ("birds", {"root": "/birds"}, "image_size"),
+        ("cifar10", {"reencoded": "JPEG"}, "only what a `root` holds can be a copy"),
+        ("fashionmnist", {"root": "/f", "reencoded": "JPEG"}, "reencoded: is for cifar10"),
         ("Birds", {"root": "/birds", "image_size": 64}, "name"),
         ("birds", {"root": "/birds", "image_size": 64, "channels": 2}, "channels: 2 is neither"),
         ("cifar10", {"trian": 3}, "trian"),

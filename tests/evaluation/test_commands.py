@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ddpm.__main__ import app
 from ddpm.config import EvaluationConfig, SamplingConfig
-from ddpm.files import read_json, read_npz
+from ddpm.files import read_json, read_npz, sha256
 from ddpm.report.inputs import read_rows
 from ddpm.sampling.ancestral import sample_shard
 
@@ -25,6 +25,7 @@ def command(trained, digits, tmp_path_factory):
 
     def run(*arguments):
         words = [str(folder / word) if "." in word else word for word in arguments]
+        words += ["--network-sha256", sha256(folder / "network.pt")] if "--network" in words else []
         done = CliRunner().invoke(app, [*words, "--device", "cpu"], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return folder

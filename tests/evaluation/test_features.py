@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from helpers import CPU
-from stand_in import Counting, StandIn, write_torchscript
+from stand_in import Counting, StandIn, load_stand_in, write_torchscript
 
 from ddpm import parts
 from ddpm.config import SamplingConfig
 from ddpm.evaluation.features import FeatureShards, at, write_features
-from ddpm.evaluation.networks import load_network
 from ddpm.files import UserError, read_npz
 from ddpm.sampling.ancestral import sample_shard
 
@@ -21,7 +20,7 @@ def quiet(message):
 def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "network.pt"
     write_torchscript(StandIn(features=8, classes=5), path)
-    return load_network(path)
+    return load_stand_in(path)
 
 
 @pytest.fixture
@@ -86,7 +85,7 @@ def test_more_samples_are_all_that_is_looked_at(samples, network, tmp_path):
 def test_features_of_other_samples_or_of_another_network_are_not_taken(samples, network, tmp_path):
     state = tmp_path / "state"
     write_torchscript(StandIn(features=8, classes=6), tmp_path / "other.pt")
-    for changes, of in (({}, network), ({"seed": 1}, network), ({}, load_network(tmp_path / "other.pt"))):
+    for changes, of in (({}, network), ({"seed": 1}, network), ({}, load_stand_in(tmp_path / "other.pt"))):
         (path,), counting = samples(8, 1, **changes), Counting(of)
         write_features(counting, path, tmp_path / "features.npz", state, quiet)
         assert counting.seen == 24

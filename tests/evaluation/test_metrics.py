@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import CPU, tiny_experiment
-from stand_in import StandIn, write_data_set, write_torchscript
+from stand_in import StandIn, load_stand_in, write_data_set, write_torchscript
 
 from ddpm.config import ClassifierConfig, EvaluationConfig, FewStepsConfig, SamplingConfig
 from ddpm.data.store import Images
@@ -21,7 +21,6 @@ from ddpm.evaluation.kid import kernel_distance
 from ddpm.evaluation.likelihood import likelihood_shard
 from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.neighbours import write_neighbours
-from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.precision_recall import precision_recall
 from ddpm.evaluation.reference import write_reference
 from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256
@@ -246,7 +245,7 @@ def test_a_data_set_without_test_images_has_no_score_against_them(
 def test_scores_against_features_of_another_network_are_refused(run, reference, digits, tmp_path):
     _, samples, _ = run
     write_torchscript(StandIn(features=16), tmp_path / "other.pt")
-    other = load_network(tmp_path / "other.pt")
+    other = load_stand_in(tmp_path / "other.pt")
     arrays, card, out = reference / "features.npz", digits / "card.json", tmp_path / "out"
     write_features(other, samples[0], tmp_path / "features.npz")
     for write in (

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
-from stand_in import StandIn, pictures, write_data_set, write_torchscript
+from stand_in import StandIn, load_stand_in, pictures, write_data_set, write_torchscript
 
 from ddpm.config import EvaluationConfig
 from ddpm.evaluation import neighbours
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.neighbours import squared_distances, write_neighbours
-from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.reference import write_reference
 from ddpm.files import UserError, read_npz, write_npz
 from ddpm.shards import pack_header
@@ -36,7 +35,7 @@ def compare(tmp_path):
     def write(config=CONFIG, samples=SAMPLES, train=TRAIN, give_network=True, crop=False, **card):
         network = tmp_path / "network.pt"
         write_torchscript(StandIn(), network)
-        network = load_network(network)
+        network = load_stand_in(network)
         data = write_data_set(tmp_path / "data", train, **card)
         write_reference(network, data, 2, tmp_path / "reference.npz", tmp_path / "reference.json")
         write_samples(tmp_path / "samples.npz", samples)
@@ -120,7 +119,7 @@ def test_what_cannot_be_compared_is_refused(compare, tmp_path):
     write_torchscript(StandIn(features=32), tmp_path / "other.pt")
     sources = (tmp_path / f for f in ("samples.npz", "features.npz", "data/train.npy", "reference.npz", "none.npz"))
     with pytest.raises(UserError, match=r"features\.npz: these are features of another network"):
-        write_neighbours(CONFIG, *sources, lambda: load_network(tmp_path / "other.pt"), crop=True)
+        write_neighbours(CONFIG, *sources, lambda: load_stand_in(tmp_path / "other.pt"), crop=True)
     assert not (tmp_path / "none.npz").exists()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from servers import serving
-from stand_in import StandIn, pictures, write_torchscript
+from stand_in import StandIn, load_stand_in, pictures, write_torchscript
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -23,7 +23,7 @@ def file(tmp_path):
 def test_one_pass_gives_what_two_calls_of_the_module_would(file):
     module = write_torchscript(StandIn(), file)
     images = pictures(10)
-    features, probabilities = load_network(file)(images, batch_size=4)  # which does not divide 10
+    features, probabilities = load_stand_in(file)(images, batch_size=4)  # which does not divide 10
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         np.testing.assert_allclose(features, module(x, return_features=True), rtol=1e-5, atol=1e-6)
@@ -36,23 +36,23 @@ def test_one_pass_gives_what_two_calls_of_the_module_would(file):
 def test_grey_images_stand_for_three_channels(file):
     write_torchscript(StandIn(), file)
     grey = pictures(6, channels=1)
-    for ours, theirs in zip(load_network(file)(grey), load_network(file)(grey.repeat(3, 3)), strict=True):
+    for ours, theirs in zip(load_stand_in(file)(grey), load_stand_in(file)(grey.repeat(3, 3)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def test_no_images_have_features_of_the_right_width(file):
     write_torchscript(StandIn(), file)  # which takes no empty batch, as the published file does not
-    features, probabilities = load_network(file)(pictures(0))
+    features, probabilities = load_stand_in(file)(pictures(0))
     assert (features.shape, probabilities.shape) == ((0, 64), (0, 20))
 
 
 def test_only_the_published_file_is_called_inception(file, monkeypatch):
     write_torchscript(StandIn(), file)
-    network = load_network(file)
+    network = load_stand_in(file)
     assert network.sha256 == sha256(file)
     assert network.name == f"TorchScript network {network.sha256[:8]}"
     monkeypatch.setattr(inception, "SHA256", sha256(file))
-    assert load_network(file).name == "Inception (2015-12-05)"
+    assert load_stand_in(file).name == "Inception (2015-12-05)"
 
 
 class TwoLayers(StandIn):
@@ -89,7 +89,7 @@ class Plain(nn.Module):
 def test_a_network_with_another_head_is_refused_at_the_first_batch(file):
     for model, words in ((TwoLayers(), "no last layer"), (Sharper(), "other probabilities")):
         write_torchscript(model, file)
-        network = load_network(file)
+        network = load_stand_in(file)
         with pytest.raises(DamagedFile, match=rf"inception-2015-12-05\.pt: .*{words}"):
             network(pictures(2))
 
@@ -97,13 +97,13 @@ def test_a_network_with_another_head_is_refused_at_the_first_batch(file):
 def test_what_is_no_such_network_is_refused_before_any_batch(file, tmp_path):
     write_torchscript(Plain(), file)
     with pytest.raises(DamagedFile, match="does not take no_output_bias, return_features"):
-        load_network(file)
+        load_stand_in(file)
     torch.save({"weight": torch.zeros(2)}, file)
     with pytest.raises(DamagedFile, match="not a TorchScript network"):
-        load_network(file)
+        load_stand_in(file)
     file.write_bytes(b"<html>" * 100)
     with pytest.raises(DamagedFile, match="not a TorchScript network"):
-        load_network(file)
+        load_stand_in(file)
     (tmp_path / "net.onnx").touch()
     with pytest.raises(UserError, match=r"\.safetensors.*\.pt"):
         load_network(tmp_path / "net.onnx")
@@ -115,10 +115,11 @@ def test_the_network_is_downloaded_with_a_card(file, tmp_path, monkeypatch):
     write_torchscript(StandIn(), file)
     with serving() as server:
         server.add("file", file.read_bytes())
-        monkeypatch.setattr(inception, "INCEPTION", RemoteFile(name=file.name, urls=(f"{server.url}/file",)))
+        remote = RemoteFile(name=file.name, urls=(f"{server.url}/file",), sha256=sha256(file))
+        monkeypatch.setattr(inception, "INCEPTION", remote)
         done = CliRunner().invoke(app, ["download-network", "--out", str(tmp_path / "to")])
     assert done.exit_code == 0, done.output
     card = read_json(tmp_path / "to" / "card.json")
     assert card["network"] == "Inception (2015-12-05)"
     assert card["files"][file.name]["sha256"] == sha256(file)
-    assert load_network(tmp_path / "to" / file.name).sha256 == sha256(file)
+    assert load_stand_in(tmp_path / "to" / file.name).sha256 == sha256(file)

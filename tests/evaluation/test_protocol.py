@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from ddpm.evaluation.protocol import deviations
+from ddpm.evaluation.protocol import ALL, deviations
 from ddpm.resolving import load, resolve_experiment
 from ddpm.shards import ANCESTRAL_SAMPLER
 
@@ -181,6 +181,13 @@ def test_another_data_set_is_named_first():
                           title="Scans")  # fmt: skip
     assert first == "data: Scans, 32x32, not CIFAR-10"
     assert any(words.startswith("network: ") for words in others)
+
+
+def test_a_copy_that_was_encoded_again_marks_every_number():
+    card = {"reencoded": "JPEG"}
+    first, *others = found(experiment("cifar10"), "cifar10", title="JPEG copy of CIFAR-10", card=card)
+    assert first == {"text": "data: JPEG copy of CIFAR-10, not CIFAR-10 itself", "affects": list(ALL)}
+    assert not others
 
 
 def test_each_deviation_says_which_numbers_it_affects():

@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from stand_in import StandIn, write_torchscript
+from stand_in import StandIn, load_stand_in, write_torchscript
 from typer.testing import CliRunner
 
 from ddpm.__main__ import app
 from ddpm.download import downloaded
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.inception import INCEPTION, NAME, SHA256
-from ddpm.evaluation.networks import load_network
 from ddpm.files import sha256
 
 # clean-fid, and a test below, load it as it is published; torch would have it in another format.
@@ -46,7 +45,7 @@ def file(request, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(file):
-    return load_network(file)
+    return load_stand_in(file)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def theirs(file, tmp_path_factory) -> np.ndarray:
 @pytest.mark.parametrize("file", [pytest.param("published", marks=pytest.mark.network)], indirect=True)
 def test_the_published_file_is_the_one_whose_hash_is_known(file):
     assert sha256(file) == SHA256
-    assert load_network(file).name == NAME
+    assert load_stand_in(file).name == NAME
 
 
 def test_features_are_clean_fids(ours, theirs):

@@ -4,12 +4,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from stand_in import Counting, StandIn, pictures, write_data_set, write_torchscript
+from stand_in import Counting, StandIn, load_stand_in, pictures, write_data_set, write_torchscript
 
 from ddpm import parts
 from ddpm.evaluation import reference
 from ddpm.evaluation.inception_score import inception_score
-from ddpm.evaluation.networks import FeatureNetwork, load_network
+from ddpm.evaluation.networks import FeatureNetwork
 from ddpm.evaluation.reference import read_reference, write_reference
 from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256, write_npz
 
@@ -20,7 +20,7 @@ TRAIN, TEST = pictures(50), pictures(20, seed=1)
 def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "network.pt"
     write_torchscript(StandIn(), path)
-    return load_network(path)
+    return load_stand_in(path)
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 import pytest
 from helpers import CPU
-from stand_in import StandIn, write_torchscript
+from stand_in import StandIn, load_stand_in, write_torchscript
 
 from ddpm.config import EvaluationConfig, Repeat, SamplingConfig
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.metrics import write_metrics
-from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.reference import write_reference
 from ddpm.files import UserError, read_json
 from ddpm.sampling.ancestral import sample_shard
@@ -20,7 +19,7 @@ def scored(trained, digits, tmp_path_factory):
     """Score the samples of seed 3 as a repeat, or as no repeat."""
     folder = tmp_path_factory.mktemp("repeat")
     write_torchscript(StandIn(), folder / "network.pt")
-    network = load_network(folder / "network.pt")
+    network = load_stand_in(folder / "network.pt")
     sample_shard(trained, SamplingConfig(images=24, seed=3), 1, folder / "samples.npz", CPU, log=lambda message: None)
     write_features(network, folder / "samples.npz", folder / "features.npz")
     write_reference(network, digits, 4, folder / "real.npz", folder / "real.json")

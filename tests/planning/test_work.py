@@ -120,7 +120,7 @@ def test_a_training_goes_on_from_its_newest_state(tmp_path):
     config = paper(tmp_path)
     whole = of(config, tmp_path, "train", CIFAR).flops
     state = tmp_path / "results/paper" / CIFAR / "state" / config.scale_config.experiments[CIFAR].fingerprint()
-    touch(state, "000200000-00aa.safetensors", "000600000-00bb.safetensors")
+    touch(state, f"000200000-{'a' * 16}.safetensors", f"000600000-{'b' * 16}.safetensors")
     assert of(config, tmp_path, "train", CIFAR).flops == whole / 4
 
 

@@ -107,7 +107,7 @@ def as_published(method: str, score: float, spread: float, fid: float) -> dict:
     """Metrics of the paper's protocol with nothing to excuse."""
     return metrics(
         method,
-        data={"name": "cifar10", "title": "CIFAR10"},
+        data={"name": "cifar10", "title": "CIFAR-10"},
         inception_score={"mean": score, "std": spread, "splits": 10},
         fid={"train": fid, "test": fid + 2},
         fid_spread={"train": certainty(fid), "test": certainty(fid + 2)},

@@ -354,10 +354,12 @@ def test_figure5_has_the_papers_points_at_its_fraction_of_T(total, results, make
 
 
 def test_figure5_names_our_data_where_they_are_not_the_papers(results, make, tmp_path, drawn):
-    for run in (make.metrics(), make.as_published("eps-simple", 9.4, 0.1, 3.2)):
+    copy = make.metrics(data={"name": "cifar10", "title": "JPEG copy of CIFAR-10"})
+    for run in (make.metrics(), make.as_published("eps-simple", 9.4, 0.1, 3.2), copy):
         draw("figure5", [results.rate_distortion(), results.add(run)], [tmp_path / "x.png"], STAMP)
     legends = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in drawn]
-    assert legends == [[f"here{data}", "paper, Table 4 (CIFAR-10)"] for data in (" (Handwritten digits)", "")]
+    ours = ("here (Handwritten digits)", "here", "here (JPEG copy of CIFAR-10)")
+    assert legends == [[data, "paper, Table 4 (CIFAR-10)"] for data in ours]
 
 
 def test_figure5_marks_no_single_times_of_a_thousand():
@@ -695,8 +697,8 @@ def test_the_strip_reads_q_to_noise_and_p_to_an_image(results, tmp_path, drawn):
     np.testing.assert_array_equal(shown[9], arrays["p"][0, 0, ..., 0])
     np.testing.assert_array_equal(shown[17], arrays["p"][0, -1, ..., 0])
     labels = [text.get_text() for text in drawn[0].axes[0].texts if text.get_text().startswith("t =")]
-    assert labels[0] == "t = 0 (image)" == labels[-1]
-    assert labels[8] == "t = 50 (noise)" == labels[9]
+    assert labels[0] == "t = 0\n(image)" == labels[-1]
+    assert labels[8] == "t = 50\n(noise)" == labels[9]
 
 
 @pytest.mark.parametrize("kind", ["results", "colour_results"])

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from helpers import CPU, tiny_experiment
 
-from ddpm.config import SamplingConfig, SnapshotsConfig
+from ddpm.config import FewStepsConfig, SamplingConfig, SnapshotsConfig
 from ddpm.files import UserError, read_npz
 from ddpm.sampling.ancestral import sample_batch
+from ddpm.sampling.ddim import few_steps_batch
 from ddpm.sampling.previews import write_previews
 from ddpm.sampling.snapshots import snapshot_shard, snapshot_weights
 from ddpm.shards import read_shard
@@ -52,6 +53,21 @@ def test_images_are_those_of_each_snapshots_own_weights(trained_folder, tmp_path
         drawn[step] = arrays
     assert not np.array_equal(drawn[6]["images"], drawn[12]["images"])
     assert not np.array_equal(drawn[12]["images"][:10], drawn[12]["raw"])
+
+
+def test_few_steps_are_those_of_ddim_and_never_pass_for_ancestral_ones(trained_folder, tmp_path):
+    config = CONFIG.model_copy(update={"steps": 4})
+    weights = snapshot_weights(trained_folder / "final.safetensors", trained_folder / "weights", 6, CPU)
+    snapshot_shard(*weights, config, tmp_path / "6.npz", CPU, quiet)
+    arrays, header = read_shard(tmp_path / "6.npz", "images", "raw", sampler=None)
+    asked = FewStepsConfig(steps=(4,), eta=(0.0,))
+    for name, trained, count in zip(("images", "raw"), weights, (20, 10), strict=True):
+        expected, _ = few_steps_batch(trained, 0, count, asked)
+        assert np.array_equal(arrays[name], expected[:, 0])
+    assert header["sampler"].startswith("DDIM")
+    write_previews([tmp_path / "6.npz"], 10, tmp_path / "previews.npz")
+    with pytest.raises(UserError, match="of the DDIM sampler, where the ancestral sampler's belong"):
+        read_shard(tmp_path / "6.npz", "images")
 
 
 def test_previews_stand_in_the_order_of_their_steps(trained_folder, tmp_path):

@@ -23,10 +23,16 @@ def pins(requirements: Iterable[str]) -> dict[str, str]:
 
 
 def listed(environment: str) -> dict[str, str]:
-    """The wheels that an environment's file pins."""
+    """The wheels that an environment's file pins, without what these depend on, which it lists behind them."""
+    wheels = entries(environment)
+    return pins(wheel.partition(" ")[0] for wheel in wheels[: wheels.index("--require-hashes")])
+
+
+def entries(environment: str) -> list[str]:
+    """The lines of an environment's list of wheels."""
     document = yaml.safe_load(ENVIRONMENTS[environment].read_text())
     (wheels,) = (entry["pip"] for entry in document["dependencies"] if isinstance(entry, dict))
-    return pins(wheels)
+    return wheels
 
 
 def rules() -> Iterator[tuple[str, str]]:

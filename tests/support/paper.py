@@ -23,6 +23,8 @@ from servers import Server
 from stand_in import StandIn, write_torchscript
 from workspace import PROJECT
 
+from ddpm.files import sha256
+
 MAIN = {"parameterization": "eps", "objective": "simple", "variance": "fixedlarge"}  # with snapshots to choose from
 COUNT = 24  # images of each set but CIFAR-10
 
@@ -110,4 +112,4 @@ def sources(server: Server, folder: Path) -> dict:
     for part in ("church", "cat"):
         nowhere = {"name": f"lsun_{part}_legacy_tensorflow_train_256.npz", "urls": ["http://127.0.0.1:9/statistics"]}
         found[f"lsun-{part}256"]["statistics"] = {"train": nowhere}
-    return found | {"inception": {"urls": served(server, path)["urls"]}}
+    return found | {"inception": {"urls": served(server, path)["urls"], "sha256": sha256(path)}}

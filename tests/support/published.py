@@ -53,15 +53,17 @@ def write_celeba(folder: Path, splits: list[int], damage: str = "") -> dict[str,
     return images
 
 
-def write_parquet(path: Path, images: list[bytes | None]) -> None:
-    """A file of Hugging Face's datasets: a column `image` of structs, and a column of labels."""
+def write_parquet(
+    path: Path, images: list[bytes | None], labels: list[int] | None = None, column_name: str = "image"
+) -> None:
+    """A file of Hugging Face's datasets: a column of structs for the images, and a column of labels."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     column = pa.array([{"bytes": content, "path": None} for content in images], kind)
-    labels = pa.array([0] * len(images), pa.int64())
-    pq.write_table(pa.table({"image": column, "label": labels}), path, row_group_size=2)
+    labels = pa.array(labels or [0] * len(images), pa.int64())
+    pq.write_table(pa.table({column_name: column, "label": labels}), path, row_group_size=2)
 
 
 def write_tar(path: Path, images: dict[str, bytes]) -> None:
@@ -160,6 +162,18 @@ def cifar10_archive(count: int = 4, replaced: dict[str, bytes] | None = None) ->
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def cifar10_tree(images: np.ndarray, labels: list[int], train: int, form: str = "PNG") -> dict[str, bytes]:
+    """Image files by path, train/CLASS/0000.png and test/CLASS/...."""
+    from ddpm.data.registry import DATASETS
+
+    classes = DATASETS["cifar10"].classes
+    suffix = {"PNG": "png", "JPEG": "jpg"}[form]
+    return {
+        f"{'train' if i < train else 'test'}/{classes[label]}/{i:04d}.{suffix}": encoded(Image.fromarray(image), form)
+        for i, (image, label) in enumerate(zip(images, labels, strict=True))
+    }
 
 
 def write_statistics(path: Path, features: int = 2048) -> None:

@@ -50,9 +50,10 @@ def create(file: Path, prefix: Path) -> None:
     if [package.partition("=")[0] for package in packages] != ["python", "pip"] or set(wheels) != {"pip"}:
         sys.exit(f"{file}: the stand-in makes environments of python, pip, and wheels alone")
     make_python(prefix)
-    subprocess.run([*installer(prefix), *wheels["pip"]], check=True)
-    hand_on_bytecode(prefix)
     (prefix / "conda-meta").mkdir()
+    (prefix / "conda-meta/wheels.txt").write_text("\n".join(wheels["pip"]))
+    subprocess.run([*installer(prefix), "--requirements", prefix / "conda-meta/wheels.txt"], check=True)
+    hand_on_bytecode(prefix)
     variables = [f"export {name}={value!r}\n" for name, value in document.get("variables", {}).items()]
     (prefix / "conda-meta/variables").write_text("".join(variables))
 

@@ -22,7 +22,7 @@ from ddpm.evaluation.features import write_features
 from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.reference import write_reference
 from ddpm.exits import ExitCode
-from ddpm.files import write_json
+from ddpm.files import MADE_HERE, write_json
 from ddpm.locking import Holder, Lock
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.training.state import load_weights
@@ -153,9 +153,13 @@ STEP = {  # pages
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What a command has written, but for its state."""
+    """What a command has written, but for its state, and for the list of what it has made."""
     files = {str(file.relative_to(folder)): file for file in folder.rglob("*") if file.is_file()}
-    return {name: file.read_bytes() for name, file in files.items() if not name.startswith("state/")}
+    return {
+        name: file.read_bytes()
+        for name, file in files.items()
+        if not name.startswith("state/") and file.name != MADE_HERE
+    }
 
 
 def begun_at(said: str) -> int | None:

@@ -14,11 +14,13 @@ import ready
 from killing import Journal
 from workspace import PROJECT, SHRUNKEN, Workspace
 
+from ddpm.files import MADE_HERE
+
 KILLS = 50
 DRIVER_KILLS = 6
 SAVED_EVERY = SHRUNKEN["defaults"]["training"]["save_every"]
-# What no run makes as the one before: times, and what belongs to the work in progress.
-ELSEWHERE = {"logs", "benchmarks", "state", "report.html"}
+# What no run makes as the one before: times, what belongs to the work in progress, and in which order files were made.
+ELSEWHERE = {"logs", "benchmarks", "state", "report.html", MADE_HERE}
 
 
 def made(workspace: Workspace) -> dict[str, bytes]:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from ddpm.errors import give_up_unsaid, report_failure, suppress_full_disk
 from ddpm.exits import listed
-from ddpm.files import UserError, read_json
+from ddpm.files import UserError, claim_file, read_json
 from ddpm.interruption import JOB, Interrupted
 from ddpm.precision import ASKED, Precision, ask_for
 from ddpm.training.selection import Selection
@@ -45,6 +46,54 @@ def common(
     ask_for(precision)
 
 
+WRITES = "ddpm.writes"  # in a command's context: the options that name what it writes, each with these files
+
+
+def written(context: typer.Context, option: typer.CallbackParam, out):
+    """`out`, a file or several, which `Careful` looks at before the command begins."""
+    files = [out] if isinstance(out, Path) else out or ()
+    context.meta.setdefault(WRITES, {})[option.name] = [path for file in files for path in beside(context, file)]
+    return out
+
+
+def beside(context: typer.Context, out: Path) -> list[Path]:
+    """The files that a command with the option --out `out` writes."""
+    if context.info_name == "growth":
+        return [out / "growth.csv", out / "growth.png"]
+    if not os.path.basename(os.path.normpath(out)).strip("."):
+        raise UserError(f"--out {out}: is a folder, where the name of a file was expected.")
+    if context.info_name == "table":
+        return [out.with_suffix(suffix) for suffix in TABLE_SUFFIXES]
+    return [out]
+
+
+TABLE_SUFFIXES = (".csv", ".md", ".tex", ".html")
+
+
+class Careful(TyperCommand):
+    """A command that overwrites neither what it reads nor what this project has not made."""
+
+    def invoke(self, context: typer.Context):
+        if os.environ.get("RANK", "0") == "0":
+            writes = context.meta.get(WRITES, {})
+            others = [value for name, value in context.params.items() if name not in writes]
+            read = {os.path.realpath(path) for path in paths_in(others)}
+            for path in (path for paths in writes.values() for path in paths):
+                if os.path.realpath(path) in read:
+                    raise UserError(f"{path}: would be read and overwritten. Give another name for what is written.")
+            for path in (path for paths in writes.values() for path in paths):
+                claim_file(path)
+        return super().invoke(context)
+
+
+def paths_in(values) -> Iterator[Path]:
+    for value in values:
+        if isinstance(value, Path):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from paths_in(value)
+
+
 Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
 
 
@@ -54,13 +103,22 @@ def made_here(context: typer.Context, out: Path) -> Path:
         from ddpm.locking import Lock
 
         os.environ[MAKING] = str(out)
-        lock = Lock(out.with_name(f".{out.name}.lock"), f"making {out}", log).acquire()
+        whole_name = Path(os.path.abspath(out))  # "." has no name
+        lock = Lock(whole_name.with_name(f".{whole_name.name}.lock"), f"making {out}", log).acquire()
         context.call_on_close(lambda: (lock.release(), os.environ.pop(MAKING)))
     return out
 
 
 MAKING = "DDPM_MAKING"  # tells the processes that a command starts what it has locked
-Out = Annotated[Path, typer.Option(help="File to write.", callback=made_here)]
+
+
+def file_made_here(context: typer.Context, option: typer.CallbackParam, out: Path) -> Path:
+    """`out` of `made_here`, a file."""
+    return made_here(context, written(context, option, out))
+
+
+Out = Annotated[Path, typer.Option(help="File to write.", callback=file_made_here)]
+OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", callback=made_here)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is a GPU.")]
 Reference = Annotated[
     Path, typer.Option(help="Features of the real images: results/SCALE/reference/DATA/features.npz.")
@@ -69,6 +127,9 @@ Weights = Annotated[Path, typer.Option(help="model.safetensors of a training.")]
 DataName = Annotated[str, typer.Argument(help="Data set by name, or its document from resources/sources/.")]
 Shard = Annotated[int, typer.Option(min=1, help="Which part, from 1.")]
 Network = Annotated[Path, typer.Option(help="Network of the scores: a classifier (.safetensors), or Inception (.pt).")]
+NetworkSha256 = Annotated[
+    str | None, typer.Option(help="Of a TorchScript network that is not the published Inception, and that you trust.")
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per call of the network. Does not change the images.")]
 Seed = Annotated[int, typer.Option(min=0, help="Names the noise.")]
 State = Annotated[
@@ -163,7 +224,7 @@ def download(
 @app.command()
 def prepare(
     name: DataName,
-    out: Out,
+    out: OutFolder,
     source: Annotated[Path | None, typer.Option(help="Folder of its download, if it has one.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 1,
 ) -> None:
@@ -178,9 +239,13 @@ def train(
     config: Config,
     data: Annotated[Path, typer.Option(help="train.npy of the prepared data set.")],
     state: Annotated[Path, typer.Option(help="Folder of the resumable state; kept between runs.")],
-    out: Annotated[Path, typer.Option(help="final.safetensors: the averaged weights after the last step.")],
-    history: Annotated[Path, typer.Option(help="training.csv: the loss over time.")],
-    outcome: Annotated[Path, typer.Option(help="training.json: trained, or unstable, with step and reason.")],
+    out: Annotated[
+        Path, typer.Option(help="final.safetensors: the averaged weights after the last step.", callback=written)
+    ],
+    history: Annotated[Path, typer.Option(help="training.csv: the loss over time.", callback=written)],
+    outcome: Annotated[
+        Path, typer.Option(help="training.json: trained, or unstable, with step and reason.", callback=written)
+    ],
     snapshots: Annotated[Path, typer.Option(help="Folder for the weights of every training.snapshot_every steps.")],
     scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
     device: Devices = "auto",
@@ -200,7 +265,7 @@ def train(
 def select(
     final: Annotated[Path, typer.Argument(help="final.safetensors of a training.")],
     checkpoint: Annotated[Selection, typer.Option(help="Which weights to score.")],
-    out: Annotated[Path, typer.Option(help="model.safetensors to write.")],
+    out: Annotated[Path, typer.Option(help="model.safetensors to write.", callback=written)],
     snapshots: Annotated[Path | None, typer.Option(help="The training's folder of snapshots.")] = None,
     scores: Annotated[Path | None, typer.Option(help="snapshots.csv: the FID of each.")] = None,
 ) -> None:
@@ -227,8 +292,10 @@ def import_weights(
         Path,
         typer.Argument(help="card.json of a download, a .ckpt, .pt, .bin or .safetensors, or a diffusers folder."),
     ],
-    out: Annotated[Path, typer.Option(help="model.safetensors to write.")],
-    outcome: Annotated[Path | None, typer.Option(help="training.json to write: released, with the step.")] = None,
+    out: Annotated[Path, typer.Option(help="model.safetensors to write.", callback=written)],
+    outcome: Annotated[
+        Path | None, typer.Option(help="training.json to write: released, with the step.", callback=written)
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="An experiment's training document, to be fitted.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Published weights that SOURCE is a copy of.")] = None,
 ) -> None:
@@ -390,14 +457,21 @@ def classifier(
 @app.command("download-network")
 def download_network(
     out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
+    source: Annotated[
+        Path | None, typer.Argument(help="A JSON document {urls, sha256}: sources.inception of a configuration.")
+    ] = None,
     url: Annotated[list[str] | None, typer.Option(help="Another address to take it from; repeat for more.")] = None,
 ) -> None:
     """Download the Inception network of the paper's scores; nothing else of it needs the network."""
+    from ddpm.config import InceptionSource, validated
     from ddpm.download import download
     from ddpm.evaluation.inception import INCEPTION, NAME
 
-    file = INCEPTION.model_copy(update={"urls": tuple(url)}) if url else INCEPTION
-    download((file,), out, {"network": NAME}, log)
+    asked = {**(read_json(source) if source else {}), **({"urls": url} if url else {})}
+    changes = {key: value for key, value in validated(InceptionSource, asked, str(source or "--url")) if value}
+    file = INCEPTION.model_copy(update=changes)
+    name = NAME if file.sha256 == INCEPTION.sha256 else "a TorchScript network of your own"
+    download((file,), out, {"network": name}, log)
 
 
 @app.command()
@@ -405,16 +479,19 @@ def reference(
     network: Network,
     data: Annotated[Path, typer.Option(help="Folder of the prepared data set.")],
     out: Out,
-    summary: Annotated[Path, typer.Option(help="reference.json: how real images score.")],
+    summary: Annotated[Path, typer.Option(help="reference.json: how real images score.", callback=written)],
     splits: Annotated[int, typer.Option(min=1, help="Parts of the Inception Score.")] = 10,
     device: Device = "auto",
     state: State = None,
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """Features of the real images, which samples are compared with."""
     from ddpm.evaluation.networks import load_network
     from ddpm.evaluation.reference import write_reference
 
-    write_reference(load_network(network, choose_device(device)), data, splits, out, summary, state, log)
+    write_reference(
+        load_network(network, choose_device(device), network_sha256), data, splits, out, summary, state, log
+    )
 
 
 @app.command("download-statistics")
@@ -447,13 +524,14 @@ def features(
     out: Out,
     device: Devices = "auto",
     state: State = None,
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """Features and class probabilities of one shard of samples."""
     from ddpm.evaluation.features import write_features
     from ddpm.evaluation.networks import load_network
 
     with processes(device) as (on, group):
-        write_features(load_network(network, on), samples, out, state, log, group)
+        write_features(load_network(network, on, network_sha256), samples, out, state, log, group)
 
 
 @app.command()
@@ -530,13 +608,14 @@ def few_steps_scores(
     reference: Reference,
     out: Out,
     device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """Score few-step samples, a row for each eta and number of steps."""
     from ddpm.config import read_section
     from ddpm.evaluation.curves import write_few_steps
     from ddpm.evaluation.networks import load_network
 
-    scoring = load_network(network, choose_device(device))
+    scoring = load_network(network, choose_device(device), network_sha256)
     write_few_steps(read_section(config, "evaluation"), scoring, samples, reference, out)
 
 
@@ -548,13 +627,14 @@ def snapshot_scores(
     reference: Reference,
     out: Out,
     device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """Score samples of a training's snapshots, a row for each step."""
     from ddpm.config import read_section
     from ddpm.evaluation.curves import write_snapshot_scores
     from ddpm.evaluation.networks import load_network
 
-    scoring = load_network(network, choose_device(device))
+    scoring = load_network(network, choose_device(device), network_sha256)
     write_snapshot_scores(read_section(config, "evaluation"), scoring, samples, reference, out)
 
 
@@ -571,6 +651,7 @@ def neighbours(
     ] = None,
     crop: Annotated[bool, typer.Option(help="Compare only the box evaluation.neighbour_crop: Figure 12.")] = False,
     device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """Nearest training images of the first samples: Figures 12 and 15."""
     from ddpm.config import read_section
@@ -578,7 +659,7 @@ def neighbours(
     from ddpm.evaluation.networks import load_network
 
     def comparing():
-        return load_network(network, choose_device(device))
+        return load_network(network, choose_device(device), network_sha256)
 
     settings = read_section(config, "evaluation")
     write_neighbours(settings, samples, features, data, reference, out, comparing if network else None, crop)
@@ -587,7 +668,7 @@ def neighbours(
 @app.command()
 def table(
     name: Annotated[str, typer.Argument(help="table1, table2, table3, table4 or scores.")],
-    out: Annotated[Path, typer.Option(help="The .csv; .md, .tex and .html are written beside it.")],
+    out: Annotated[Path, typer.Option(help="The .csv; .md, .tex and .html are written beside it.", callback=written)],
     metrics: Annotated[
         list[Path] | None, typer.Option(help="metrics.json of an experiment, or of its repeats; repeat.")
     ] = None,
@@ -599,7 +680,7 @@ def table(
     """Make a table of the paper with our numbers beside, or that of other scores: CSV, Markdown, LaTeX and HTML."""
     from ddpm.report.tables import make_table
 
-    outputs = [out.with_suffix(suffix) for suffix in (".csv", ".md", ".tex", ".html")]
+    outputs = [out.with_suffix(suffix) for suffix in TABLE_SUFFIXES]
     columns = {experiment: part for part, _, experiment in (one.partition(":") for one in column or [])}
     make_table(name, metrics or [], curve or [], *outputs, columns)
 
@@ -613,7 +694,8 @@ def figure(
         ),
     ],
     out: Annotated[
-        list[Path], typer.Option(help="A file to write, by suffix, and of several figures by name; repeat for more.")
+        list[Path],
+        typer.Option(help="A file to write, by suffix, and of several figures by name; repeat.", callback=written),
     ],
     sources: Annotated[
         list[Path] | None, typer.Argument(help="The saved arrays that they are drawn from; none for figure2.")
@@ -708,6 +790,8 @@ def bench_speed(
     sizes = tuple(map(int, batches.split(","))) if batches else None
     if against and not against.exists():
         raise UserError(f"--against {against}: no such file.")
+    for name in ("speed.csv", "speed.png"):
+        claim_file(out / name)
     table = benchmark(out, choose_device(device), RATES, sizes, seconds, compiled, log)
     if against and (slower := regressions(table, against)):
         raise UserError(f"slower than in {against}: {'; '.join(slower)}.")
@@ -717,7 +801,7 @@ def bench_speed(
 def bench_data(
     images: Annotated[int, typer.Option(min=64, help="Images of 256x256 to make and read.")] = 2000,
     workers: Annotated[str, typer.Option(help="Numbers of worker processes to try, as in 1,2.")] = "1,2",
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
 ) -> None:
     """Images a second from the stores, per core."""
     from ddpm.bench.data import benchmark_data
@@ -734,19 +818,22 @@ def bench_features(
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 256,
     size: Annotated[int, typer.Option(min=1, help="Their height and width.")] = 32,
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
     device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
 ) -> None:
     """The pass over a shard of samples, beside the network's own speed."""
     from ddpm.bench.features import benchmark_features
 
-    benchmark_features(network, images, size, choose_device(device), out, log)
+    benchmark_features(network, images, size, choose_device(device), out, log, network_sha256)
 
 
 @bench.command("growth")
 def bench_growth(
     largest: Annotated[int, typer.Option(min=2000, help="Steps of the training, and images of the rest.")] = 50_000,
-    out: Annotated[Path, typer.Option(help="Folder for growth.csv and growth.png.")] = Path("results/bench"),
+    out: Annotated[Path, typer.Option(help="Folder for growth.csv and growth.png.", callback=written)] = Path(
+        "results/bench"
+    ),
     device: Device = "auto",
 ) -> None:
     """Whether the cost grows in proportion to steps and images, with the demo's network."""
@@ -759,7 +846,7 @@ def bench_growth(
 def bench_processes(
     batch: Annotated[int | None, typer.Option(min=1, help="Images of a process: 64 on a GPU, 8 on a CPU.")] = None,
     seconds: Annotated[float, typer.Option(min=0, help="That a measurement takes; there are three of each.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
     device: Devices = "2xauto",
 ) -> None:
     """What it costs a training that several processes share its batch."""
@@ -802,7 +889,7 @@ def bench_scores(
     images: Annotated[int, typer.Option(min=3, help="Images of a covariance of full rank.")] = 50_000,
     few: Annotated[int, typer.Option(min=2, help="Images of a singular one: no more than features.")] = 1000,
     compared: Annotated[int, typer.Option(min=4, help="Images for precision and recall.")] = 10_000,
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
 ) -> None:
     """Seconds and exactness of FID, beside a general matrix root, and seconds of what goes with it."""
     from ddpm.bench.scores import benchmark_scores
@@ -816,6 +903,10 @@ def log(message: str) -> None:
     """Say it. A line that a full disk does not take ends no work, which meets the disk itself where that matters."""
     with suppress_full_disk():
         print(message, flush=True)
+
+
+for command in (*app.registered_commands, *bench.registered_commands):
+    command.cls = Careful
 
 
 def main() -> None:

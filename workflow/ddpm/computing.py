@@ -9,7 +9,7 @@ import os
 import torch
 
 from ddpm import norm, processor
-from ddpm.compiling import COMPILED, missing_compiler
+from ddpm.compiling import cache_folder, missing_compiler
 from ddpm.config import NetworkConfig
 from ddpm.files import UserError
 from ddpm.planning.costs import network_cost
@@ -18,7 +18,7 @@ from ddpm.unet import UNet, Upsample
 from ddpm.winograd import Conv3x3
 
 WIDE = 128  # channels from which bf16, Winograd and, on a GPU, channels_last are faster; narrower ones wait for memory
-EARNED = 2e16  # operations from which a job gains more than compiling takes: minutes of a GPU
+EARNED = 6e15  # operations from which a job gains more than compiling takes: a minute of a GPU
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -93,6 +93,10 @@ def compile_where_earned(model: UNet, passes: float, device: torch.device, log=p
     if device.type == "cuda" and (missing := missing_compiler()):
         log(f"the network is not compiled, which would be faster: there is no {missing}")
         return False
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.resolve()))
+    try:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
+    except UserError as error:
+        log(f"the network is not compiled, which would be faster: {error}")
+        return False
     model.compile(dynamic=False)
     return True

@@ -6,20 +6,22 @@
 
 import hashlib
 import json
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ddpm.data.registry import DataSet
 from ddpm.files import UserError, read_json
 from ddpm.precision import Precision
-from ddpm.strict import Strict
+from ddpm.strict import Address, Strict, holds_secrets
 from ddpm.training.released import Checkpoint
 from ddpm.training.selection import Selection
 
 Count = Annotated[int, Field(ge=1, strict=True)]
+Level = Annotated[int, Field(ge=1, le=64, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
 Offset = Annotated[int, Field(ge=0, strict=True)]
 Rate = Annotated[float, Field(gt=0)]
@@ -84,7 +86,7 @@ class Features(StrEnum):
     INCEPTION = "inception"
     """The Inception network of 2015-12-05, as in the paper."""
     CLASSIFIER = "classifier"
-    """A small classifier that is trained on the data set's labels, where the data are not photographs."""
+    """A classifier that is trained on the data set's labels: `classifier` says which."""
 
 
 class Spacing(StrEnum):
@@ -99,15 +101,17 @@ class Spacing(StrEnum):
 class NetworkConfig(Strict):
     """The U-Net's sizes. `image_size` and `channels` come from the data set, `out_channels` from the variance."""
 
-    image_size: Count = Field(description="Height and width of the images, in pixels.")
-    channels: Count = Field(description="Colour channels of the images.")
-    out_channels: Count = Field(description="C, or 2 C where the variance is learned.")
-    ch: Count = Field(128, description="Base width.")
-    ch_mult: tuple[Count, ...] = Field((1, 2, 2, 2), min_length=1, description="Width of each level / ch.")
-    num_res_blocks: Count = Field(2, description="Residual blocks per level on the way down; one more going up.")
-    attn_resolutions: tuple[Count, ...] = Field((16,), description="Image sizes at which levels attend.")
+    image_size: Count = Field(le=8192, description="Height and width of the images, in pixels.")
+    channels: Count = Field(le=64, description="Colour channels of the images.")
+    out_channels: Count = Field(le=128, description="C, or 2 C where the variance is learned.")
+    ch: Count = Field(128, le=8192, description="Base width.")
+    ch_mult: tuple[Level, ...] = Field(
+        (1, 2, 2, 2), min_length=1, max_length=14, description="Width of each level / ch."
+    )
+    num_res_blocks: Count = Field(2, le=64, description="Residual blocks per level on the way down; one more going up.")
+    attn_resolutions: tuple[Count, ...] = Field((16,), max_length=14, description="Image sizes at which levels attend.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate in every residual block.")
-    groups: Count = Field(32, description="Groups of the group normalisation.")
+    groups: Count = Field(32, le=8192, description="Groups of the group normalisation.")
 
     @model_validator(mode="after")
     def sizes_fit(self):
@@ -219,9 +223,15 @@ class SamplingConfig(Strict):
 
 
 class SnapshotsConfig(Strict):
-    """Samples of each snapshot of a training, by the ancestral sampler: for their FID, and to look at."""
+    """Samples of each snapshot of a training: for their FID, and to look at."""
 
     images: Count = Field(5_000, description="Images to draw from each snapshot.")
+    steps: int | None = Field(
+        None,
+        ge=2,
+        strict=True,
+        description="Steps of DDIM, uniform and with eta 0. null: the ancestral sampler, all T steps.",
+    )
     batch_size: Count = Field(500, description="Images per call of the network. Does not change the images.")
     previews: Count = Field(8, description="Images that are also drawn from the weights without averaging.")
     limit: Rate = Field(100.0, description="An |x_t| above this (the data are in [-1, 1]) is `unstable`.")
@@ -288,14 +298,25 @@ class EvaluationConfig(Strict):
     )
 
 
-class ClassifierConfig(Strict):
-    """The small classifier that stands for Inception where the data are not photographs."""
+class Architecture(StrEnum):
+    """What a classifier is built as."""
 
-    width: Count = Field(32, description="Channels of the first convolution.")
-    features: Count = Field(64, description="Size of the layer whose activations are compared.")
+    CONVNET = "convnet"
+    """Three convolutions and two dense layers, trained by AdamW: for digits, on a CPU."""
+    RESNET10 = "resnet10"
+    """torchvision's ResNet with a block per level, a first convolution of 3x3 and no pooling behind it, as is usual
+    for images of 32x32; trained by SGD with one cycle of the rate on shifted and mirrored images."""
+
+
+class ClassifierConfig(Strict):
+    """The classifier that stands for Inception."""
+
+    architecture: Architecture = Field(Architecture.CONVNET, description="convnet, or resnet10 for photographs.")
+    width: Count = Field(32, description="Channels of the first convolution; a resnet10 has eight times as many last.")
+    features: Count = Field(64, description="Size of the layer whose activations are compared; of a convnet.")
     epochs: Count = Field(30, description="Passes over the training set.")
     batch_size: Count = Field(64, description="Images per update.")
-    learning_rate: Rate = Field(1e-3, description="Adam's.")
+    learning_rate: Rate = Field(1e-3, description="AdamW's, or the largest of SGD's cycle.")
     seed: Seed = Field(0, description="Names every random number of its training.")
 
 
@@ -379,6 +400,10 @@ class Experiment(Strict):
             (top, left, height, width), size = box, self.network.image_size
             if max(top + height, left + width) > size:
                 raise ValueError(f"evaluation.neighbour_crop: {list(box)} reaches out of images of {size}x{size}")
+        if self.snapshots and (self.snapshots.steps or 0) > timesteps:
+            raise ValueError(
+                f"snapshots.steps: {self.snapshots.steps} is more than diffusion.timesteps; at most {timesteps}"
+            )
         taken = bool(self.training and self.training.snapshot_every)
         if taken != bool(self.snapshots):
             raise ValueError("training.snapshot_every and the section `snapshots` (images, ...) need each other")
@@ -466,7 +491,20 @@ class InceptionSource(Strict):
     """Where the Inception network is taken from."""
 
     root: Path | None = Field(None, description="Folder that holds inception-2015-12-05.pt already.")
-    urls: tuple[str, ...] = Field((), description="Addresses of it, for a mirror; none: where it is published.")
+    urls: tuple[Address, ...] = Field((), description="Addresses of it, for a mirror; none: where it is published.")
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="Of another file in its place, which can do on this machine whatever you can; none: the published.",
+    )
+
+    @field_validator("root")
+    @classmethod
+    def has_no_braces(cls, root: Path | None) -> Path | None:
+        """Snakemake would fill something in there."""
+        if root and re.search("[{}]", str(root)):
+            raise ValueError("must have no braces in its name: { or }")
+        return root
 
 
 class Scale(Strict):
@@ -494,7 +532,8 @@ def readable(error: ValidationError, model: type[BaseModel], where: str) -> Conf
     lines = []
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
-        value = "" if isinstance(problem["input"], dict | BaseModel) else f" {problem['input']!r}:"
+        silent = isinstance(problem["input"], dict | BaseModel) or holds_secrets(repr(problem["input"]))
+        value = "" if silent else f" {problem['input']!r}:"
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             what = f"unknown key. Allowed: {', '.join(allowed_keys(model, problem['loc']))}"

@@ -9,11 +9,23 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ddpm.files import DamagedFile, DiskError, UserError, read_json, sha256, write_json
-from ddpm.strict import Strict
-from ddpm.transfer import CHUNK, Failure, Part, answer_of, bring, refuse_page
+from ddpm.files import (
+    DamagedFile,
+    DiskError,
+    UserError,
+    claim_card,
+    read_json,
+    set_aside,
+    sha256,
+    write_json,
+)
+from ddpm.strict import Address, Strict, is_open
+from ddpm.transfer import CHUNK, Failure, NoRoom, Part, answer_of, at_most, bring, refuse_page
 
 ROUNDS = 3  # how often all addresses are tried
+ROOM = 2  # times the size that a file is said to have about, beyond which it is another one
+LONGEST_INDEX = 2**22  # bytes
+MOST_FILES = 10_000  # of an index
 PAUSE = 5  # seconds after the first round; twice as many after each further one
 
 
@@ -21,7 +33,7 @@ class RemoteFile(Strict):
     """A file that others publish."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", description="What it is called in the folder that it is downloaded to.")
-    urls: tuple[str, ...] = Field(min_length=1, description="Addresses, tried in this order.")
+    urls: tuple[Address, ...] = Field(min_length=1, description="Addresses, tried in this order.")
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="Checksum, where one is published.")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Checksum, where one is published.")
     size: int | None = Field(None, ge=1, description="Bytes, where known.")
@@ -36,7 +48,7 @@ class RemoteFile(Strict):
 class Listing(Strict):
     """Parquet files that are only known from an index: {configuration: {split: [address of each file]}}."""
 
-    urls: tuple[str, ...] = Field(
+    urls: tuple[Address, ...] = Field(
         min_length=1,
         description="Addresses of the index, tried in this order: https://huggingface.co/api/datasets/{repo}/parquet",
     )
@@ -57,17 +69,51 @@ class Copy(Strict):
     sha256: str
     size: int
     mtime_ns: int
+    url: str | None = None
+    """The address that gave it at last, where that is known."""
+    commit: str | None = None
+    """Of the hub's repository."""
 
 
-def download(files: Sequence[RemoteFile | Listing], folder: Path, about: dict, log=print) -> None:
+def download(
+    files: Sequence[RemoteFile | Listing], folder: Path, about: dict, log=print, unverified: bool = False
+) -> None:
     """Fetch `files` into `folder`, and write `about` and their checksums to card.json there, last.
 
+    Args:
+        unverified: files without a known checksum may come by plain HTTP as well.
+
     Raises:
-        UserError: no address gives a right copy of some file.
+        UserError: no address gives a right copy of some file; or there is another card.json.
     """
+    claim_card(folder / "card.json", "files")
     wanted = [each for file in files for each in (expand(file, log) if isinstance(file, Listing) else [file])]
-    copies = {file.name: fetch(file, folder, log).model_dump() for file in wanted}
+    for file in wanted:
+        if not (file.checksums or unverified) and all(map(is_open, file.urls)):
+            raise UserError(
+                f"{file.name}: comes by plain HTTP only ({file.urls[0]}), so that anybody on the way can change it, "
+                "and no checksum of it is known. Get it in a way that you trust and name its folder as the source's "
+                "`root`, or give its `sha256`, or set `unverified: true` for this source to take it as it comes."
+            )
+    copies = {
+        file.name: fetch(file, folder, log, unverified=unverified).model_dump(exclude_none=True) for file in wanted
+    }
+    for repository, commits in commits_of(wanted, copies).items():
+        if len(commits) > 1:
+            raise UserError(
+                f"{folder}: its files are of several commits of {repository} ({', '.join(sorted(commits))}), which was "
+                "changed while they came. Delete them and download them again."
+            )
     write_json(folder / "card.json", {**about, "files": copies})
+
+
+def commits_of(files: Sequence[RemoteFile], copies: dict[str, dict]) -> dict[str, set[str]]:
+    """By repository of a hub, the commits that these copies of its files are of, where it has said so."""
+    found: dict[str, set[str]] = {}
+    for file in files:
+        if commit := copies[file.name].get("commit"):
+            found.setdefault(file.urls[0].partition("/resolve/")[0], set()).add(commit)
+    return found
 
 
 def downloaded(card: Path) -> dict:
@@ -98,20 +144,23 @@ def unchanged(path: Path, copy: Copy, card: Path) -> bool:
     return (settled and status.st_mtime_ns == copy.mtime_ns) or sha256(path) == copy.sha256
 
 
-def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False) -> Copy:
+def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False, unverified: bool = False) -> Copy:
     """See to it that `file` is in `folder`: as it is there if it is right, else downloaded.
 
     Processes that want the same file wait for each other; what a killed one has fetched, the next one goes on from.
 
     Args:
         once: try each address once, without a pause.
+        unverified: it may come by plain HTTP, though no checksum is known.
 
     Raises:
         NotDownloaded: no address gives a right copy (what each one gave is listed).
-        DiskError: the folder has no room for it.
+        DiskError: the folder has no room for it, as far as its size is known or all addresses say so.
     """
     path = folder / file.name
-    part = Part(path, file.size, mixing=bool(file.checksums))
+    checked = bool(file.checksums)
+    most = file.about and ROOM * file.about
+    part = Part(path, file.size, mixing=checked, most=most, open_way=checked or unverified)
 
     def attempt(url: str) -> Copy:
         bring(part, url, log)
@@ -123,7 +172,7 @@ def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False) -> Copy
             raise
         part.finish()
         log(f"{path}: from {url}, {copy.size:,} bytes")
-        return copy
+        return copy.model_copy(update=part.source)
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +184,7 @@ def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False) -> Copy
                     log(f"{path}: is there, {copy.size:,} bytes")
                     return copy
                 except Failure as failure:
-                    log(f"{path}: {failure}; it is downloaded anew")
+                    log(f"{path}: {failure}; it is downloaded anew, and what was there is kept as {set_aside(path)}")
             return in_turn(file.urls, attempt, path, log, 1 if once else ROUNDS)
     except OSError as error:  # the disk, not the network: no other address helps
         raise DiskError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error
@@ -152,6 +201,8 @@ def alone(path: Path, log) -> Iterator[None]:
     except Timeout:
         log(f"{path}: another process is downloading it, which is waited for")
         held = lock.acquire()
+    except PermissionError as error:
+        raise UserError(f"{lock.lock_file}: is another user's, who downloads there. Choose another folder.") from error
     with held:
         yield
 
@@ -162,14 +213,16 @@ def in_turn(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str
     Raises:
         NotDownloaded: there is none; what each address gave is listed.
     """
-    failures: dict[str, str] = {}
+    failures: dict[str, Failure] = {}
     for i in range(rounds):
         for url in urls:
             try:
                 return attempt(url)
             except Failure as failure:
-                failures[url] = str(failure)
+                failures[url] = failure
                 log(f"{url}: {failure}")
+        if all(isinstance(failure, NoRoom) for failure in failures.values()):
+            raise failures[urls[0]].error
         if i < rounds - 1:
             time.sleep(PAUSE * 2**i)
     listed = "\n".join(f"  {url}: {failure}" for url, failure in failures.items())
@@ -177,7 +230,7 @@ def in_turn(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str
         f"{what}: could not be downloaded. If this machine has no way to the internet, run this command on one that "
         "has, or get the files by hand and say with `root` which folder holds them; each address was tried "
         f"{rounds} times:\n{listed}",
-        failures,
+        {url: str(failure) for url, failure in failures.items()},
     )
 
 
@@ -192,8 +245,11 @@ def expand(listing: Listing, log=print) -> tuple[RemoteFile, ...]:
     """
 
     def attempt(url: str) -> tuple[RemoteFile, ...]:
-        with answer_of(url) as answer:
-            refuse_page(content := answer.content)
+        with answer_of(url, **{"Accept-Encoding": "identity"}) as answer:
+            if any(is_open(each.url) for each in (*answer.history, answer)):
+                raise Failure("is no https address, and an index has no checksum")
+            content = b"".join(at_most(LONGEST_INDEX, answer.raw.stream(CHUNK, decode_content=False), 0))
+            refuse_page(content)
         try:
             (splits,) = INDEX.validate_json(content).values()
             files = tuple(
@@ -205,6 +261,8 @@ def expand(listing: Listing, log=print) -> tuple[RemoteFile, ...]:
             raise Failure("is no index of the parquet files of one configuration") from error
         if not files:
             raise Failure("lists no files")
+        if len(files) > MOST_FILES:
+            raise Failure(f"lists {len(files):,} files, more than {MOST_FILES:,}")
         return files
 
     return in_turn(listing.urls, attempt, listing.urls[0], log, ROUNDS)

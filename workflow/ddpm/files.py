@@ -1,20 +1,25 @@
-"""Files appear whole or not at all, and a damaged one is named with the way out.
+"""Files appear whole or not at all, a damaged one is named with the way out, and what is not ours is left alone.
 
-Every file of the project is written through `whole` and read through the readers here.
+Every file of the project is written through `whole` and read through the readers here. What may be removed or replaced
+is decided here, too: a folder that is the project's alone bears a mark, and in any other folder a list says which files
+the project has made.
 """
 
 import errno
+import glob
 import hashlib
 import json
 import lzma
 import math
 import os
+import re
 import socket
+import stat
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from tokenize import TokenError
@@ -28,6 +33,11 @@ NOT_WHOLE = (
     *(ValueError, EOFError, OSError, AttributeError, RuntimeError, SyntaxError),
     *(TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+
+
+FOLDER_MARK = ".ddpm-folder"  # in a folder of this project's alone: says for what it is
+MADE_HERE = ".ddpm-files"  # in a folder that others may use as well: the names of the files that are this project's
+OUR_NOTES = re.compile(r"(.*/)?(\..+\.part(\.[^/]*)?|\.ddpm-folder)")  # what a claim finds of another claim
 
 
 class UserError(Exception):
@@ -53,19 +63,20 @@ class DamagedFile(UserError):
 def whole(path: Path | str) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success flush it to disk and rename it to `path`.
 
-    A process that dies in between leaves `path` as it was. What it leaves beside it, the next writer on the
-    same host removes. The yielded name keeps the suffix, which many writers take the format from.
+    A process that dies in between leaves `path` as it was. What it leaves beside it, the next writer on the same host
+    (and in the same container) removes. The yielded name keeps the suffix, which many writers take the format from.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_parts_of_the_dead(path)
-    part = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f".{path.stem}.{place_of_pids()}.{os.getpid()}.part{path.suffix}")
     part.unlink(missing_ok=True)  # of a dead one that had our number, as the first processes of a container do
     try:
         with named(path, part):
             yield part
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
+            note_made(path)
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -100,9 +111,17 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
         os.replace(filled, path)
 
 
+def place_of_pids() -> str:
+    """Where a process number means something: this host and this namespace of it, as each container has its own."""
+    with suppress(OSError):
+        return f"{socket.gethostname()}-{os.stat('/proc/self/ns/pid').st_ino}"
+    return socket.gethostname()
+
+
 def remove_parts_of_the_dead(path: Path) -> None:
-    """Remove what killed writers of `path` on this host left beside it."""
-    for part in path.parent.glob(f".{path.stem}.{socket.gethostname()}.*.part{path.suffix}"):
+    """Remove what killed writers of `path` left beside it, on this host and in this namespace of it."""
+    stem, suffix = glob.escape(f".{path.stem}.{place_of_pids()}."), glob.escape(path.suffix)
+    for part in path.parent.glob(f"{stem}*.part{suffix}"):
         pid = part.name.removesuffix(f".part{path.suffix}").rpartition(".")[2]
         try:
             os.kill(int(pid), 0)
@@ -110,6 +129,130 @@ def remove_parts_of_the_dead(path: Path) -> None:
             part.unlink(missing_ok=True)
         except (PermissionError, ValueError):  # somebody else's process, or not our file
             pass
+
+
+def private_folder(folder: Path, remedy: str) -> Path:
+    """The folder, which is made where there is none: this user's, no link, and nobody else may write to it.
+
+    Raises:
+        UserError: it is not so.
+    """
+    if not folder.is_symlink():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = os.lstat(folder)
+    if stat.S_ISLNK(about.st_mode) or about.st_uid != os.getuid():
+        raise UserError(f"{folder}: is a link, or belongs to somebody else. {remedy}")
+    if about.st_mode & 0o022:
+        raise UserError(f"{folder}: others may write to it (chmod go-w {folder} forbids it). {remedy}")
+    return folder
+
+
+def files_in(folder: Path) -> Iterator[str]:
+    """All that is in `folder`, at any depth, as relative paths; links are not followed, empty folders not named."""
+    for place, folders, files in os.walk(folder):
+        for name in (*files, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
+            yield Path(place, name).relative_to(folder).as_posix()
+
+
+def claim_folder(folder: Path, use: str, unmarked: str = "(?!)") -> None:
+    """See to it that `folder` is this project's, for `use` alone: a new or empty one is marked so.
+
+    Args:
+        unmarked: matches all files (by their path in it) of a folder that an earlier version has left without a mark.
+
+    Raises:
+        UserError: the folder holds something else, or is for another use. Nothing in it was touched.
+    """
+    mark, ours = folder / FOLDER_MARK, re.compile(unmarked)
+    way_out = "Nothing in it was touched: give a new or an empty folder."
+    if mark.is_file():
+        if (found := mark.read_text(errors="replace").strip()) != use:
+            raise UserError(f"{folder}: is for {found[:80]}, not for {use}. {way_out}")
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, where a folder for {use} is needed. Give another name.")
+    for name in files_in(folder):
+        if not (ours.fullmatch(name) or OUR_NOTES.fullmatch(name)):
+            raise UserError(f"{folder}: is not empty (it holds {name}), and not marked as one for {use}. {way_out}")
+    write_text(mark, use + "\n")
+
+
+def remove_ours(folder: Path, names: str) -> None:
+    """Remove the files of `folder` whose relative path is one of `names` in full, and folders that this empties."""
+    for name in list(files_in(folder)):
+        if re.fullmatch(names, name):
+            (folder / name).unlink(missing_ok=True)
+            for parent in list((folder / name).parents)[: name.count("/")]:
+                with suppress(OSError):  # it holds something else
+                    parent.rmdir()
+
+
+def unclaim_folder(folder: Path, names: str) -> None:
+    """Remove what `remove_ours` does from a claimed folder; where nothing else is in it, the folder as well."""
+    if (folder / FOLDER_MARK).is_file():
+        remove_ours(folder, names)
+        if all(map(OUR_NOTES.fullmatch, files_in(folder))):
+            (folder / FOLDER_MARK).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def claim_file(path: Path, ours: bool = False) -> None:
+    """See to it that the file `path` is this project's to write: it is not there, or the project has made it.
+
+    Args:
+        ours: that is known already; earlier versions kept no list of what they made.
+
+    Raises:
+        UserError: it is somebody else's.
+    """
+    made = path.parent / MADE_HERE
+    names = made.read_text(encoding="utf-8").splitlines() if made.is_file() else []
+    if path.name in names and not path.is_symlink():
+        return
+    if os.path.lexists(path) and not ours:
+        raise UserError(
+            f"{path}: is there already, and nothing says that this project has made it, so that it is not overwritten. "
+            "Give another name, or move it away or delete it first."
+        )
+    CLAIMED.add(os.path.abspath(path))
+
+
+CLAIMED: set[str] = set()  # files that are not on their folder's list yet, but will be when they are there
+
+
+def note_made(path: Path) -> None:
+    """Put a claimed file on its folder's list."""
+    if (name := os.path.abspath(path)) in CLAIMED:
+        with open(path.parent / MADE_HERE, "a", encoding="utf-8") as file:  # one short write, which none of others cuts
+            file.write(path.name + "\n")
+        CLAIMED.discard(name)
+
+
+def claim_card(card: Path, *keys: str) -> bool:
+    """`claim_file` of a card.json, which may only replace one with these keys; returns whether there is one.
+
+    Raises:
+        UserError: it is another thing's card.
+    """
+    there = os.path.lexists(card)
+    if there:
+        with suppress(UserError, OSError):
+            document = read_json(card)
+            if isinstance(document, dict) and document.keys() >= set(keys):
+                claim_file(card, ours=True)
+                return True
+        raise UserError(f"{card}: is there already, and is the card of something else. Give another folder.")
+    claim_file(card)
+    return False
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file that is in the way a name of its own, that nothing is lost; returns the new path."""
+    for number in range(1, 1000):
+        if not os.path.lexists(aside := path.with_name(f"{path.name}.aside-{number}")):
+            return path.rename(aside)
+    raise UserError(f"{path}: a thousand files are set aside from there. Move them away.")
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -178,7 +321,7 @@ def read_json(path: Path | str) -> dict:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFile(path, f"not a whole JSON file ({error})") from error
 
 
@@ -214,12 +357,17 @@ def damaged(path: Path | str, what: str, error: Exception) -> Exception:
     return DamagedFile(path, f"{what} ({error})")
 
 
-def read_npz(path: Path | str, *keys: str) -> dict[str, np.ndarray]:
-    """The arrays named `keys`; every one must be there and pass the archive's own checksum."""
+def read_npz(path: Path | str, *keys: str, most: int | None = None) -> dict[str, np.ndarray]:
+    """The arrays named `keys`; every one must be there and pass the archive's own checksum.
+
+    Args:
+        most: bytes that each can have, where the file is of others.
+    """
     arrays = {}
     with open_npz(path, *keys) as archive:
         for key in keys:
             with archive.zip.open(f"{key}.npy") as member:
+                refuse_bomb(archive.zip.getinfo(f"{key}.npy").file_size, member, key, most)
                 arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
                 require_end(member, key)
     return arrays
@@ -240,6 +388,19 @@ def rows_of_npz(path: Path | str, key: str, size: int) -> Iterator[np.ndarray]:
             shape = min(size, count - first), *width
             yield np.frombuffer(member.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
         require_end(member, key)
+
+
+def refuse_bomb(size: int, member: zipfile.ZipExtFile, key: str, most: int | None) -> None:
+    """Raise ValueError where an array is larger than its member, which has `size` bytes unpacked, or than `most`.
+
+    NumPy would make room for what the header says before it reads any of it.
+    """
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    member.seek(0)
+    if math.prod(shape) * dtype.itemsize > size or (most is not None and size > most):
+        raise ValueError(f"{key} of {size:,} bytes cannot be {dtype} {shape}")
 
 
 def require_end(member: zipfile.ZipExtFile, key: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm.files import UserError
+from ddpm.files import UserError, private_folder
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 IN_USE = 0.1  # a GPU of whose memory more is in use is somebody's
@@ -93,11 +93,9 @@ def used_by_others(gpus: Sequence[Gpu]) -> dict[Gpu, str]:
 
 def lease_folder() -> Path:
     """Where the locks lie: one folder for every process of this user on this machine, whatever its TMPDIR."""
-    folder = Path(os.environ.get("DDPM_GPU_LEASES") or f"/tmp/ddpm-gpus-{os.getuid()}")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise UserError(f"{folder}: belongs to somebody else. Name another folder in DDPM_GPU_LEASES.")
-    return folder
+    shared = f"/tmp/ddpm-gpus-{os.getuid()}"  # noqa: S108 - known to all of this user's processes, and looked at below
+    folder = Path(os.environ.get("DDPM_GPU_LEASES") or shared)
+    return private_folder(folder, "Name another folder in DDPM_GPU_LEASES.")
 
 
 def take(gpus: Sequence[Gpu], most: int) -> tuple[dict, dict[Gpu, str]]:

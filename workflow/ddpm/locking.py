@@ -5,18 +5,21 @@ scheduler, and not every network disk passes the question on to other hosts. It 
 mend: here a lock whose holder is dead falls by itself, and one whose holder cannot be asked shows a sign of life.
 """
 
+import errno
 import glob
 import json
 import math
 import os
+import re
 import socket
+import stat
 import subprocess
 import tempfile
 import threading
 import time
 import weakref
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,6 +31,7 @@ from ddpm.slurm import RESTARTS
 BEAT = 20  # seconds between two signs of life
 STALE = 300  # seconds without one, after which a holder that cannot be asked counts as dead
 SAY_EVERY = 60  # seconds between two lines in the log of one that waits
+LONGEST = 2**16  # bytes of a lock file
 LONGEST_PAUSE = 30  # seconds between two attempts
 PATIENCE = 600  # seconds of waiting where there is no deadline and no DDPM_LOCK_WAIT
 # States of a SLURM job whose processes may still write. One that waits to run again has none.
@@ -105,6 +109,8 @@ class Holder:
         return silent < STALE
 
     def __str__(self) -> str:
+        if self == ANOTHER_USERS:
+            return "another user, whose lock may not be read here,"
         if not self.token:
             return "somebody who has left no name"
         job = f", SLURM job {self.job}{f' of {self.cluster}' if self.cluster else ''}" if self.job else ""
@@ -113,6 +119,8 @@ class Holder:
     @property
     def remedy(self) -> str:
         """How to end it by hand."""
+        if self == ANOTHER_USERS:
+            return "`ls -l` names the user"
         if not self.token:
             return "if you know who it is"
         return f"scancel {self.job}" if self.job else f"kill {self.pid} on {self.host}"
@@ -122,14 +130,36 @@ UNREADABLE = Holder(token="", host="", pids="", pid=0, birth=None, job="", resta
 """Who has not written its name to the end yet, or was killed before."""
 
 
+ANOTHER_USERS = replace(UNREADABLE, token="another user's")  # noqa: S106 - a token of a lock, and no secret
+"""Whose lock file this user may not read, as a umask of 077 makes it."""
+
+
 def holder_in(path: Path) -> Holder | None:
-    """Whom the lock file names; None where there is no file."""
+    """Whom the lock file names; None where there is no file.
+
+    Raises:
+        UserError: it is no file, but a link, say, which nobody's lock is.
+    """
     try:
-        return Holder(**json.loads(path.read_bytes()))
+        with open(path, "rb", opener=open_plain) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise IsADirectoryError(errno.EISDIR, "no plain file", str(path))
+            return Holder(**json.loads(file.read(LONGEST)))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    except PermissionError:
+        return ANOTHER_USERS
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise UserError(f"{path}: is a link, a folder or the like, where a lock file is to be. Remove it.") from None
+    except (ValueError, TypeError, RecursionError):
         return UNREADABLE
+
+
+def open_plain(path: str, flags: int) -> int:
+    """Open without following a link, and without waiting for whoever may be at a pipe's other end."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 class Lock:
@@ -235,11 +265,11 @@ class Lock:
 
         One at a time: of two who found it dead, the slower could remove the lock that the faster has taken since.
         """
-        guard = Lock(self.path.with_name(f"{self.path.name}-{dead.token[:8]}"), "removing a lock", self.log)
+        guard = Lock(self.path.with_name(f"{self.path.name}-{guard_of(dead)}"), "removing a lock", self.log)
         if (faster := guard.take()) is not None:
             return faster
         with guard:
-            if holder_in(self.path) == dead and (dead != UNREADABLE or self.silence() >= STALE):
+            if holder_in(self.path) == dead and (dead.pid or self.silence() >= STALE):
                 self.log(f"{dead} was {self.work} and is dead: its lock falls")
                 self.path.unlink()
         return None
@@ -255,6 +285,11 @@ class Lock:
 
     def __exit__(self, *error: object) -> None:
         self.release()
+
+
+def guard_of(dead: Holder) -> str:
+    """Eight digits for the name of a lock under which a dead holder's is removed."""
+    return dead.token[:8] if re.fullmatch("[0-9a-f]{32}", dead.token) else "00000000"
 
 
 def beat(file: int, ended: threading.Event) -> None:
@@ -275,5 +310,6 @@ def let_go(path: Path, me: Holder, ended: threading.Event) -> None:
         with suppress(OSError):
             if holder_in(path) == me:
                 for guard in path.parent.glob(f"{glob.escape(path.name)}-*"):
-                    guard.unlink(missing_ok=True)
+                    if re.fullmatch("-[0-9a-f]{8}", guard.name.removeprefix(path.name)):
+                        guard.unlink(missing_ok=True)
                 path.unlink()

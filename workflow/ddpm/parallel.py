@@ -1,5 +1,6 @@
 """Processes that share one job, as torchrun starts them: one per GPU, or per share of a CPU."""
 
+import json
 import os
 import socket
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -26,6 +28,7 @@ T = TypeVar("T")
 # this is for one that hangs, or a node that is cut off.
 STEP_PATIENCE = timedelta(minutes=10)  # an update, or the first process saving the state
 BATCH_PATIENCE = timedelta(hours=1)  # a batch of images through all T steps: those that have none wait so long
+MEETING = "DDPM_MEETING"  # names the file at which the processes of `launching` meet
 GRACE = 5  # seconds in which torchrun ends a process that has lost another
 
 
@@ -61,19 +64,27 @@ class Group:
         """Whether all processes hold the same number."""
         if self.size == 1:
             return True
-        values = [None] * self.size
+        import torch
+
+        values = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with listening() as distributed:
-            distributed.all_gather_object(values, value)
-        return len(set(values)) == 1
+            distributed.all_gather(values, torch.tensor([value]))
+        return len({int(each) for each in values}) == 1
 
     def told(self, value: T | None = None) -> T | None:
-        """The `value` of the first process, in all of them, which wait for it."""
+        """The `value` of the first process, which JSON can hold, in all of them, which wait for it."""
         if self.size == 1:
             return value
-        holder = [value]
+        import torch
+
+        words = json.dumps(value).encode() if self.leads else b""
         with listening() as distributed:
-            distributed.broadcast_object_list(holder, src=0)
-        return holder[0]
+            distributed.broadcast(length := torch.tensor([len(words)]), src=0)
+            sent = torch.zeros(int(length), dtype=torch.uint8)
+            if self.leads:
+                sent = torch.frombuffer(bytearray(words), dtype=torch.uint8)
+            distributed.broadcast(sent, src=0)
+        return json.loads(sent.numpy().tobytes())
 
     def acquire(self, lock: Lock | None) -> None:
         """Wait together until the first process holds `lock`, if that has one. Raises what `Lock.acquire` does."""
@@ -81,12 +92,21 @@ class Group:
             if self.leads:
                 time.sleep(lock.pause)
 
-    def gathered(self, value: T) -> list[T]:
-        """The values of all processes in their order, in the first one; nothing in the others."""
-        values = [None] * self.size if self.leads else None
+    def gathered(self, piece: "Piece", outcome: type[Exception] | tuple = ()) -> list["Piece"]:
+        """The pieces of all processes in their order, in the first one; nothing in the others."""
+        import torch
+
+        mine = torch.frombuffer(bytearray(packed(piece)), dtype=torch.uint8)
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with listening() as distributed:
-            distributed.gather_object(value, values, dst=0)
-        return values or []
+            distributed.all_gather(lengths, torch.tensor([len(mine)]))
+            longest = int(max(lengths))
+            all_of_them = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size if self.leads else 0)]
+            filled = torch.nn.functional.pad(mine, (0, longest - len(mine)))
+            distributed.gather(filled, all_of_them if self.leads else None, dst=0)
+        return [
+            unpacked(sent[: int(n)].numpy().tobytes(), outcome) for sent, n in zip(all_of_them, lengths, strict=False)
+        ]
 
     def each(
         self,
@@ -118,7 +138,7 @@ class Group:
 
         def make_together(first: int, last: int) -> dict[str, np.ndarray]:
             self.told((first, last))
-            pieces = [piece for piece in self.gathered(mine(first, last)) if piece is not None]
+            pieces = [piece for piece in self.gathered(mine(first, last), outcome) if piece is not None]
             for piece in pieces:
                 if isinstance(piece, Exception):
                     raise piece
@@ -142,6 +162,29 @@ class Group:
 
 
 ALONE = Group()
+
+
+# What the processes say to each other is JSON and plain arrays, never pickles: on a machine of several users, and on
+# the network of a cluster, others may speak to the ports at which gloo listens, and a pickle would be code of theirs.
+Piece = dict[str, np.ndarray] | Exception | None
+WORDS = "words"  # the array of bytes that says which of these a message is
+
+
+def packed(piece: Piece) -> bytes:
+    """A piece of work, or the outcome in its place (whose arguments JSON can hold), as bytes."""
+    arrays = piece if isinstance(piece, dict) else {}
+    words = {"outcome": piece.args if isinstance(piece, Exception) else None, "nothing": piece is None}
+    np.savez(buffer := BytesIO(), **arrays, **{WORDS: np.frombuffer(json.dumps(words).encode(), np.uint8)})
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes, outcome: type[Exception] | tuple) -> Piece:
+    with np.load(BytesIO(content), allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    words = json.loads(arrays.pop(WORDS).tobytes())
+    if words["outcome"] is not None:
+        return outcome(*words["outcome"])
+    return None if words["nothing"] else arrays
 
 
 @contextmanager
@@ -177,7 +220,14 @@ def process_group(device: "torch.device", patience: timedelta = BATCH_PATIENCE) 
     if device.type == "cuda":
         cuda.set_device(device)
     # Gloo beside NCCL: what lies in the memory of the CPU goes through there.
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=patience)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if MEETING in os.environ:  # started by `launching`; else by torchrun, which says where they meet
+        store = distributed.FileStore(os.environ[MEETING], size)
+        distributed.init_process_group(
+            backend, store=store, rank=int(os.environ["RANK"]), world_size=size, timeout=patience
+        )
+    else:
+        distributed.init_process_group(backend, timeout=patience)
     rank = distributed.get_rank()
     try:
         yield Group(rank, size)

@@ -8,7 +8,7 @@ same ones in other shards, those that exist are read and not made again.
 import hashlib
 import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +16,22 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.files import UserError, read_npz, remove_parts_of_the_dead, write_npz
+from ddpm.files import (
+    UserError,
+    claim_folder,
+    read_npz,
+    remove_ours,
+    remove_parts_of_the_dead,
+    unclaim_folder,
+    write_npz,
+)
 from ddpm.interruption import JOB, Interrupted, Stopped
 from ddpm.locking import Lock
 
 SAVE_EVERY = 60  # seconds
+PIECE = r"(draft-)?\d+-\d+\.npz"
+# All that ever lies in such a folder: by source and settings, pieces, their locks, and what killed writers left.
+NAMES = rf"[0-9a-f]{{16}}/[0-9a-f]{{16}}/({PIECE}|\.(draft-)?\d+-\d+\..+\.part\.npz|\d+-\d+\.lock(-[0-9a-f]{{8}})?)"
 
 
 class Parts:
@@ -31,10 +42,14 @@ class Parts:
     Several processes may work in it, on other items each: a range of items is locked while it is made.
 
     Args:
-        folder: nobody else's; None keeps nothing.
-        source: what the items are made from (the sha256 of weights, say). Parts of another source are removed.
+        folder: new, empty, or marked as one of such pieces; None keeps nothing.
+        source: what the items are made from (the sha256 of weights, say). Parts of another source are removed when
+            this one's are begun, unless somebody is still making them.
         settings: whatever else decides an item's content; parts made with others are left alone, and not used.
         keys: names of the arrays, whose first axis is the item's.
+
+    Raises:
+        UserError: the folder is somebody else's, or for another use.
     """
 
     def __init__(self, folder: Path | None, source: str, settings: dict, keys: tuple[str, ...], log=print):
@@ -43,16 +58,21 @@ class Parts:
         self.fresh: list[tuple[int, int, dict[str, np.ndarray]]] = []  # what is made and not kept yet
         self.saved = 0.0  # when all that was made was kept
         if folder is not None:
-            for other in folder.glob("*"):
-                if other.name != source[:16]:
-                    shutil.rmtree(other, ignore_errors=True)  # another shard's job may be at it, too
+            claim_folder(folder, "finished pieces of work", unmarked=NAMES)
             name = hashlib.sha256(json.dumps([settings, keys], sort_keys=True).encode()).hexdigest()[:16]
             self.folder = folder / source[:16] / name
 
     def kept(self) -> list[tuple[int, int, Path]]:
         """First item, one past the last, and file of each part."""
-        files = self.folder.glob("[0-9]*-*.npz") if self.folder else ()
-        return sorted((*map(int, path.stem.split("-")), path) for path in files)
+        files = [path for path in self.folder.glob("*-*.npz") if re.fullmatch(PIECE, path.name)] if self.folder else ()
+        pieces = [path for path in files if not path.name.startswith("draft-")]
+        return sorted((*map(int, path.stem.split("-")), path) for path in pieces)
+
+    def drop_other_sources(self) -> None:
+        """Remove the pieces of other sources, each if nobody is making any; by whoever holds a lock of this source."""
+        for other in self.folder.parents[1].glob("*/"):
+            if re.fullmatch("[0-9a-f]{16}", other.name) and other.name != self.folder.parent.name and is_idle(other):
+                remove_ours(self.folder.parents[1], f"{other.name}/{NAMES.partition('/')[2]}")
 
     def at(self, item: int) -> tuple[int, dict[str, np.ndarray]] | None:
         """The part that holds `item` and reaches furthest: one past its last item, and its arrays from `item` on."""
@@ -98,6 +118,8 @@ class Parts:
         if self.lock is not lock:
             self.lock.acquire()
         try:
+            if self.lock:
+                self.drop_other_sources()
             with JOB.ending(at_once=False):
                 yield from self.each_alone(start, stop, size, make)
         except BaseException:
@@ -176,7 +198,7 @@ class Parts:
     def drop_drafts(self, start: int, stop: int) -> None:
         """Remove the drafts of pieces that begin with one of the items start .. stop - 1."""
         for path in self.folder.glob("draft-*-*.npz") if self.folder else ():
-            if start <= int(path.stem.split("-")[1]) < stop:
+            if re.fullmatch(PIECE, path.name) and start <= int(path.stem.split("-")[1]) < stop:
                 path.unlink(missing_ok=True)
 
     def finish(self, start: int, stop: int, path: Path) -> None:
@@ -194,8 +216,26 @@ class Parts:
             if start <= first and last <= stop and part != kept:
                 part.unlink(missing_ok=True)
         self.drop_drafts(start, stop)
+        self.release()
+
+    def release(self) -> None:
+        """Give the lock back, if there is one."""
         if self.lock:
             self.lock.release()
+
+
+def is_idle(folder: Path) -> bool:
+    """Whether nobody makes any of the pieces below `folder`."""
+    return all(
+        (lock := Lock(path, "removing what nobody makes", lambda _: None)).take() is None and not lock.release()
+        for path in folder.rglob("*.lock")
+    )
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder of pieces that a whole file holds now, unless somebody is making any; other files stay."""
+    if is_idle(folder):
+        unclaim_folder(folder, NAMES)
 
 
 class Draft:

@@ -63,10 +63,12 @@ class Config(Strict):
     def data_of(self, name: str) -> str:
         """The data sets that table or figure `name` shows at this scale, in words; a drawing shows none."""
         if name == SCORES_TABLE:
-            return " and ".join(dict.fromkeys(each.data for each in self.scale_config.experiments.values()))
-        made_from = {**TABLES, **FIGURES}
-        parts = [part for table in self.tables for part in TABLES[table]] if name == "reproduced" else made_from[name]
-        return " and ".join(dict.fromkeys(self.stand_in(data) for data, _ in parts))
+            shown = [each.data for each in self.scale_config.experiments.values()]
+        else:
+            named = [name] if name != "reproduced" else self.tables
+            shown = [self.stand_in(data) for each in named for data, _ in {**TABLES, **FIGURES}[each]]
+        sets = (self.data_sets[data] for data in dict.fromkeys(shown))
+        return " and ".join(each.title if each.reencoded else each.name for each in sets)
 
 
 KEYS = {
@@ -131,7 +133,7 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
         if data not in data_sets:
             raise ConfigError(f"{source}: stand_ins.{part}: {data!r} is no data set. Allowed: {', '.join(data_sets)}.")
     for name, experiment in scale_config.experiments.items():
-        if scale_config.features is Features.CLASSIFIER and not experiment.data_set.classes:
+        if scale_config.features is Features.CLASSIFIER and not may_have_classes(experiment.data_set):
             raise ConfigError(
                 f"{source}: features: classifier: {experiment.data} of {name} has no labels to train a classifier on; "
                 "choose features: inception."
@@ -147,6 +149,16 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
             )
         figures.remove("reproduced")
     return config.model_copy(update={"tables": tuple(tables), "figures": tuple(figures)})
+
+
+def may_have_classes(data: DataSet) -> bool:
+    """Whether a data set has labels, or is a folder that has sub-folders, or archives, which may be its classes."""
+    if data.classes is not None:
+        return bool(data.classes)
+    folder = data.root / "train" if (data.root / "train").is_dir() else data.root
+    return any(
+        path.is_dir() or path.suffix in (".zip", ".tar", ".gz", ".xz", ".bz2", ".tgz") for path in folder.iterdir()
+    )
 
 
 def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:

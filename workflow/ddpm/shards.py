@@ -27,8 +27,11 @@ def unpack_header(array: np.ndarray) -> dict:
     return json.loads(str(array))
 
 
-def read_shard(path: Path, *keys: str, sampler: str = ANCESTRAL) -> tuple[dict[str, np.ndarray], dict]:
+def read_shard(path: Path, *keys: str, sampler: str | None = ANCESTRAL) -> tuple[dict[str, np.ndarray], dict]:
     """The arrays `keys` of a shard of samples, and its header with its status.
+
+    Args:
+        sampler: the only one that may have drawn them; None: whichever.
 
     Raises:
         UserError: another sampler drew them. Few-step images never stand in the place of the paper's.
@@ -40,7 +43,7 @@ def read_shard(path: Path, *keys: str, sampler: str = ANCESTRAL) -> tuple[dict[s
     except json.JSONDecodeError as error:
         raise DamagedFile(path, f"its status or header is not JSON ({error})") from error
     drawn_by = header["sampler"].partition(",")[0]
-    if drawn_by != sampler:
+    if drawn_by != (sampler or drawn_by):
         raise UserError(f"{path}: these images are of the {drawn_by} sampler, where the {sampler} sampler's belong.")
     earlier = {"precision": "fp32"}  # of versions that did not say it
     return read_npz(path, *keys), {**earlier, **header, "status": status}

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from ddpm.files import DiskError, UserError, read_json, write_json
+from ddpm.strict import bare, is_open
 
 TIMEOUT = 30  # seconds without a byte
 CONNECT = 10  # seconds for an address to answer at all
@@ -24,6 +25,14 @@ class Failure(Exception):
     """An address does not give the file, or a copy is not it; another may be better."""
 
 
+class NoRoom(Failure):
+    """An address says that the file is larger than what is free; another may say otherwise."""
+
+    def __init__(self, error: DiskError):
+        super().__init__(str(error))
+        self.error = error
+
+
 class Part:
     """The beginning of a file that has arrived, kept beside its place until the file is whole and found right.
 
@@ -33,10 +42,14 @@ class Part:
         path: the place of the whole file.
         size: its bytes, where they are known.
         mixing: whether any address may go on with what another one began: a checksum will decide.
+        most: bytes beyond which it cannot be the file, where `size` is not known.
+        open_way: whether it may come by plain HTTP, on which anybody on the way can change it.
     """
 
-    def __init__(self, path: Path, size: int | None, mixing: bool):
-        self.whole, self.size, self.mixing = path, size, mixing
+    def __init__(self, path: Path, size: int | None, mixing: bool, most: int | None = None, open_way: bool = True):
+        self.whole, self.size, self.mixing, self.open_way = path, size, mixing, open_way
+        self.most = size if size is not None else most
+        self.source: dict[str, str] = {}  # where the last answer came from: its address, and a hub's commit
         self.path = path.with_name(f".{path.name}.part")
         self.note = path.with_name(f".{path.name}.part.json")
 
@@ -57,10 +70,13 @@ class Part:
 
         Raises:
             DiskError: the disk is full, or will be; nothing is lost.
+            NoRoom: it will be if the address's own word of the size is true.
         """
+        began = False
         try:
             if origin["size"] is not None and origin["size"] - self.arrived() > self.free():
                 raise OSError(errno.ENOSPC, "too little room for the rest")
+            began = True
             with open(self.path, "ab" if going_on else "wb") as file:
                 if not going_on:
                     write_json(self.note, origin)  # not before: a note must never stand with another file's bytes
@@ -71,11 +87,12 @@ class Part:
                 raise
             there = self.arrived()
             needed = f"{origin['size'] - there:,} more bytes" if origin["size"] is not None else "more bytes"
-            raise DiskError(
+            full = DiskError(
                 f"{self.whole}: the disk is full ({error.strerror}): {needed} are needed and {self.free():,} are free. "
                 f"The {there:,} bytes that have arrived are kept: make room (or have a quota raised) and run the same "
                 "command again, which goes on from there."
-            ) from error
+            )
+            raise (full if began or self.size is not None else NoRoom(full)) from error
 
     def free(self) -> int:
         return shutil.disk_usage(self.path.parent).free
@@ -109,8 +126,16 @@ def answer_of(url: str, **headers: str) -> Iterator:
             if answer.headers.get("Content-Type", "").startswith("text/html"):
                 raise Failure(PAGE)
             yield answer
-    except (requests.RequestException, HTTPError) as error:
-        raise Failure(str(error)) from error
+    except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: of headers that make no sense
+        raise Failure(without_answers(str(error))) from error
+
+
+def without_answers(words: str) -> str:
+    """An error's words without what follows a question mark in an address, or a name and a password before its host.
+
+    A redirect may lead to an address that lets in whoever has it, and a proxy's may hold a password.
+    """
+    return re.sub(r"//[^\s/@]+@", "//", re.sub(r"\?[^\s'\")>]+", "?...", words))
 
 
 def refuse_page(start: bytes) -> None:
@@ -122,11 +147,28 @@ def refuse_page(start: bytes) -> None:
 def span(answer) -> tuple[int | None, int | None]:
     """Where in the file an answer's bytes begin, and how many bytes the whole file has; None where it does not say."""
     if answer.status_code == 200:
-        length = answer.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdigit() else None
-    found = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+)?", answer.headers.get("Content-Range", ""))
+        return 0, number(answer.headers.get("Content-Length"))
+    found = re.match(r"bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+)?", answer.headers.get("Content-Range", ""))
     first, total = found.groups() if found else (None, None)
-    return first and int(first), total and int(total)
+    return number(first), number(total)
+
+
+def number(digits: str | None) -> int | None:
+    """A number of a header; None where there is none. Raises Failure where no file can have so many bytes."""
+    if digits is None or not re.fullmatch("[0-9]+", digits):
+        return None
+    if len(digits) > 15:
+        raise Failure(f"says that it has {digits[:20]}... bytes, as many as no file has")
+    return int(digits)
+
+
+def at_most(limit: int | None, chunks: Iterable[bytes], done: int) -> Iterator[bytes]:
+    """Pass `chunks` on, which follow `done` bytes. Raises Failure as soon as there are more than `limit`."""
+    for chunk in chunks:
+        done += len(chunk)
+        if limit is not None and done > limit:
+            raise Failure(f"gives more than the {limit:,} bytes that it can have, and was stopped there")
+        yield chunk
 
 
 def validator_of(answer) -> str | None:
@@ -135,6 +177,13 @@ def validator_of(answer) -> str | None:
     if etag is None:
         return answer.headers.get("Last-Modified")
     return None if etag.startswith("W/") else etag  # a weak one promises the same meaning, not the same bytes
+
+
+def came_from(answer) -> dict[str, str]:
+    """The address that gave the answer at last, and the commit of a hub's file, as it says it."""
+    heads = [each.headers.get("X-Repo-Commit", "") for each in (*answer.history, answer)]
+    commit = next((head for head in heads if re.fullmatch("[0-9a-f]{40}", head)), None)
+    return {"url": bare(answer.url), **({"commit": commit} if commit else {})}
 
 
 def bring(part: Part, url: str, log) -> None:
@@ -165,6 +214,9 @@ def transfer(part: Part, url: str, log) -> None:
     if arrived and (if_range or part.mixing):
         headers |= {"Range": f"bytes={arrived}-", **({"If-Range": if_range} if if_range else {})}
     with answer_of(url, **headers) as answer:
+        part.source = came_from(answer)
+        if not part.open_way and any(is_open(each.url) for each in (*answer.history, answer)):
+            raise Failure(f"leads to {bare(answer.url)}, plain HTTP, and no checksum of the file is known")
         first, total = span(answer)
         validator = validator_of(answer)
         if answer.status_code == 416 and total == arrived:
@@ -174,8 +226,12 @@ def transfer(part: Part, url: str, log) -> None:
             return transfer(part, url, log)
         if part.size is not None and total not in (part.size, None):
             raise Failure(f"has {total:,} bytes, not {part.size:,}")
+        if part.most is not None and total is not None and total > part.most:
+            raise Failure(f"says that it has {total:,} bytes, where at most {part.most:,} can be")
         # As they are, unpacked by nobody: archives are sometimes labelled as compressed on the way.
-        chunks = reported(answer.raw.stream(CHUNK, decode_content=False), part.whole, first, total, log)
+        limit = part.most if total is None else total
+        body = at_most(limit, answer.raw.stream(CHUNK, decode_content=False), first)
+        chunks = reported(body, part.whole, first, total, log)
         start = next(chunks, b"")
         if first == 0:
             refuse_page(start)

@@ -1,6 +1,7 @@
 # Helpers of the rules: the checked configuration, and where things lie.
 
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -54,10 +55,14 @@ WITH_STATISTICS = [
 ]
 
 INCEPTION = f"{CONFIG.inception.root or 'resources/inception'}/inception-2015-12-05.pt"
+# Who looks at a TorchScript file before it is opened compares it with this, or with the published one's.
+TRUSTED_NETWORK = ["--network-sha256", CONFIG.inception.sha256] * bool(
+    CONFIG.inception.sha256
+)
 # What a rule writes that only hands `params.document` on.
 WRITE_DOCUMENT = (
-    "(printf '%s\\n' {params.document:q} > {output}.part && mv {output}.part {output}"
-    " || (rm -f {output}.part && false)) 2> {log}"
+    "(printf '%s\\n' {params.document:q} > {output:q}.part && mv {output:q}.part {output:q}"
+    " || (rm -f {output:q}.part && false)) 2> {log:q}"
 )
 CURVES = (
     "figure5",
@@ -87,8 +92,8 @@ if (
 
 # Jobs find the package here in any environment. They keep bytecode also where the environment, as in many images of
 # containers, says otherwise: to compile torch's thousand modules anew would be more than half of a job's start.
-PREFIX = (
-    f"export PYTHONPATH='{workflow.basedir}/workflow'; unset PYTHONDONTWRITEBYTECODE; "
+PREFIX = "export PYTHONPATH={}; unset PYTHONDONTWRITEBYTECODE; ".format(
+    shlex.quote(f"{workflow.basedir}/workflow").replace("{", "{{").replace("}", "}}")
 )
 
 # A job of a cluster: SLURM's warnings reach all of its processes, and Snakemake and the shell outlive them until the
@@ -280,9 +285,9 @@ def failed_jobs():
             )
 
 
-def repeat(option, files):
-    """`files` as a command line: the option once before each."""
-    return " ".join(f"{option} {file}" for file in files)
+def repeat(option, values):
+    """The words of a command line with the option before each of `values`; the shell line has to quote them (`:q`)."""
+    return [word for value in values for word in (option, str(value))]
 
 
 def code(*modules):

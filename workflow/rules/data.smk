@@ -26,7 +26,7 @@ rule classifier_config:
     conda:
         "../../envs/report.yaml"
     params:
-        document=json.dumps(
+        document=lambda wildcards: json.dumps(
             CONFIG.scale_config.classifier.model_dump(mode="json"), indent=2
         ),
     shell:
@@ -62,7 +62,7 @@ rule download_data:
     conda:
         "../../envs/torch.yaml"
     shell:
-        "python -m ddpm download {input} --out resources/downloads/{wildcards.data} > {log} 2>&1"
+        "python -m ddpm download {input:q} --out resources/downloads/{wildcards.data:q} > {log:q} 2>&1"
 
 
 rule statistics_source:
@@ -95,21 +95,38 @@ rule download_statistics:
     conda:
         "../../envs/torch.yaml"
     shell:
-        "python -m ddpm download-statistics {input} --out resources/statistics/{wildcards.data} > {log} 2>&1"
+        "python -m ddpm download-statistics {input:q} --out resources/statistics/{wildcards.data:q} > {log:q} 2>&1"
+
+
+rule network_source:
+    output:
+        "resources/inception/source.json",
+    log:
+        "resources/logs/inception-source.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        document=lambda wildcards: CONFIG.inception.model_dump_json(
+            indent=2, exclude={"root"}
+        ),
+    shell:
+        WRITE_DOCUMENT
 
 
 rule download_network:
+    input:
+        "resources/inception/source.json",
     output:
-        "resources/inception/inception-2015-12-05.pt",
+        # Not removed before the job, which needs no network where the right file is there.
+        update("resources/inception/inception-2015-12-05.pt"),
     log:
         "resources/logs/inception.log",
     localrule: True
     conda:
         "../../envs/torch.yaml"
-    params:
-        urls=repeat("--url", CONFIG.inception.urls),
     shell:
-        "python -m ddpm download-network {params.urls} --out resources/inception > {log} 2>&1"
+        "python -m ddpm download-network {input:q} --out resources/inception > {log:q} 2>&1"
 
 
 rule download:
@@ -117,7 +134,9 @@ rule download:
     input:
         [card for data in DATA for card in downloads(data)],
         [f"resources/weights/{checkpoint}/card.json" for checkpoint in CHECKPOINTS],
-        [INCEPTION] if CONFIG.scale_config.features == "inception" else [],
+        lambda wildcards: (
+            [INCEPTION] if CONFIG.scale_config.features == "inception" else []
+        ),
         [f"resources/statistics/{data}/card.json" for data in WITH_STATISTICS],
     localrule: True
 
@@ -139,9 +158,9 @@ rule prepare:
         "../../envs/torch.yaml"
     threads: COMPUTE.threads
     params:
-        files=lambda wildcards, input: (
-            f" --source {Path(input.card[0]).parent}" if input.card else ""
+        files=lambda wildcards, input: repeat(
+            "--source", [Path(card).parent for card in input.card]
         ),
     shell:
-        "python -m ddpm prepare {input.source}{params.files} --out resources/{wildcards.data}"
-        " --threads {threads} > {log} 2>&1"
+        "python -m ddpm prepare {input.source:q} {params.files:q} --out resources/{wildcards.data:q}"
+        " --threads {threads:q} > {log:q} 2>&1"

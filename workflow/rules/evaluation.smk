@@ -19,8 +19,8 @@ rule classifier:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     shell:
-        "python -m ddpm classifier --config {input.config} --data resources/{wildcards.data}"
-        " --out {output} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm classifier --config {input.config:q} --data resources/{wildcards.data:q}"
+        " --out {output:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule reference:
@@ -42,10 +42,11 @@ rule reference:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     params:
+        trusted=TRUSTED_NETWORK,
         state=f"{RESULTS}/reference/{{data}}/state",
     shell:
-        "python -m ddpm reference --network {input.network} --data resources/{wildcards.data}"
-        " --out {output.arrays} --summary {output.summary} --state {params.state} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm reference --network {input.network:q} {params.trusted:q} --data resources/{wildcards.data:q}"
+        " --out {output.arrays:q} --summary {output.summary:q} --state {params.state:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule published:
@@ -61,7 +62,7 @@ rule published:
     conda:
         "../../envs/torch.yaml"
     shell:
-        "python -m ddpm compare-reference {input.reference} --statistics {input.card} --out {output} > {log} 2>&1"
+        "python -m ddpm compare-reference {input.reference:q} --statistics {input.card:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule features:
@@ -81,10 +82,11 @@ rule features:
         gpu=COMPUTE.gpus,
         device=COMPUTE.device_of(COMPUTE.gpus),
     params:
+        trusted=TRUSTED_NETWORK,
         state=f"{RESULTS}/{{experiment}}/state/features",
     shell:
-        "python -m ddpm features --network {input.network} --samples {input.samples}"
-        " --out {output} --state {params.state} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm features --network {input.network:q} {params.trusted:q} --samples {input.samples:q}"
+        " --out {output:q} --state {params.state:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule likelihood:
@@ -107,8 +109,8 @@ rule likelihood:
     params:
         state=f"{RESULTS}/{{experiment}}/state/likelihood/{{split}}",
     shell:
-        "python -m ddpm likelihood --config {input.config} --weights {input.weights} --data {input.data}"
-        " --shard {wildcards.shard} --out {output} --state {params.state} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm likelihood --config {input.config:q} --weights {input.weights:q} --data {input.data:q}"
+        " --shard {wildcards.shard:q} --out {output:q} --state {params.state:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -135,8 +137,8 @@ rule evaluate:
         scale=SCALE,
         bounds=lambda wildcards, input: repeat("--bound", input.bounds),
     shell:
-        "python -m ddpm evaluate --config {input.config} {input.features} {params.bounds}"
-        " --reference {input.reference} --card {input.card} --scale {params.scale} --out {output} > {log} 2>&1"
+        "python -m ddpm evaluate --config {input.config:q} {input.features:q} {params.bounds:q}"
+        " --reference {input.reference:q} --card {input.card:q} --scale {params.scale:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule rate_distortion:
@@ -151,7 +153,7 @@ rule rate_distortion:
     conda:
         "../../envs/torch.yaml"
     shell:
-        "python -m ddpm rate-distortion {input} --out {output} > {log} 2>&1"
+        "python -m ddpm rate-distortion {input:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule progressive:
@@ -168,8 +170,8 @@ rule progressive:
     conda:
         "../../envs/torch.yaml"
     shell:
-        "python -m ddpm progressive --config {input.config} {input.features} --reference {input.reference}"
-        " --out {output} > {log} 2>&1"
+        "python -m ddpm progressive --config {input.config:q} {input.features:q} --reference {input.reference:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule few_steps_scores:
@@ -190,9 +192,11 @@ rule few_steps_scores:
     resources:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
+    params:
+        trusted=TRUSTED_NETWORK,
     shell:
-        "python -m ddpm few-steps-scores --config {input.config} --network {input.network} {input.samples}"
-        " --reference {input.reference} --out {output} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm few-steps-scores --config {input.config:q} --network {input.network:q} {params.trusted:q} {input.samples:q}"
+        " --reference {input.reference:q} --out {output:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule snapshot_scores:
@@ -213,9 +217,11 @@ rule snapshot_scores:
     resources:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
+    params:
+        trusted=TRUSTED_NETWORK,
     shell:
-        "python -m ddpm snapshot-scores --config {input.config} --network {input.network} {input.samples}"
-        " --reference {input.reference} --out {output} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm snapshot-scores --config {input.config:q} --network {input.network:q} {params.trusted:q} {input.samples:q}"
+        " --reference {input.reference:q} --out {output:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule neighbours:
@@ -239,8 +245,9 @@ rule neighbours:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     params:
+        trusted=TRUSTED_NETWORK,
         crop=lambda wildcards: "--crop" if wildcards.kind else "--no-crop",
     shell:
-        "python -m ddpm neighbours --config {input.config} --samples {input.samples} --features {input.features}"
-        " --data {input.data} --reference {input.reference} --network {input.network} {params.crop} --out {output}"
-        " --device {resources.device} > {log} 2>&1"
+        "python -m ddpm neighbours --config {input.config:q} --samples {input.samples:q} --features {input.features:q}"
+        " --data {input.data:q} --reference {input.reference:q} --network {input.network:q} {params.trusted:q} {params.crop:q} --out {output:q}"
+        " --device {resources.device:q} > {log:q} 2>&1"

@@ -57,8 +57,8 @@ for names in drawn_together():
             stamp=stamp_of(names[0]),
             out=lambda wildcards, output: repeat("--out", output),
         shell:
-            "python -m ddpm figure {params.names} {input.sources} {params.out}"
-            " --stamp '{params.stamp}' > {log} 2>&1"
+            "python -m ddpm figure {params.names:q} {input.sources:q} {params.out:q}"
+            " --stamp {params.stamp:q} > {log:q} 2>&1"
 
     # Each of them by its name.
     for name in names if len(names) > 1 else []:
@@ -115,8 +115,8 @@ for name in CONFIG.tables:
             curve=lambda wildcards, input: repeat("--curve", input.curve),
             columns=repeat("--column", COLUMNS if name == "table3" else []),
         shell:
-            "python -m ddpm table {params.name} {params.metrics} {params.curve} {params.columns} --out {output.csv}"
-            " > {log} 2>&1"
+            "python -m ddpm table {params.name:q} {params.metrics:q} {params.curve:q} {params.columns:q} --out {output.csv:q}"
+            " > {log:q} 2>&1"
 
 
 rule page:
@@ -160,13 +160,10 @@ rule page:
         "../../envs/report.yaml"
     params:
         scale=SCALE,
-        description=CONFIG.scale_config.description.strip(),
+        description=lambda wildcards: CONFIG.scale_config.description.strip(),
         captions=lambda wildcards, input: Path(input.captions[0]).parent,
-        files=lambda wildcards, input: " ".join(
-            repeat(
-                f"--{kind}",
-                input[kind if kind in ("metrics", "published") else f"{kind}s"],
-            )
+        files=lambda wildcards, input: [
+            word
             for kind in (
                 "metrics",
                 "reference",
@@ -176,11 +173,15 @@ rule page:
                 "table",
                 "figure",
             )
-        ),
+            for word in repeat(
+                f"--{kind}",
+                input[kind if kind in ("metrics", "published") else f"{kind}s"],
+            )
+        ],
         benchmarks=f"{RESULTS}/benchmarks",
     shell:
-        "python -m ddpm report --out {output} --scale {params.scale} --description {params.description:q}"
-        " {params.files} --captions {params.captions} --benchmarks {params.benchmarks} > {log} 2>&1"
+        "python -m ddpm report --out {output:q} --scale {params.scale:q} --description {params.description:q}"
+        " {params.files:q} --captions {params.captions:q} --benchmarks {params.benchmarks:q} > {log:q} 2>&1"
 
 
 rule plan:
@@ -191,6 +192,6 @@ rule plan:
     conda:
         "../../envs/torch.yaml"
     params:
-        document=json.dumps(config),
+        document=lambda wildcards: json.dumps(config),
     shell:
-        "python -m ddpm plan --document {params.document:q} 2> {log}"
+        "python -m ddpm plan --document {params.document:q} 2> {log:q}"

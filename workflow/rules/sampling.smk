@@ -21,8 +21,8 @@ rule sample:
     params:
         state=f"{RESULTS}/{{experiment}}/state/samples",
     shell:
-        "python -m ddpm sample --config {input.config} --weights {input.weights} --shard {wildcards.shard}"
-        " --out {output} --state {params.state} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm sample --config {input.config:q} --weights {input.weights:q} --shard {wildcards.shard:q}"
+        " --out {output:q} --state {params.state:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule few_steps:
@@ -45,8 +45,8 @@ rule few_steps:
     params:
         state=f"{RESULTS}/{{experiment}}/state/few_steps",
     shell:
-        "python -m ddpm few-steps --config {input.config} --weights {input.weights} --shard {wildcards.shard}"
-        " --out {output} --state {params.state} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm few-steps --config {input.config:q} --weights {input.weights:q} --shard {wildcards.shard:q}"
+        " --out {output:q} --state {params.state:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule trajectory:
@@ -66,8 +66,8 @@ rule trajectory:
         gpu=min(COMPUTE.gpus, 1),
         device=COMPUTE.device,
     shell:
-        "python -m ddpm trajectory --weights {input.weights} --data {input.data} --out {output}"
-        " --device {resources.device} > {log} 2>&1"
+        "python -m ddpm trajectory --weights {input.weights:q} --data {input.data:q} --out {output:q}"
+        " --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule snapshot:
@@ -92,8 +92,8 @@ rule snapshot:
         # Of this snapshot alone: what is kept of other weights would be removed.
         state=f"{RESULTS}/{{experiment}}/state/snapshots/{{step}}",
     shell:
-        "python -m ddpm snapshot --config {input.config} --final {input.final} --snapshots {input.weights}"
-        " --step {wildcards.step} --out {output} --state {params.state} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm snapshot --config {input.config:q} --final {input.final:q} --snapshots {input.weights:q}"
+        " --step {wildcards.step:q} --out {output:q} --state {params.state:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule snapshot_previews:
@@ -107,7 +107,7 @@ rule snapshot_previews:
     conda:
         "../../envs/torch.yaml"
     shell:
-        "python -m ddpm snapshot-previews --config {input.config} {input.samples} --out {output} > {log} 2>&1"
+        "python -m ddpm snapshot-previews --config {input.config:q} {input.samples:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule latents:
@@ -128,9 +128,9 @@ rule latents:
     params:
         config=lambda wildcards: experiment_of(wildcards).latents,
     shell:
-        "python -m ddpm shared-latents --weights {input.weights} --chains {params.config.chains}"
-        " --batch-size {params.config.batch_size} --seed {params.config.seed} --out {output}"
-        " --device {resources.device} > {log} 2>&1"
+        "python -m ddpm shared-latents --weights {input.weights:q} --chains {params.config.chains:q}"
+        " --batch-size {params.config.batch_size:q} --seed {params.config.seed:q} --out {output:q}"
+        " --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule interpolate:
@@ -155,10 +155,16 @@ rule interpolate:
         config=lambda wildcards: experiment_of(wildcards).latents,
         # Figure 8: several pairs, half way; Figure 9: one pair, from the noise to the pixels.
         grid=lambda wildcards: {
-            "interpolations": f"--pairs {experiment_of(wildcards).latents.pairs} --steps 500",
-            "coarse-to-fine": f"--pairs 1 {repeat('--steps', range(1000, -1, -125))}",
+            "interpolations": [
+                *repeat("--pairs", [experiment_of(wildcards).latents.pairs]),
+                *repeat("--steps", [500]),
+            ],
+            "coarse-to-fine": [
+                *repeat("--pairs", [1]),
+                *repeat("--steps", range(1000, -1, -125)),
+            ],
         }[wildcards.grid],
     shell:
-        "python -m ddpm interpolate --weights {input.weights} --data {input.data} {params.grid}"
-        " --batch-size {params.config.batch_size} --seed {params.config.seed} --out {output}"
-        " --device {resources.device} > {log} 2>&1"
+        "python -m ddpm interpolate --weights {input.weights:q} --data {input.data:q} {params.grid:q}"
+        " --batch-size {params.config.batch_size:q} --seed {params.config.seed:q} --out {output:q}"
+        " --device {resources.device:q} > {log:q} 2>&1"

@@ -1,5 +1,5 @@
-# Stage 2: training, or weights that others have published. The shell line of `train` is frozen: one changed space
-# would train every model again.
+# Stage 2: training, or weights that others have published. A changed shell line of `train`
+# makes every training's job run again; it finds its state finished and writes the same outputs.
 
 
 rule train:
@@ -29,9 +29,9 @@ rule train:
         state=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/state/{experiment_of(wildcards).fingerprint()}",
         scale=SCALE,
     shell:
-        "python -m ddpm train --config {input.config} --data {input.data} --state {params.state}"
-        " --out {output.weights} --history {output.history} --outcome {output.outcome} --snapshots {output.snapshots}"
-        " --scale {params.scale} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm train --config {input.config:q} --data {input.data:q} --state {params.state:q}"
+        " --out {output.weights:q} --history {output.history:q} --outcome {output.outcome:q} --snapshots {output.snapshots:q}"
+        " --scale {params.scale:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule select:
@@ -57,8 +57,8 @@ rule select:
             "--scores", [input.scores] if input.scores else []
         ),
     shell:
-        "python -m ddpm select {input.final} --checkpoint {params.checkpoint} --snapshots {input.snapshots}"
-        " {params.scores} --out {output} > {log} 2>&1"
+        "python -m ddpm select {input.final:q} --checkpoint {params.checkpoint:q} --snapshots {input.snapshots:q}"
+        " {params.scores:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule download_weights:
@@ -73,7 +73,7 @@ rule download_weights:
     conda:
         "../../envs/torch.yaml"
     shell:
-        "python -m ddpm download-weights {input.config} --out resources/weights/{wildcards.checkpoint} > {log} 2>&1"
+        "python -m ddpm download-weights {input.config:q} --out resources/weights/{wildcards.checkpoint:q} > {log:q} 2>&1"
 
 
 rule import_weights:
@@ -92,5 +92,5 @@ rule import_weights:
     conda:
         "../../envs/torch.yaml"
     shell:
-        "python -m ddpm import-weights {input.card} --config {input.config} --out {output.weights}"
-        " --outcome {output.outcome} > {log} 2>&1"
+        "python -m ddpm import-weights {input.card:q} --config {input.config:q} --out {output.weights:q}"
+        " --outcome {output.outcome:q} > {log:q} 2>&1"

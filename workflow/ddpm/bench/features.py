@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.inception import Inception, load_inception
-from ddpm.files import write_csv, write_npz
+from ddpm.files import sha256, write_csv, write_npz
 from ddpm.processor import processor_name
 from ddpm.shards import ANCESTRAL, pack_header
 
@@ -86,19 +86,27 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 def untrained_network(device: torch.device) -> Inception:
     """Inception's architecture at random weights, as its file would be loaded."""
     with tempfile.TemporaryDirectory() as folder:
-        return load_inception(write_untrained(Path(folder) / "untrained.pt"), device)
+        file = write_untrained(Path(folder) / "untrained.pt")
+        return load_inception(file, device, sha256(file))  # which was made here
 
 
 def benchmark_features(
-    file: Path | None, count: int, size: int, device: torch.device, out: Path | None, log=print
+    file: Path | None,
+    count: int,
+    size: int,
+    device: torch.device,
+    out: Path | None,
+    log=print,
+    trusted: str | None = None,
 ) -> None:
     """Time the network on images that are in memory, and the whole pass from a shard's file to its features' file.
 
     Args:
         file: the network; Inception's architecture at random weights if None. count: images. size: of each.
+        trusted: sha256 of a file that is not the published one.
     """
     with tempfile.TemporaryDirectory() as folder:
-        network = load_inception(file or write_untrained(Path(folder) / "untrained.pt"), device)
+        network = load_inception(file, device, trusted) if file else untrained_network(device)
         name = network.name if file else "Inception v3 of torchvision, untrained"
         samples, features = Path(folder) / "samples.npz", Path(folder) / "features.npz"
         write_samples(samples, count, size)

@@ -25,7 +25,7 @@ from ddpm.evaluation.likelihood import likelihood_shard
 from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.networks import FeatureNetwork, load_network
 from ddpm.evaluation.reference import write_reference
-from ddpm.files import UserError, read_json, whole, write_json
+from ddpm.files import UserError, claim_folder, read_json, whole, write_json
 from ddpm.planning.measuring import device_name
 from ddpm.precision import ASKED, Precision
 from ddpm.resolving import Config, repeated
@@ -108,7 +108,11 @@ def prepare_common(config: Config, of: Experiment, out: Path, device: torch.devi
     else:
         file = out / "classifier.safetensors"
         once(file, lambda path: train_classifier(scale.classifier, data, path, device, log))
-    network, reference, splits = load_network(file, device), out / "reference.npz", of.evaluation.splits
+    network, reference, splits = (
+        load_network(file, device, config.inception.sha256),
+        out / "reference.npz",
+        of.evaluation.splits,
+    )
     summary = out / "reference.json"  # written last
     once(summary, lambda path: write_reference(network, data, splits, reference, path, out / "state", log))
     return Common(data, network, reference)
@@ -193,6 +197,8 @@ def benchmark_precision(
     of, tried = last_weights(config, experiment), chosen(ways, device)
     scoring = config.scale_config.model_dump(mode="json", include={"features", "classifier"})
     document = {**of.model_dump(mode="json"), **scoring, "device": device.type}
+    if not (out / "experiment.json").exists():
+        claim_folder(out, "a comparison of precisions")
     if read_json(once(out / "experiment.json", lambda path: write_json(path, document))) != document:
         raise UserError(f"{out}: what is there is of another experiment, or another device. Give another --out.")
 

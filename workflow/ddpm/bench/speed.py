@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ddpm import resolving
 from ddpm.bench import data, features
-from ddpm.compiling import COMPILED, missing_compiler
+from ddpm.compiling import cache_folder, missing_compiler
 from ddpm.computing import frozen, has_bf16, placed
 from ddpm.config import Experiment
 from ddpm.data.store import Images
@@ -217,7 +217,7 @@ def benchmark(
     compiled = gpu if compiled is None else compiled
     if compiled and (missing := missing_compiler()) and gpu:
         raise UserError(f"--compiled: there is no {missing} here. Install it, or give --no-compiled.")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.resolve()))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
     of = papers(first)
     forward = network_cost(of.network).flops
     rows, before = [], limits(device, least / 5)

@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -13,23 +13,41 @@ from ddpm.files import DamagedFile
 BATCH = 64  # images that are handed on together
 MODES = {1: "L", 3: "RGB"}
 AGAIN = "Download it again."
+# Pillow tries 43 formats on whatever it is given, and for one of them it starts a program (EPS: Ghostscript). Here only
+# those are tried that are named; the libraries that decode them are inside of Pillow.
+PUBLISHED = ("JPEG", "PNG", "WEBP")  # what data sets are published in
+OF_USERS = (*PUBLISHED, "BMP", "GIF", "PPM", "TIFF")  # what a folder of a user's may hold as well
+MOST_PIXELS = 2**26  # of one image, of which each thread holds one: 200 MB
 
 
 class Undecodable(Exception):
     """Bytes that are no whole image."""
 
 
-def decode(content: bytes, channels: int) -> tuple[Image.Image, str]:
+def decode(content: bytes, channels: int, formats: Sequence[str] = PUBLISHED) -> tuple[Image.Image, str]:
     """The image in `content`, grey (1 channel) or RGB (3), and how it was encoded, as in "JPEG 178x218".
 
+    Args:
+        formats: those of Pillow's that it may be in.
+
     Raises:
-        Undecodable: Pillow cannot read it to the end.
+        Undecodable: Pillow cannot read it to the end, it is in no such format, or too large.
     """
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=formats)
+        if image.width * image.height > MOST_PIXELS:
+            raise Undecodable(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}: make it smaller")
         return image.convert(MODES[channels]), f"{image.format} {image.width}x{image.height}"
     except Exception as error:  # its decoders raise whatever they like
         raise Undecodable(str(error)) from error
+
+
+def format_of(content: bytes) -> str:
+    """How an image is encoded, as in "JPEG"; "no image" where Pillow does not know it."""
+    try:
+        return Image.open(io.BytesIO(content), formats=OF_USERS).format
+    except Exception:  # its decoders raise whatever they like
+        return "no image"
 
 
 def centre_square(image: Image.Image) -> Image.Image:
@@ -61,12 +79,14 @@ def stream(
     threads: int,
     seen: Counter,
     remedy: str = AGAIN,
+    formats: Sequence[str] = PUBLISHED,
 ) -> Iterator[np.ndarray]:
     """Decode and `shape` images in `threads` threads; yields batches [n, H, W, C] uint8 in the order of `contents`.
 
     Args:
         contents: the encoded images, each with its name for messages.
         seen: is filled with how many images were encoded in which way.
+        formats: see `decode`.
 
     Raises:
         DamagedFile: an image cannot be decoded; it is named.
@@ -75,10 +95,10 @@ def stream(
     def work(item: tuple[str, bytes]) -> tuple[np.ndarray, str]:
         name, content = item
         try:
-            image, encoding = decode(content, channels)
+            image, encoding = decode(content, channels, formats)
+            return pixels(shape(image)), encoding
         except Undecodable as error:
             raise DamagedFile(name, f"is no whole image ({error})", remedy) from error
-        return pixels(shape(image)), encoding
 
     batch = []
     for image, encoding in ordered(work, contents, threads):

@@ -14,9 +14,10 @@ from ddpm.data.registry import DATASETS, DataSet, Reader
 from ddpm.data.store import checksum
 from ddpm.data.streams import reported
 from ddpm.download import RemoteFile, check_copy, download, downloaded
-from ddpm.files import UserError, whole, write_json, write_npy, write_npz
+from ddpm.files import UserError, claim_card, claim_file, whole, write_json, write_npy, write_npz
 
 SPLITS = ("train", "test")
+PREPARED = ("train.npy", "test.npy", "labels.npz", "card.json")
 
 
 def known(name: str) -> DataSet:
@@ -38,7 +39,8 @@ def download_data(data: DataSet, folder: Path, log=print) -> None:
     """
     if not data.files:
         raise UserError(f"{data.title}: there is nothing to download; it comes from {data.source}.")
-    download(data.files, folder, {"data": data.name, "source": data.source, "licence": data.licence}, log)
+    about = {"data": data.name, "source": data.source, "licence": data.licence}
+    download(data.files, folder, about, log, data.unverified)
 
 
 def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, log=print) -> None:
@@ -52,8 +54,12 @@ def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, 
         threads: decode images.
 
     Raises:
-        UserError: the files are missing, damaged or not what the registry says; nothing is written then.
+        UserError: the files are missing, damaged or not what the registry says, or `folder` holds files of these
+            names that are no prepared data set; nothing is written then.
     """
+    ours = claim_card(folder / "card.json", "name", "image_size", "store", "sha256")
+    for name in PREPARED[:-1]:
+        claim_file(folder / name, ours)
     published = published_files(data, source)
     if data.reader is Reader.LSUN:
         write_keys(data, published, folder, threads, log)
@@ -64,13 +70,15 @@ def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, 
 def published_files(data: DataSet, source: Path | None) -> Path | None:
     """The folder of the published files, after a check of what is known of them.
 
-    In a `root` they may lie in another form, too (unpacked, or in another archive), of which no checksum is known.
+    In a `root` they may lie in another form, too (unpacked, or packed by somebody else): the readers check what is in
+    them, as far as it is known. Only a file that is no archive must be the published one, byte for byte.
     """
     if data.root is not None:
         if not data.root.is_dir():
             raise UserError(f"{data.root}: no such folder. It is the root of {data.name}: where its files are.")
         for file in data.files:
-            if isinstance(file, RemoteFile) and (data.root / file.name).is_file():
+            archive = file.name.endswith((".gz", ".zip")) if isinstance(file, RemoteFile) else True
+            if not archive and (data.root / file.name).is_file():
                 check_copy(data.root, file)
         return data.root
     if not data.files:
@@ -87,7 +95,7 @@ def write_arrays(data: DataSet, parts: dict[str, Part], folder: Path, log) -> No
         expected = getattr(data, split)
         if expected is not None and part.count != expected:
             raise UserError(f"{data.source}: {part.count:,} {split} images, where {expected:,} were expected.")
-        if len(part.labels) != (part.count if data.classes else 0):
+        if len(part.labels) != (part.count if data.classes or part.classes else 0):
             raise UserError(f"{data.source}: {len(part.labels):,} labels of {part.count:,} {split} images.")
     shape = (data.image_size, data.image_size, data.channels)
     with all_or_nothing(folder):
@@ -101,6 +109,7 @@ def write_arrays(data: DataSet, parts: dict[str, Part], folder: Path, log) -> No
             checksums={split: checksum(folder / f"{split}.npy", "array") for split in parts},
             seen=sum((part.seen for part in parts.values()), Counter()),
             store="array",
+            **({"classes": parts["train"].classes} if data.classes is None else {}),
         )
 
 
@@ -147,7 +156,9 @@ def write_keys(data: DataSet, published: Path, folder: Path, threads: int, log) 
 
 def write_card(data: DataSet, folder: Path, counts: dict, checksums: dict, seen: Counter, **more: Any) -> None:
     """card.json, last of all: what the registry says, and what was found."""
-    card = data.model_dump(mode="json", exclude={"files", "root", "statistics"}) | {"checksums": data.published}
+    card = data.model_dump(mode="json", exclude={"files", "root", "statistics", "contents", "means"}) | {
+        "checksums": data.published
+    }
     if seen:
         size = f" {data.image_size}x{data.image_size}"
         other = sum(count for encoding, count in seen.items() if not encoding.endswith(size))
@@ -168,6 +179,6 @@ def all_or_nothing(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for name in ("train.npy", "test.npy", "labels.npz", "card.json"):
+        for name in PREPARED:
             (folder / name).unlink(missing_ok=True)
         raise

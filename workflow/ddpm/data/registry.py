@@ -49,14 +49,31 @@ class DataSet(Strict):
     channels: int = Field(ge=1, le=3, description="1: grey, 3: red, green and blue.")
     train: int | None = Field(ge=1, description="Training images as published; None: counted when prepared.")
     test: int | None = Field(ge=0, description="Test images, likewise.")
-    classes: tuple[str, ...] = Field(description="Names of the labels; none where there are no labels.")
+    classes: tuple[str, ...] | None = Field(
+        description="Names of the labels; none where there are no labels. None: the class folders, if there are some."
+    )
     flip: bool = Field(description="Whether training mirrors images at random: the paper's choice.")
     crop: str = Field(description="What is cut out, in words.")
     resize: str = Field(description="To what size, by which filter, in words.")
     notes: str
     reader: Reader
     files: tuple[RemoteFile | Listing, ...] = Field((), description="What to download; nothing where data come along.")
+    unverified: bool = Field(
+        False,
+        exclude_if=lambda allowed: not allowed,
+        description="Whether files without a known checksum may come by plain HTTP, on which anybody can change them.",
+    )
     root: Path | None = Field(None, description="A folder that holds the published files already, used in place.")
+    reencoded: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9]+$",
+        description="The format, as in JPEG, in which somebody encoded the images anew with loss: `root` holds them as "
+        "train/CLASS/... and test/CLASS/.... The title says so, and no number from them gets a verdict.",
+    )
+    contents: dict[str, str] = Field({}, description="md5 of what is in the published files, by name, where known.")
+    means: dict[Literal["train", "test"], tuple[float, ...]] = Field(
+        {}, description="Mean of each channel / 255 of all images of a split, to eight digits, where others report it."
+    )
     reference: int | None = Field(None, ge=1, description="So many training images, from the first, are the FID's.")
     statistics: dict[Literal["train", "test"], PublishedStatistics] = Field(
         {}, description="Others' statistics of a split, which ours are compared with. Nothing else depends on them."
@@ -66,6 +83,12 @@ class DataSet(Strict):
     def can_be_read(self):
         if self.reader is Reader.FOLDER and self.root is None:
             raise ValueError("root is missing: the folder of the images")
+        if self.reencoded and self.reader is not Reader.CIFAR10:
+            raise ValueError(
+                "reencoded: is for cifar10; name other copies as a data set of your own, with reader: folder"
+            )
+        if self.reencoded and self.root is None:
+            raise ValueError("reencoded: only what a `root` holds can be a copy; root is missing")
         if self.channels == 2:
             raise ValueError("channels: 2 is neither grey (1) nor colour (3)")
         return self
@@ -109,8 +132,13 @@ def lsun(
     size: int | None = None,
     about: int | None = None,
     statistics: str | None = None,
+    sha256: str | None = None,
 ) -> DataSet:
-    """A category of LSUN, prepared as StyleGAN2 does (create_lsun of its dataset_tool.py)."""
+    """A category of LSUN, prepared as StyleGAN2 does (create_lsun of its dataset_tool.py).
+
+    Args:
+        sha256: of the archive, as others report it. Its authors publish none, and their server answers over HTTP only.
+    """
     return DataSet(
         name=f"lsun-{part}256",
         title=f"LSUN {part}",
@@ -130,7 +158,11 @@ def lsun(
         reader=Reader.LSUN,
         files=(
             RemoteFile(
-                name=archive.rpartition("/")[2], urls=(f"http://dl.yf.io/lsun/{archive}",), size=size, about=about
+                name=archive.rpartition("/")[2],
+                urls=(f"http://dl.yf.io/lsun/{archive}",),
+                size=size,
+                about=about,
+                sha256=sha256,
             ),
         ),
         reference=50_000,
@@ -174,6 +206,18 @@ DATASETS = {
             resize="none",
             notes="In the order of the archive: data_batch_1 to 5, and test_batch.",
             reader=Reader.CIFAR10,
+            contents={
+                "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "data_batch_4": "634d18415352ddfa80567beed471001a",
+                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "test_batch": "40351d587109b95175f43aff81a1287e",
+            },
+            means={
+                "train": (0.49139968, 0.48215841, 0.44653091),
+                "test": (0.49421428, 0.48513139, 0.45040909),
+            },
             files=(
                 RemoteFile(
                     name="cifar-10-python.tar.gz",
@@ -209,6 +253,12 @@ DATASETS = {
             resize="none: 28x28, padded with two black pixels on each side",
             notes="Not in the paper.",
             reader=Reader.IDX,
+            contents={
+                "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+                "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+                "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+                "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+            },
             files=(
                 fashion("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
                 fashion("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", 29_515),
@@ -281,11 +331,13 @@ DATASETS = {
         lsun(
             "bedroom", 3_033_042, flip=False,  # the paper's text; the authors' code turns flips off for cat instead
             archive="scenes/bedroom_train_lmdb.zip", about=43 * 10**9,
-            notes="Others report sha256 a15644c2e7153106867f0adb3491fc41224102d1f01b24494fb47d9f5d1f174e.",
+            sha256="a15644c2e7153106867f0adb3491fc41224102d1f01b24494fb47d9f5d1f174e",
+            notes="Others report sha256 a15644c2..., which is demanded.",
         ),
         lsun(
             "church", 126_227, flip=True, archive="scenes/church_outdoor_train_lmdb.zip", size=2_448_463_466,
-            notes="Others report sha256 91128ae026840ac0c5982b4445ab5fc4e092d6847cca76793b2b1a0815c2e74a.",
+            sha256="91128ae026840ac0c5982b4445ab5fc4e092d6847cca76793b2b1a0815c2e74a",
+            notes="Others report sha256 91128ae0..., which is demanded.",
             statistics="Which images, and how they were cropped and resized, clean-fid's documentation does not say. "
             "Ours are the first ones of the database.",
         ),
@@ -305,7 +357,7 @@ PLAIN = {
     "channels": 3,
     "train": None,
     "test": None,
-    "classes": (),
+    "classes": None,
     "flip": False,
     "crop": "centre, to the shorter side",
     "notes": "",
@@ -322,7 +374,20 @@ def resolve(name: str, changes: dict[str, Any]) -> DataSet:
         pydantic.ValidationError: a field is missing, unknown or cannot stand.
     """
     if name in DATASETS:
-        return DataSet.model_validate({**dict(DATASETS[name]), **changes, "name": name})
+        known = dict(DATASETS[name])
+        if not changes.keys().isdisjoint(("train", "test")):  # other images, of whose contents nothing is known
+            known |= {"contents": {}, "means": {}}
+        if encoding := changes.get("reencoded"):  # then nothing that is published of its files holds
+            title = f"{encoding} copy of {known['title']}"
+            known |= {
+                "title": title,
+                "files": (),
+                "contents": {},
+                "means": {},
+                "statistics": {},
+                "notes": "A copy that was encoded anew, with loss.",
+            }
+        return DataSet.model_validate({**known, **changes, "name": name})
     size = changes.get("image_size")
     plain = {**PLAIN, "title": name, "resize": f"{size}x{size}, Lanczos"}
     return DataSet.model_validate({**plain, **changes, "name": name})

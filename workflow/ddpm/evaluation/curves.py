@@ -70,7 +70,7 @@ def write_snapshot_scores(
     real, _ = read_reference(reference, network.sha256)
     rows = []
     for shard in samples:
-        arrays, header = read_shard(shard, "images")
+        arrays, header = read_shard(shard, "images", sampler=None)
         if header["status"]["status"] != "unstable" and len(arrays["images"]):
             step, images = header["trained"]["step"], arrays["images"]
             rows.append((step, len(images), *scores_of(images, network, config, real)))

@@ -1,6 +1,6 @@
 """The variational bound on the log likelihood of real images, term by term (eq. 5)."""
 
-import shutil
+import re
 import time
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ddpm.data.store import Images
 from ddpm.files import write_npz
 from ddpm.fitting import Fitting
 from ddpm.parallel import ALONE, Group
-from ddpm.parts import Parts
+from ddpm.parts import Parts, discard
 from ddpm.shards import bounds, pack_header
 from ddpm.training.state import Trained
 
@@ -119,6 +119,5 @@ def likelihood_shard(
     if stable:
         parts.finish(start, stop, path)
     for folder in times.glob("*-*") if times else ():
-        first, last = map(int, folder.name.split("-"))
-        if start <= first and last <= stop:
-            shutil.rmtree(folder, ignore_errors=True)
+        if (span := re.fullmatch(r"(\d+)-(\d+)", folder.name)) and start <= int(span[1]) and int(span[2]) <= stop:
+            discard(folder)

@@ -51,8 +51,11 @@ class FeatureNetwork(ABC):
         return features, probabilities
 
 
-def load_network(path: Path, device: "torch.device | str" = "cpu") -> FeatureNetwork:
+def load_network(path: Path, device: "torch.device | str" = "cpu", trusted: str | None = None) -> FeatureNetwork:
     """The network in `path`, by its suffix: .safetensors is a classifier of this project, .pt is Inception.
+
+    Args:
+        trusted: see `load_inception`.
 
     Raises:
         UserError: there is no such file, or it has another suffix.
@@ -68,5 +71,5 @@ def load_network(path: Path, device: "torch.device | str" = "cpu") -> FeatureNet
         case ".pt":
             from ddpm.evaluation.inception import load_inception
 
-            return load_inception(path, device)
+            return load_inception(path, device, trusted)
     raise UserError(f"{path}: a network of the scores is a classifier (.safetensors) or Inception (.pt).")

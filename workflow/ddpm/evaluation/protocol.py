@@ -108,6 +108,8 @@ def deviations(header: dict, images: int, splits: int, card: dict, likelihood: d
     if card["name"] not in PROTOCOLS:
         add(f"data: {card['title']}, {card['image_size']}x{card['image_size']}, not {paper.title}")
     else:
+        if card.get("reencoded"):
+            add(f"data: {card['title']}, not {paper.title} itself")
         published = DATASETS[card["name"]]
         for split, affects in (("train", ALL), ("test", ("fid_test", "nll_test"))):
             here, theirs = card[split], getattr(published, split)

@@ -12,7 +12,7 @@ from ddpm.download import NotDownloaded, examine, fetch
 from ddpm.evaluation.fid import frechet_distance
 from ddpm.evaluation.inception import NAME, SHA256
 from ddpm.evaluation.reference import SPLITS
-from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256, write_json
+from ddpm.files import DamagedFile, UserError, claim_card, read_json, read_npz, sha256, write_json
 from ddpm.shards import unpack_header
 from ddpm.transfer import Failure
 
@@ -24,6 +24,7 @@ def download_statistics(data: DataSet, folder: Path, log=print) -> None:
 
     A file that lies in the data set's `root`, or in `folder` already, is used as it is.
     """
+    claim_card(folder / "card.json", "statistics")
     card = {"data": data.name, "to_try_again": AGAIN}
     card |= {"statistics": {split: fetched(file, data.root, folder, log) for split, file in data.statistics.items()}}
     write_json(folder / "card.json", card)
@@ -41,7 +42,8 @@ def fetched(file: PublishedStatistics, root: Path | None, folder: Path, log) -> 
         reason = "; ".join(f"{url}: {failure}" for url, failure in error.failures.items())
         return {**known, **missing, "reason": reason}
     except (Failure, UserError) as error:
-        return {**known, **missing, "reason": f"{there}: {error}" if there else str(error)}
+        reason = f"{file.name}: {error}" if there else str(error)
+        return {**known, **missing, "reason": reason.replace(f"{folder}/", "")}
     return {**known, "status": "fetched", "file": str(there or file.name), "sha256": copy.sha256, "reason": None}
 
 
@@ -82,8 +84,8 @@ def compared(split: str, known: dict, header: dict, reference: Path, folder: Pat
         mu, sigma = read_npz(reference, f"{split}_mu", f"{split}_sigma").values()
         try:
             their_mu, their_sigma = read_statistics(folder / known["file"], known["sha256"], len(mu))
-        except UserError as error:
-            reason = str(error)
+        except UserError as error:  # the report says it, which is passed on: no folders of this machine
+            reason = str(error).replace(f"{(folder / known['file']).parent}/", "")
         else:
             distance = frechet_distance(mu, sigma, their_mu, their_sigma)
             difference = float(np.abs(mu - their_mu).max())
@@ -101,7 +103,8 @@ def read_statistics(path: Path, checksum: str, width: int) -> tuple[np.ndarray, 
     remedy = f"Delete it and run `{AGAIN}`."
     if not path.is_file() or sha256(path) != checksum:
         raise DamagedFile(path, "is missing or no longer what was fetched", remedy)
-    mu, sigma = (array.astype(np.float64) for array in read_npz(path, "mu", "sigma").values())
+    arrays = read_npz(path, "mu", "sigma", most=10 * width * width + 4096)  # numbers of eight bytes, and a header
+    mu, sigma = (array.astype(np.float64) for array in arrays.values())
     if (mu.shape, sigma.shape) != ((width,), (width, width)):
         what = f"holds statistics of shapes {mu.shape} and {sigma.shape}, not of {width} features"
         raise DamagedFile(path, what, remedy)

@@ -1,6 +1,5 @@
 """What samples are compared with: features and class probabilities of the real images, and how those score."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -14,7 +13,7 @@ from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.networks import FeatureNetwork
 from ddpm.evaluation.precision_recall import FEWEST
 from ddpm.files import NpzWriter, UserError, read_npz, write_json, writing_npz
-from ddpm.parts import Parts
+from ddpm.parts import Parts, discard
 from ddpm.shards import pack_header, unpack_header
 
 SPLITS = ("train", "test")
@@ -58,6 +57,7 @@ def write_reference(
                 )
             parts = Parts(state, network.sha256, {"images": images.sha256}, KINDS, log)
             probabilities = add_split(archive, network, images, count, split, arrays.parent, parts)
+            parts.release()
             mean, std = inception_score(probabilities, splits)
             scores[split] = {"mean": mean, "std": std, "splits": splits}
             document[split] = {"images": count, "sha256": images.sha256}
@@ -66,7 +66,7 @@ def write_reference(
                 document["accuracy"] = float((probabilities.argmax(1) == labels).mean())
         archive.add(header=pack_header(document))
     if state is not None:  # the file holds all of it now
-        shutil.rmtree(state, ignore_errors=True)
+        discard(state)
     write_json(
         summary,
         {**document, "features": {"network": network.name, "sha256": network.sha256}, "inception_score": scores},

@@ -9,7 +9,7 @@ from ddpm.planning.costs import FLOAT, network_cost, training_flops
 from ddpm.planning.rates import Kind
 from ddpm.planning.work import Place, Work, count, image_bytes, scored, shards, times
 from ddpm.resolving import Config
-from ddpm.training.weights_file import KEPT_STATES
+from ddpm.training.weights_file import KEPT_STATES, saved_states, step_of
 
 VECTORS = 4  # of a training's state: weights, average, and Adam's two
 
@@ -95,7 +95,8 @@ class ExperimentWork:
     def snapshot(self) -> Work:
         settings, files = self.experiment.snapshots, [f"snapshots/{step}.npz" for step in self.steps]
         images = len(files) * (settings.images + settings.previews)
-        return self.drawn("snapshot", files, images, self.timesteps, self.pixels, stage="snapshots")
+        steps = settings.steps or self.timesteps
+        return self.drawn("snapshot", files, images, steps, self.pixels, stage="snapshots")
 
     def sample(self) -> Work:
         settings = self.experiment.sampling
@@ -134,4 +135,4 @@ class ExperimentWork:
 
 def saved_step(state: Path) -> int:
     """The step of the newest saved state of a training; 0 where there is none."""
-    return max((int(path.name.partition("-")[0]) for path in state.glob("[0-9]*-*.safetensors")), default=0)
+    return max((step_of(path)[0] for path in saved_states(state)), default=0)

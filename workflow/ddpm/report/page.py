@@ -1,6 +1,7 @@
 """The report: one HTML file that opens from disk without a network."""
 
 import base64
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -226,6 +227,11 @@ def data_of(path: Path, names: list[str]) -> str:
     return next((name for name in names if name in path.parts), names[0] if names else "no data")
 
 
+def plain_words(text: str) -> str:
+    """Others' words (a data set's title), in which reStructuredText finds no markup: no link, above all."""
+    return re.sub(r"([^\w\s])", r"\\\1", " ".join(text.split()))
+
+
 def caption(path: Path, scale: str, data: str) -> str:
     """A caption (reStructuredText with snakemake.params.data and .scale) as HTML."""
     try:
@@ -233,8 +239,9 @@ def caption(path: Path, scale: str, data: str) -> str:
     except FileNotFoundError:
         raise UserError(f"{path}: no such caption; every table and figure needs one") from None
     try:
-        template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(source)
-        text = template.render(snakemake={"params": {"data": data, "scale": scale}})
+        plain = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701 - reStructuredText is no HTML yet
+        template = plain.from_string(source)
+        text = template.render(snakemake={"params": {"data": plain_words(data), "scale": plain_words(scale)}})
         settings = {"halt_level": 2, "report_level": 5, "file_insertion_enabled": False, "raw_enabled": False}
         return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
     except (jinja2.TemplateError, SystemMessage) as error:

@@ -24,6 +24,8 @@ from ddpm.sampling.batches import out_of_range, write_shard
 from ddpm.shards import DDIM
 from ddpm.training.state import Trained
 
+DDIM_SAMPLER = f"{DDIM}, few steps, x0-hat not clipped"
+
 
 def ddim_times(timesteps: int, steps: int, spacing: str) -> list[int]:
     """The 0-based times that are visited, ascending from 0; sampling runs through them from the last to the first.
@@ -152,7 +154,7 @@ def few_steps_shard(
         shard,
         draw=lambda first, last, draft: few_steps_batch(trained, first, last, config, draft),
         shapes={"images": (len(eta), height, width, channels)},
-        sampler=f"{DDIM}, few steps, x0-hat not clipped",
+        sampler=DDIM_SAMPLER,
         device=device,
         log=log,
         state=state,

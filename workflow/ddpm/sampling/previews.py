@@ -16,7 +16,7 @@ def write_previews(shards: list[Path], count: int, path: Path) -> None:
     """
     steps, previews = [], {EMA: [], RAW: []}
     for shard in shards:
-        arrays, header = read_shard(shard, "images", "raw")
+        arrays, header = read_shard(shard, "images", "raw", sampler=None)
         if min(len(arrays["images"]), len(arrays["raw"])) >= count:
             steps.append(header["trained"]["step"])
             previews[EMA].append(arrays["images"][:count])

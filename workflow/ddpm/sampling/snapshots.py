@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from ddpm.computing import compile_where_earned
-from ddpm.config import SamplingConfig, SnapshotsConfig
+from ddpm.config import FewStepsConfig, SamplingConfig, SnapshotsConfig
 from ddpm.files import UserError
 from ddpm.parallel import ALONE, Group
 from ddpm.parts import Draft
 from ddpm.sampling.ancestral import sample_batch
 from ddpm.sampling.batches import drawn, kept_batches, write_shard
+from ddpm.sampling.ddim import DDIM_SAMPLER, few_steps_batch
 from ddpm.shards import ANCESTRAL_SAMPLER
 from ddpm.training.state import Trained, load_weights
 from ddpm.training.weights_file import EMA, RAW, snapshot_file
@@ -53,15 +54,26 @@ def snapshot_shard(
         group: the processes that share the batches; the first one writes.
     """
     channels, height, width = averaged.image_shape
-    sampling = SamplingConfig(**config.model_dump(include={"images", "batch_size", "limit", "seed"}))
+    asked = config.model_dump(include={"images", "batch_size", "limit", "seed"})
+    if config.steps is None:
+        sampling, sampler, steps = SamplingConfig(**asked), ANCESTRAL_SAMPLER, averaged.diffusion.num_timesteps
+    else:
+        sampling, sampler, steps = (
+            FewStepsConfig(**asked, steps=(config.steps,), eta=(0.0,)),
+            DDIM_SAMPLER,
+            config.steps,
+        )
     previews = min(config.previews, config.images)
-    parts = kept_batches(state and state / RAW, raw, sampling, ("raw",), ANCESTRAL_SAMPLER, device, log=log)
+    parts = kept_batches(state and state / RAW, raw, sampling, ("raw",), sampler, device, log=log)
 
     def draw(trained: Trained, first: int, last: int, draft: Draft) -> tuple[np.ndarray, dict | None]:
-        images, _, failure = sample_batch(trained, first, last, sampling, device, draft)
-        return images, failure
+        if config.steps is None:
+            images, _, failure = sample_batch(trained, first, last, sampling, device, draft)
+            return images, failure
+        images, failure = few_steps_batch(trained, first, last, sampling, draft)
+        return images if failure else images[:, 0], failure
 
-    passes = config.images * averaged.diffusion.num_timesteps
+    passes = config.images * steps
     compile_where_earned(averaged.model, passes / group.size, device, log)
 
     # Weights without averaging may fail where their average does not: then there is nothing to show.
@@ -77,7 +89,7 @@ def snapshot_shard(
         1,
         draw=partial(draw, averaged),
         shapes={"images": shape},
-        sampler=ANCESTRAL_SAMPLER,
+        sampler=sampler,
         device=device,
         log=log,
         state=state and state / EMA,

@@ -1,5 +1,6 @@
 """Weights in other people's formats become a model.safetensors of ours: opened safely, checked, renamed."""
 
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def read_tensors(path: Path) -> Weights:
     try:
         if start[8:9] == b"{":
             return load_file(path)
+        refuse_packed(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
         raise DamagedFile(path, f"not a whole file of weights ({first_line(error)})") from error
@@ -43,6 +45,14 @@ def read_tensors(path: Path) -> Weights:
         held = ", ".join(list(map(str, tensors))[:5]) if isinstance(tensors, dict) else type(tensors).__name__
         raise UserError(f"{path}: holds {held}, where one mapping of names to tensors was expected. Extract it first.")
     return dict(tensors)
+
+
+def refuse_packed(path: Path) -> None:
+    """Raise ValueError for a zip of weights that takes more room when it is unpacked: torch packs nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its parts are packed, which torch's are not")
 
 
 def first_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Algorithm 1: the training loop."""
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from ddpm.data.loading import feed
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.files import DamagedFile, UserError, whole, write_csv, write_json
+from ddpm.files import DamagedFile, UserError, claim_folder, whole, write_csv, write_json
 from ddpm.fitting import OutOfMemory, first_line, gpu_is_full, halved, too_small
 from ddpm.interruption import JOB, Interrupted
 from ddpm.locking import Lock
@@ -26,7 +27,7 @@ from ddpm.parallel import ALONE, Group, check_batch
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
 from ddpm.training.recording import Recorded
 from ddpm.training.state import State, load_state, save_state, save_weights, unpack
-from ddpm.training.weights_file import EMA, RAW, snapshot_file
+from ddpm.training.weights_file import EMA, IN_STATE, RAW, SNAPSHOT, read_header, snapshot_file
 from ddpm.unet import UNet
 
 SLOW_DISK = 50e6  # bytes per second: how fast a state is expected to be saved, before the first one is
@@ -275,18 +276,21 @@ def train(
 
     Args:
         config: the training document of an experiment.
-        state_folder: where the resumable state is kept; nobody else's.
+        state_folder: where the resumable state is kept; new, empty, or marked as a training's.
         weights, history, outcome: final.safetensors, training.csv and training.json.
-        snapshots: folder for the weights of every `snapshot_every` steps; without such steps it stays empty.
+        snapshots: folder for the weights of every `snapshot_every` steps; without such steps nothing comes into it.
 
     Raises:
         UserError: the state in `state_folder` belongs to another configuration or other data, or somebody else is
-            training it, or there is no time to.
+            training it, or there is no time to; or a folder is somebody else's.
         Interrupted: this job has to end; what it did is saved, and the same call goes on from there.
     """
     JOB.require_time()
     fingerprint = training_fingerprint(config)
     about = {"config": config, "fingerprint": fingerprint, "data_sha256": images.sha256, "scale": scale}
+    if group.leads:
+        claim_folder(state_folder, "the state of a training", unmarked=IN_STATE)
+        refuse_snapshots_of_others(snapshots, config, fingerprint)
     lock = Lock(state_folder / "lock", f"training {config['name']}", log)
     group.acquire(lock)
     with lock:
@@ -312,7 +316,7 @@ def advance(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> N
     """
     fingerprint, data = header["fingerprint"], header["data_sha256"]
     group, log = trainer.group, trainer.log
-    state = load_state(state_folder, fingerprint, data, log)
+    state = load_state(state_folder, fingerprint, data, log, group.leads)
     if state is not None:
         trainer.restore(state)
     if not group.same(trainer.step):
@@ -373,10 +377,21 @@ def advance(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> N
         log(f"unstable at step {trainer.outcome['step']}: {trainer.outcome['reason']}")
 
 
+def refuse_snapshots_of_others(folder: Path, config: dict, fingerprint: str) -> None:
+    """Raise UserError where a snapshot would replace a file that is none of this very training's."""
+    for step in TrainingConfig(**config["training"]).snapshot_steps:
+        for path in (snapshot_file(folder, step, kind) for kind in (EMA, RAW)):
+            if os.path.lexists(path) and (read_header(path) or {}).get("fingerprint") != fingerprint:
+                raise UserError(
+                    f"{path}: is there already, and is no snapshot of this training, so that it is not overwritten. "
+                    "Give another --snapshots folder, or move it away."
+                )
+
+
 def publish(kept: Path, snapshots: Path) -> None:
     """Put the snapshots that the state keeps into the folder `snapshots`, as links where the disk allows."""
     snapshots.mkdir(parents=True, exist_ok=True)
-    for file in sorted(kept.glob("*.safetensors")):
+    for file in sorted(path for path in kept.glob("*.safetensors") if re.fullmatch(SNAPSHOT, path.name)):
         check_snapshot(file)
         with whole(snapshots / file.name) as part:
             try:

@@ -12,9 +12,10 @@ from torch import Tensor
 from ddpm.computing import frozen, placed
 from ddpm.config import DiffusionConfig, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.files import DamagedFile, UserError, whole
+from ddpm.files import DamagedFile, UserError, set_aside, whole
+from ddpm.planning.costs import network_cost
 from ddpm.precision import Precision
-from ddpm.training.weights_file import KEPT_STATES, check_seal, header_of, metadata, with_header
+from ddpm.training.weights_file import KEPT_STATES, check_seal, header_of, metadata, saved_states, step_of, with_header
 from ddpm.unet import UNet
 
 
@@ -40,12 +41,12 @@ def unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict]:
     try:
         check_seal(data)
         return load(data), header_of(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFile(path, f"not a whole file of this project's weights ({error})") from error
 
 
 def save_state(folder: Path, state: State) -> None:
-    """Write `state` beside the previous one, then drop all but the newest two."""
+    """Write `state`, and keep it and the one before it; of later steps, which it does not follow, none is removed."""
     header = {
         "step": state.step,
         "fingerprint": state.fingerprint,
@@ -54,19 +55,19 @@ def save_state(folder: Path, state: State) -> None:
     }
     content = pack(state.tensors, header)
     digest = hashlib.sha256(content).hexdigest()[:16]
-    with whole(folder / f"{state.step:09d}-{digest}.safetensors") as part:
+    path = folder / f"{state.step:09d}-{digest}.safetensors"
+    with whole(path) as part:
         part.write_bytes(content)
-    for old in saved_states(folder)[:-KEPT_STATES]:
+    before = [other for other in saved_states(folder) if other != path and step_of(other)[0] <= state.step]
+    for old in before[: 1 - KEPT_STATES]:
         old.unlink(missing_ok=True)
 
 
-def saved_states(folder: Path) -> list[Path]:
-    """The saved states of `folder`, oldest first."""
-    return sorted(folder.glob("[0-9]*-*.safetensors"))
+def load_state(folder: Path, fingerprint: str, data: str, log=print, leads: bool = True) -> State | None:
+    """The newest undamaged state of `folder`, or None where there is none. Damaged ones are set aside.
 
-
-def load_state(folder: Path, fingerprint: str, data: str, log=print) -> State | None:
-    """The newest undamaged state of `folder`, or None where there is none.
+    Args:
+        leads: whether this process does that, of several that read the state; it is the one that holds the lock.
 
     Raises:
         UserError: the state belongs to another configuration or other data.
@@ -74,12 +75,17 @@ def load_state(folder: Path, fingerprint: str, data: str, log=print) -> State | 
     damaged = []
 
     def say_what_is_lost(good: int) -> None:
-        for path in damaged:
-            lost = int(path.stem.partition("-")[0])
-            log(f"{path} is damaged (its checksum is not the one in its name): going back from step {lost} to {good}")
+        for path in damaged if leads else ():
+            log(
+                f"{path} is damaged (its checksum is not the one in its name): going back from step {step_of(path)[0]} "
+                f"to {good}. It is kept as {set_aside(path).name}, which nothing needs."
+            )
 
     for path in reversed(saved_states(folder)):
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # it was damaged, and the first process has set it aside
+            continue
         if hashlib.sha256(content).hexdigest()[:16] != path.stem.rpartition("-")[2]:
             damaged.append(path)
             continue
@@ -139,10 +145,13 @@ def load_weights(path: Path, device: torch.device | None = None) -> Trained:
     tensors, header = unpack(content, path)
     try:
         config = header["config"]
-        model = UNet(NetworkConfig(**config["network"]))
+        network = NetworkConfig(**config["network"])
+        if (needed := network_cost(network).parameters) != (found := sum(t.numel() for t in tensors.values())):
+            raise ValueError(f"{found:,} numbers, where it has {needed:,}")
+        model = UNet(network)
         diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"]))
         model.load_state_dict(tensors)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise DamagedFile(path, f"its weights do not fit the network that it names ({error})") from error
     if device is None:
         model = model.eval().requires_grad_(False)

@@ -6,10 +6,15 @@ tensor lies behind it; `__metadata__` in it is free to use.
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 SEAL = "sha256"  # the checksum's key in a header
 EMA, RAW = "ema", "raw"  # the running mean of the weights, and the weights themselves
+STATE = r"(\d{9,})-([0-9a-f]{16})\.safetensors"  # a state's name: its step, and the beginning of its checksum
+SNAPSHOT = r"\d{9,}-(ema|raw)\.safetensors"
+# All that ever lies in a training's state, at any depth, but for what killed writers leave.
+IN_STATE = rf"{STATE}(\.aside-\d+)?|snapshots/{SNAPSHOT}|lock(-[0-9a-f]{{8}})?"
 KEPT_STATES = 2  # of a training: the newest, and the one before it in case the newest is damaged
 LONGEST = 2**24  # bytes of a document; the largest network's has some 10,000
 
@@ -39,7 +44,7 @@ def read_header(path: Path) -> dict | None:
     with open(path, "rb") as file:
         try:
             return header_of(file.read(8 + LONGEST))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
 
@@ -65,6 +70,17 @@ def check_seal(content: bytes) -> None:
     header, (document, end) = header_of(content), document_of(content)
     if SEAL in header and header[SEAL] != seal_of(document, header, memoryview(content)[end:]):
         raise ValueError("its checksum is not the one in its header")
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """The saved states of `folder`, oldest first."""
+    return sorted((path for path in folder.glob("*.safetensors") if re.fullmatch(STATE, path.name)), key=step_of)
+
+
+def step_of(state: Path) -> tuple[int, str]:
+    """The step of a saved state, and what tells it from another one of the same step."""
+    step, _, rest = state.name.partition("-")
+    return int(step), rest
 
 
 def snapshot_file(folder: Path, step: int, kind: str = EMA) -> Path:

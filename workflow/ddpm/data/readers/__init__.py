@@ -1,18 +1,39 @@
 """One module per published format, each with `read(data, folder, threads) -> {split: Part}`.
 
-`folder` holds the files as they are published. Reading is lazy: nothing is decoded before `Part.batches` is asked.
+`folder` holds the files as they are published, or as people have them: what is in a file decides, not its wrapper.
+Images are decoded when `Part.batches` is asked, not before.
 """
 
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ddpm.data.registry import DataSet
-from ddpm.files import UserError
+from ddpm.files import DamagedFile, UserError
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# What zipfile raises besides, of members that are encrypted, packed in some other way, or named oddly.
+OTHERWISE = (KeyError, ValueError, RuntimeError, NotImplementedError, struct.error)
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+WHOLE = "Put a whole copy in its place."
+LARGEST = 2**29  # bytes of one file in an archive, unpacked; the largest batch or part of a set has 120 MB
+MOST = 2**33  # of all that are read from a tar
+
+Files = dict[PurePosixPath, Callable[[], bytes]]
+"""How to read each file, by its path below the folder, or in the archive, that holds it; in the order of the paths."""
 
 
 @dataclass
@@ -27,6 +48,8 @@ class Part:
     """[count] int64; empty where there are none."""
     seen: Counter = field(default_factory=Counter)
     """How many images were encoded in which way; complete when the batches have been read."""
+    classes: tuple[str, ...] = ()
+    """Names of the labels, where they come from the files and not from the registry."""
 
 
 def whole_part(images: np.ndarray, labels: np.ndarray) -> Part:
@@ -51,3 +74,120 @@ def present(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
         raise UserError(f"{folder / name}: no such file. Download the data set, or set its root to where the file is.")
     return folder / name
+
+
+def holders(root: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Path, Files]]:
+    """The files of `root` that are `wanted`: first those that lie there, at any depth, then those of each archive.
+
+    Yields:
+        the folder or the archive, and its files; none that holds no such file.
+
+    Raises:
+        DamagedFile: an archive cannot be read to its end.
+    """
+    found = {PurePosixPath(path.relative_to(root)): path.read_bytes for path in root.rglob("*") if path.is_file()}
+    if files := in_order(found, wanted):
+        yield root, files
+    for archive in (root / path for path in sorted(found) if len(path.parts) == 1 and is_archive(path)):
+        if files := in_order(members(archive, wanted), wanted):
+            yield archive, files
+
+
+def is_archive(path: PurePosixPath) -> bool:
+    return path.name.lower().endswith(ARCHIVES)
+
+
+def in_order(files: Files, wanted: Callable[[PurePosixPath], bool]) -> Files:
+    return {path: files[path] for path in sorted(files) if wanted(path)}
+
+
+def members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Files:
+    """The wanted files of an archive. Those of a tar, which has no index, are read at once."""
+    try:
+        if archive.suffix.lower() == ".zip":
+            zipped = zipfile.ZipFile(archive)
+            names = [info.filename for info in zipped.infolist() if not info.is_dir()]
+            return {PurePosixPath(name): lambda name=name: zip_member(zipped, archive, name) for name in names}
+        with tarfile.open(archive) as tar:
+            files = ((PurePosixPath(info.name), info) for info in tar if info.isfile())
+            contents, total = {}, 0
+            for path, info in files:
+                if wanted(path):
+                    total += info.size
+                    refuse_bomb(archive, info.name, info.size, info.issparse() or total > MOST)
+                    contents[path] = tar.extractfile(info).read()
+        return {path: lambda content=content: content for path, content in contents.items()}
+    except BROKEN as error:
+        raise DamagedFile(archive, f"not a whole archive ({error})", WHOLE) from error
+
+
+def refuse_bomb(where: Path | str, name: str, size: int, otherwise: bool = False) -> None:
+    """Raise DamagedFile where a file in an archive is larger than any of a data set, or takes no room there at all."""
+    if otherwise or size > LARGEST:
+        raise DamagedFile(where, f"{name} would be unpacked to {size:,} bytes or more, as no part of a data set", WHOLE)
+
+
+def zip_member(zipped: zipfile.ZipFile, archive: Path, name: str) -> bytes:
+    try:
+        refuse_bomb(archive, name, zipped.getinfo(name).file_size)
+        return zipped.read(name)
+    except (*BROKEN, *OTHERWISE) as error:
+        raise DamagedFile(archive, f"{name} is missing or damaged there ({error})", WHOLE) from error
+
+
+def unpacked(content: bytes, where: Path | str) -> bytes:
+    """What a compressed file holds, by its first bytes: gzip, bzip2, xz, or a zip of one file; others as they are.
+
+    Raises:
+        DamagedFile: it is cut off, or damaged otherwise.
+    """
+    try:
+        if content.startswith(b"PK\x03\x04"):
+            zipped = zipfile.ZipFile(io.BytesIO(content))
+            (name,) = zipped.namelist()
+            refuse_bomb(where, name, zipped.getinfo(name).file_size)
+            return zipped.read(name)
+        for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.BZ2File), (b"\xfd7zXZ", lzma.LZMAFile)):
+            if content.startswith(magic):
+                with opened(io.BytesIO(content)) as file:
+                    whole = file.read(LARGEST + 1)
+                refuse_bomb(where, "it", len(whole))
+                return whole
+    except (*BROKEN, *OTHERWISE) as error:
+        raise DamagedFile(where, f"cannot be unpacked ({error})", WHOLE) from error
+    return content
+
+
+def check_content(data: DataSet, name: str, content: bytes, where: Path | str) -> None:
+    """Raise UserError where the registry knows the md5 of this file's content and it has another one."""
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != data.contents.get(name, found):
+        raise UserError(
+            f"{where}: is not {name} of {data.title}: the md5 of its content is {found}, not "
+            f"{data.contents[name]}. {said_if_reencoded(data)}"
+        )
+
+
+def check_means(data: DataSet, split: str, images: np.ndarray, where: Path) -> None:
+    """Raise UserError where others report the means of a split's channels and those of `images` differ.
+
+    They are sums of millions of bytes, known to eight digits: for the published number of images, those of other images
+    differ.
+    """
+    known = data.means.get(split)
+    if known is None or len(images) != getattr(data, split):
+        return
+    found = images.reshape(-1, images.shape[-1]).mean(0, dtype=np.float64) / 255
+    if np.abs(found - known).max() > 6e-9:  # half of the last digit
+        means = ", ".join(f"{mean:.8f}" for mean in found)
+        raise UserError(
+            f"{where}: its {split} images are not those of {data.title}: the means of their channels are {means}, not "
+            f"{', '.join(f'{mean:.8f}' for mean in known)}. {said_if_reencoded(data)}"
+        )
+
+
+def said_if_reencoded(data: DataSet) -> str:
+    return (
+        "If these are copies that somebody encoded again with loss, say in which format, as in "
+        f"`sources: {{{data.name}: {{root: ..., reencoded: JPEG}}}}`."
+    )

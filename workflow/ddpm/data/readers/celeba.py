@@ -1,24 +1,24 @@
-"""CelebA, aligned: JPEGs read inside their zip, in the order of the list that says which split each is in.
+"""CelebA, aligned: JPEGs in their zip or unpacked, in the order of the list that says which split each is in.
 
 The crop and the size are those of the authors of DDIM (ermongroup/ddim, datasets/__init__.py).
 """
 
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from ddpm.data import pictures
-from ddpm.data.readers import Part, present
+from ddpm.data.readers import WHOLE, Files, Part, holders, present
 from ddpm.data.registry import DataSet
-from ddpm.files import DamagedFile
+from ddpm.files import DamagedFile, UserError
 
+ARCHIVE = "img_align_celeba.zip"
 SPLITS = {"0": "train", "1": "validation", "2": "test"}
 ROW, COLUMN = 121, 89  # the middle of the crop
 HALF = 64
+ALIGNED = (178, 218)  # width, height
 
 
 def read_list(path: Path) -> dict[str, list[str]]:
@@ -32,35 +32,64 @@ def read_list(path: Path) -> dict[str, list[str]]:
     return names
 
 
-def members(archive: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """The contents of the images `names` of the zip, each with its name there."""
-    try:
-        opened = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DamagedFile(archive, f"not a whole zip archive ({error})") from error
-    with opened:
-        for name in names:
-            member = f"img_align_celeba/{name}"
-            try:
-                content = opened.read(member)
-            except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError) as error:
-                raise DamagedFile(archive, f"{member} is missing or damaged there ({error})") from error
-            yield f"{archive}: {member}", content
+def images_in(folder: Path, names: set[str]) -> tuple[Path, Files]:
+    """All images of `folder`, or of the first archive there that has all `names`; else of where most of them are."""
+    best: tuple[Path, Files] = (folder, {})
+    most = 0
+    for where, files in holders(folder, lambda path: path.suffix.lower() == ".jpg"):
+        if (found := len(names & {path.name for path in files})) > most:
+            best, most = (where, files), found
+        if most == len(names):
+            break
+    if not most:
+        raise UserError(
+            f"{folder / ARCHIVE}: no such file, and no images *.jpg in {folder} either. Download the data set, or set "
+            "its root to where they are."
+        )
+    return best
+
+
+def contents(where: Path, files: Files, names: list[str]) -> Iterator[tuple[str, bytes]]:
+    """The images `names`, each with its place; `files` are all images there, in whatever folder."""
+    paths: dict[str, PurePosixPath] = {}
+    for path in files:
+        if path.name in paths:
+            raise UserError(
+                f"{where}: holds {path.name} twice, as {paths[path.name]} and as {path}. Leave the aligned one."
+            )
+        paths[path.name] = path
+    for name in names:
+        if name not in paths:
+            raise DamagedFile(where, f"{name} is missing there", WHOLE)
+        yield f"{where}: {paths[name]}", files[paths[name]]()
 
 
 def crop(image: Image.Image, size: int) -> Image.Image:
-    """128x128 around the face, resized bilinearly; where it shrinks, Pillow's filter takes in all pixels."""
+    """128x128 around the face, resized bilinearly; where it shrinks, Pillow's filter takes in all pixels.
+
+    Raises:
+        Undecodable: the image has not the size of the aligned ones.
+    """
+    if image.size != ALIGNED:
+        raise pictures.Undecodable(
+            "{}x{} pixels; the aligned and cropped images have {}x{}".format(*image.size, *ALIGNED)
+        )
     box = image.crop((COLUMN - HALF, ROW - HALF, COLUMN + HALF, ROW + HALF))
     return pictures.resize(box, size, Image.Resampling.BILINEAR)
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
-    archive, names = present(folder, "img_align_celeba.zip"), read_list(present(folder, "list_eval_partition.txt"))
+    names = read_list(present(folder, "list_eval_partition.txt"))
+    where, files = images_in(folder, {name for of_split in names.values() for name in of_split})
     parts = {}
     for split in ("train", "test"):
         seen: Counter = Counter()
         images = pictures.stream(
-            members(archive, names[split]), lambda image: crop(image, data.image_size), data.channels, threads, seen
+            contents(where, files, names[split]),
+            lambda image: crop(image, data.image_size),
+            data.channels,
+            threads,
+            seen,
         )
         parts[split] = Part(len(names[split]), images, seen=seen)
     return parts

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from ddpm.data import pictures
-from ddpm.data.readers import Part
+from ddpm.data.readers import Part, refuse_bomb
 from ddpm.data.registry import DataSet
 from ddpm.files import DamagedFile, UserError
 
@@ -69,6 +69,7 @@ def tar_members(path: Path) -> list[tarfile.TarInfo]:
 def tar_images(path: Path, members: list[tarfile.TarInfo]) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(path, "r:") as tar:
         for member in members:
+            refuse_bomb(path, member.name, member.size, member.issparse())
             content = tar.extractfile(member).read()
             yield f"{path}: {member.name}", content
 

@@ -1,46 +1,167 @@
-"""CIFAR-10's archive for Python: rows of 1,024 red, green and blue values each, 10,000 to a pickled batch."""
+"""CIFAR-10 in the forms that people have: pickled or binary batches, Hugging Face's parquet, or a tree of image files.
+
+Each may lie in a folder or in an archive. In the batches, an image is 1,024 red, then green, then blue values.
+"""
 
 import io
 import pickle
-import tarfile
-import zlib
-from pathlib import Path
+import re
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ddpm.data.readers import Part, present, whole_part
+from ddpm.data.readers import WHOLE, Files, Part, check_content, check_means, holders, said_if_reencoded, whole_part
+from ddpm.data.readers import folder as trees
 from ddpm.data.registry import DataSet
-from ddpm.files import DamagedFile
+from ddpm.files import DamagedFile, UserError
 
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
+ARCHIVE = "cifar-10-python.tar.gz"
+
+Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Images [N, H, W, C] uint8 and labels [N] int64 of each split."""
+
+
+class ByteType:
+    """Stands for a pickle's dtype, which must be uint8."""
+
+    def __init__(self, name: str | bytes, *others: object):
+        if name not in ("u1", b"u1"):
+            raise pickle.UnpicklingError(f"holds an array of {name!r}, not of bytes")
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class ByteArray:
+    """Stands for a pickle's array of uint8, which NumPy would fill with whatever the pickle says."""
+
+    def __init__(self, *of_reconstruct: object):
+        self.values = np.zeros(0, np.uint8)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, by_columns, content = state
+        if not isinstance(kind, ByteType) or by_columns or not isinstance(content, bytes):
+            raise pickle.UnpicklingError("holds an array of another kind than images have")
+        self.values = np.frombuffer(content, np.uint8).reshape(shape)
 
 
 class ArraysOnly(pickle.Unpickler):
-    """Opens pickles of plain values and NumPy arrays, and refuses whatever would run other code."""
+    """Opens pickles of plain values and arrays of bytes, and refuses whatever would run other code."""
 
     def find_class(self, module: str, name: str):
         match module.replace("numpy.core", "numpy._core"), name:
             case "numpy._core.multiarray", "_reconstruct":
-                return np._core.multiarray._reconstruct
-            case "numpy", "ndarray" | "dtype":
-                return getattr(np, name)
+                return ByteArray
+            case "numpy", "ndarray":
+                return ByteArray
+            case "numpy", "dtype":
+                return ByteType
         raise pickle.UnpicklingError(f"asks for {module}.{name}, which is no array")
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
-    archive = present(folder, "cifar-10-python.tar.gz")
-    splits = {}
+    if data.reencoded:
+        return trees.read(data, folder, threads)
+    for where, files in holders(folder, is_wanted):
+        for form in (pickled, binary, parquet, tree):
+            if arrays := form(data, where, files, threads):
+                if data.root:  # what was downloaded was checked
+                    for split, (images, _) in arrays.items():
+                        check_means(data, split, images, where)
+                return {split: whole_part(*part) for split, part in arrays.items()}
+    raise UserError(
+        f"{folder}: holds no {data.title}. Known forms: {ARCHIVE}, its folder cifar-10-batches-py, those of the binary "
+        "version, parquet files train*.parquet and test*.parquet, and image files train/CLASS/*, test/CLASS/*; each "
+        f"in the folder itself or in an archive there. {said_if_reencoded(data)}"
+    )
+
+
+def is_wanted(path: PurePosixPath) -> bool:
+    names = [name for of_split in BATCHES.values() for name in of_split]
+    return path.name.removesuffix(".bin") in names or path.suffix == ".parquet" or trees.is_image(path)
+
+
+def batches(files: Files, suffix: str = "") -> dict[str, list[tuple[str, Callable[[], bytes]]]] | None:
+    """Name and content of each batch, where all are among `files`."""
+    found = {path.name: read for path, read in files.items()}
+    if any(name + suffix not in found for name in (*BATCHES["train"], *BATCHES["test"])):
+        return None
+    return {split: [(name, found[name + suffix]) for name in names] for split, names in BATCHES.items()}
+
+
+def images_of(data: DataSet, rows: np.ndarray) -> np.ndarray:
+    """Rows of 3,072 values as images [N, H, W, C]."""
+    return rows.reshape(-1, data.channels, data.image_size, data.image_size).transpose(0, 2, 3, 1)
+
+
+def pickled(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+    if (found := batches(files)) is None:
+        return None
+    arrays = {}
+    for split, of_split in found.items():
+        parts = []
+        for name, read_bytes in of_split:
+            content = read_bytes()
+            if data.root:
+                check_content(data, name, content, f"{where}: {name}")
+            try:
+                part = ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+                parts.append((images_of(data, part[b"data"].values), np.array(part[b"labels"], np.int64)))
+            except Exception as error:  # a hostile stream provokes whatever it likes
+                raise DamagedFile(where, f"{name} is not a batch of {data.title} ({error})", WHOLE) from error
+        images, labels = zip(*parts, strict=True)
+        arrays[split] = np.concatenate(images), np.concatenate(labels)
+    return arrays
+
+
+def binary(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+    """A byte for the label, then the image's, for each image."""
+    if (found := batches(files, ".bin")) is None:
+        return None
+    size = 1 + data.channels * data.image_size**2
+    arrays = {}
+    for split, of_split in found.items():
+        content = b"".join(read_bytes() for _, read_bytes in of_split)
+        if len(content) % size:
+            raise DamagedFile(where, f"its {split} batches are no whole number of images of {size:,} bytes each", WHOLE)
+        rows = np.frombuffer(content, np.uint8).reshape(-1, size)
+        arrays[split] = images_of(data, rows[:, 1:]), rows[:, 0].astype(np.int64)
+    return arrays
+
+
+def parquet(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+    """Hugging Face's: a column of encoded images, and one of labels."""
+    arrays = {}
+    for split in BATCHES:
+        of_split = {path: read for path, read in files.items() if re.match(rf"{split}\b.*\.parquet$", path.name)}
+        if not of_split:
+            return None
+        rows = [row for path, read in of_split.items() for row in parquet_rows(f"{where}: {path}", read())]
+        contents = ((f"{where}: {split} image {i}", content) for i, (content, _) in enumerate(rows))
+        images = np.concatenate(list(trees.pixels_of(data, contents, threads)))
+        arrays[split] = images, np.array([label for _, label in rows], np.int64)
+    return arrays
+
+
+def parquet_rows(where: str, content: bytes) -> list[tuple[bytes, int]]:
+    """Encoded image and label of each row."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        with tarfile.open(archive) as tar:
-            for split, names in BATCHES.items():
-                files = [tar.extractfile(f"cifar-10-batches-py/{name}").read() for name in names]
-                parts = [ArraysOnly(io.BytesIO(file), encoding="bytes").load() for file in files]
-                rows = np.concatenate([part[b"data"] for part in parts])
-                images = rows.reshape(-1, data.channels, data.image_size, data.image_size).transpose(0, 2, 3, 1)
-                splits[split] = whole_part(images, np.concatenate([part[b"labels"] for part in parts]))
-    except (
-        tarfile.TarError, zlib.error, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError, TypeError,
-        AttributeError,
-    ) as error:  # fmt: skip
-        raise DamagedFile(archive, f"not the archive of {data.title} ({error})") from error
-    return splits
+        table = pq.read_table(io.BytesIO(content), use_threads=False)
+        column = next(name for name in ("img", "image") if name in table.column_names)
+        images = table.column(column).combine_chunks().field("bytes").to_pylist()
+        return list(zip(images, table.column("label").to_pylist(), strict=True))
+    except (pa.ArrowException, OSError, KeyError, StopIteration, AttributeError) as error:
+        raise DamagedFile(where, f"no parquet file with columns `img` and `label` ({error!r})", WHOLE) from error
+
+
+def tree(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+    images = {path: read for path, read in files.items() if trees.is_image(path)}
+    if not any("train" in path.parts for path in images):
+        return None
+    parts = trees.labelled_splits(data, where, images, threads)
+    return {split: (np.concatenate(list(part.batches)), part.labels) for split, part in parts.items()}

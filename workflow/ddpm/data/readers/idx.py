@@ -1,47 +1,75 @@
-"""MNIST's format: an array of bytes behind a header, gzipped or not; images are padded with black all around."""
+"""MNIST's format: an array of bytes behind a header, packed or not; images are padded with black all around."""
 
-import gzip
 import math
 import struct
-import zlib
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ddpm.data.readers import Part, present, whole_part
+from ddpm.data.readers import WHOLE, Part, check_content, holders, unpacked, whole_part
 from ddpm.data.registry import DataSet
-from ddpm.files import DamagedFile
+from ddpm.files import DamagedFile, UserError
 
 PREFIXES = {"train": "train", "test": "t10k"}
+KINDS = {"images": "images-idx3-ubyte", "labels": "labels-idx1-ubyte"}
+NAMES = tuple(f"{prefix}-{kind}" for prefix in PREFIXES.values() for kind in KINDS.values())
 BYTES = 0x08  # the type that the header's third byte names
 
 
-def read_idx(path: Path, dimensions: int) -> np.ndarray:
+def parse_idx(content: bytes, dimensions: int, where: Path) -> np.ndarray:
     """The array of uint8 in an idx file.
 
     Raises:
         DamagedFile: it is not such a file, has other dimensions, or another length than its header says.
     """
     try:
-        content = (gzip.decompress if path.suffix == ".gz" else bytes)(path.read_bytes())
         zeros, kind, found, *shape = struct.unpack_from(f">HBB{dimensions}I", content)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise DamagedFile(path, f"not a whole idx file ({error})") from error
+    except struct.error as error:
+        raise DamagedFile(where, f"not a whole idx file ({error})", WHOLE) from error
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
-    if (zeros, kind, found) != (0, BYTES, dimensions) or len(values) != math.prod(shape):
-        raise DamagedFile(path, f"not an idx file of bytes in {dimensions} dimensions, or not a whole one")
+    if (zeros, kind, found) != (0, BYTES, dimensions) or len(values) != math.prod(shape) or 0 in shape:
+        raise DamagedFile(where, f"not an idx file of bytes in {dimensions} dimensions, or not a whole one", WHOLE)
     return values.reshape(shape)
 
 
+def name_of(path: PurePosixPath) -> str | None:
+    """Which of NAMES a file is, whatever it is packed in; some write a dot for a hyphen."""
+    plain = path.name.replace(".idx", "-idx")
+    return next((name for name in NAMES if plain == name or plain.startswith(f"{name}.")), None)
+
+
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
+    where, files = found_in(folder)
+
     def array(name: str, dimensions: int) -> np.ndarray:
-        plain = folder / name
-        return read_idx(plain if plain.is_file() else present(folder, f"{name}.gz"), dimensions)
+        path, read_bytes = files[name]
+        content = unpacked(read_bytes(), where / path)
+        if data.root:  # what was downloaded was checked
+            check_content(data, name, content, where / path)
+        return parse_idx(content, dimensions, where / path)
 
     parts = {}
     for split, prefix in PREFIXES.items():
-        images, labels = array(f"{prefix}-images-idx3-ubyte", 3), array(f"{prefix}-labels-idx1-ubyte", 1)
+        images, labels = array(f"{prefix}-{KINDS['images']}", 3), array(f"{prefix}-{KINDS['labels']}", 1)
+        if max(images.shape[1:]) > data.image_size:
+            what = f"{prefix}-{KINDS['images']}: images of {images.shape[1:]} are larger than {data.image_size} pixels"
+            raise DamagedFile(where, what, WHOLE)
         margin = (data.image_size - images.shape[1]) // 2
         padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
         parts[split] = whole_part(padded[..., None], labels.astype(np.int64))
     return parts
+
+
+def found_in(folder: Path) -> tuple[Path, dict[str, tuple[PurePosixPath, Callable[[], bytes]]]]:
+    """The four files by name, where they lie in `folder` or in an archive there."""
+    best: dict = {}
+    for where, candidates in holders(folder, lambda path: name_of(path) is not None):
+        files = {name_of(path): (path, read_bytes) for path, read_bytes in candidates.items()}
+        if len(files) == len(NAMES):
+            return where, files
+        best = max(best, files, key=len)
+    missing = ", ".join(name for name in NAMES if name not in best)
+    raise UserError(
+        f"{folder}: holds no {missing}, packed or not. Download the data set, or set its root to where the files are."
+    )

@@ -4,8 +4,8 @@ Unlike the other readers it fills no arrays: three million images of 256x256 wou
 """
 
 import shutil
+import struct
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ddpm.data.registry import DataSet
 from ddpm.data.store import DATABASE, reading
 from ddpm.data.streams import ordered, reported
 from ddpm.download import RemoteFile
-from ddpm.files import DamagedFile, UserError, whole
+from ddpm.files import NOT_WHOLE, DamagedFile, UserError, damaged, whole
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,16 @@ def unpack(archive: Path, folder: Path, log: Callable[[str], None]) -> None:
             needed = members[0].file_size
             if target.is_file() and target.stat().st_size == needed:
                 return
+            if target.exists():
+                raise UserError(f"{target}: is there, and not what {archive.name} holds. Move it away or delete it.")
             folder.mkdir(parents=True, exist_ok=True)
             if (free := shutil.disk_usage(folder).free) < needed:
                 raise UserError(f"{folder}: {archive.name} needs {needed:,} bytes there; {free:,} are free. Make room.")
             log(f"unpacking {archive}: {needed:,} bytes")
             with whole(target) as part, opened.open(members[0]) as source, open(part, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 24)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DamagedFile(archive, f"not a whole zip archive ({error})") from error
+    except (*NOT_WHOLE, struct.error) as error:
+        raise damaged(archive, "not a whole zip archive", error) from error
 
 
 def index(data: DataSet, database: Path, threads: int, log: Callable[[str], None]) -> Index:

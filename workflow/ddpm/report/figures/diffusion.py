@@ -76,7 +76,7 @@ def strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
     )
     tile, pitch = size * zoom, size * zoom + gap
     width = count * pitch - gap
-    row_height = 150 + tile + 62
+    row_height = 150 + tile + 84
     figure, axes = style.canvas(width, 2 * row_height, left=0.15, right=0.15, top=0.05, bottom=0.22)
     for i, (images, at, letter, does, colour) in enumerate(rows):
         top = i * row_height
@@ -88,13 +88,13 @@ def strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
         )  # fmt: skip
         for k in range(count):
             style.place(axes, style.image_grid(images[None, k : k + 1], zoom), k * pitch, top + 132)
-            style.label(axes, k * pitch + tile / 2, top + 132 + tile + 26, time_label(at[k], times), 8)
+            style.label(axes, k * pitch + tile / 2, top + 132 + tile + 16, time_label(at[k], times), 8, va="top")
     return figure
 
 
 def time_label(time: int, times: np.ndarray) -> str:
-    """'t = 700', with words at the two ends that anybody understands."""
-    words = {0: " (image)", int(times.max()): " (noise)"}
+    """'t = 700', with words below at the two ends that anybody understands."""
+    words = {0: "\n(image)", int(times.max()): "\n(noise)"}
     return f"t = {time}{words.get(int(time), '')}"
 
 

@@ -20,7 +20,8 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     run = read_status(sources)
     if len(curve["rate"]):
         data = run.get("data", {"name": "cifar10"})
-        figure = panels(curve, "here" if data["name"] == "cifar10" else f"here ({data.get('title') or data['name']})")
+        title = data.get("title") or data["name"]
+        figure = panels(curve, "here" if title in ("CIFAR-10", "cifar10") else f"here ({title})")
     else:
         figure = why_none(run or {"status": "unstable"})
     style.save(figure, outputs, stamp)

@@ -97,7 +97,7 @@ def fid_panel(axes: Axes, scores: dict[str, np.ndarray], chosen: int | None) -> 
     axes.set(xlabel="Training step", ylabel=f"FID ({images} samples)", ylim=(0, None), xlim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.legend(frameon=False, loc="best", fontsize=7)
+    axes.legend(framealpha=0.8, edgecolor="none", loc="best", fontsize=7)  # over the line of the step that was kept
 
 
 def chosen_step(run: dict) -> int | None:
