@@ -2,6 +2,7 @@
 
 import random
 import re
+import signal
 from enum import Enum
 from pathlib import Path
 
@@ -77,6 +78,12 @@ def pytest_collection_modifyitems(config, items):
     elif hasattr(config, "workerinput"):
         order = {name: place for place, name in enumerate(LONGEST)}
         items.sort(key=lambda item: (order.get(item.path.name, len(order)), item.path.parent.name != "system"))
+
+
+def pytest_configure():
+    """A shell that runs this in the background has it ignore Ctrl-C, and with it every process that a test starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish():
