@@ -140,7 +140,8 @@ def test_workers_end_with_a_killed_parent(state, compressed):
     def parent():
         endless = (np.arange(12) for _ in iter(int, 1))
         batches = feed(compressed, endless, CPU, 2)
-        next(batches)
+        for _ in range(4):  # of both workers
+            next(batches)
         tell.send(os.getpid())
         for _ in batches:
             if state == "waiting":

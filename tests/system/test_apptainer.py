@@ -7,6 +7,7 @@ job shut off from the machine.
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from deployed import environ, put, with_index
@@ -17,16 +18,20 @@ from workspace import PROJECT, Workspace
 DEFINITION = sections((PROJECT / "envs/ddpm.def").read_text())
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
+def with_apptainer(folder: Path) -> Workspace:
     """A project whose user has an Apptainer."""
-    folder = tmp_path_factory.mktemp("apptainer")
     (folder / "project").mkdir()
     workspace = Workspace(folder / "project")
     put("apptainer", folder / "bin")
     workspace.environ["PATH"] = f"{folder / 'bin'}:{workspace.environ['PATH']}"
     workspace.command += ["--sdm", "apptainer", "--apptainer-args=--nv"]
-    yield workspace
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("apptainer")
+    yield with_apptainer(folder)
     shutil.rmtree(folder)
 
 
@@ -46,7 +51,8 @@ def test_the_image_has_the_python_and_all_wheels_of_the_environments_that_rules_
     assert sorted((tmp_path / "requirements.txt").read_text().splitlines()) == sorted(wheels)
 
 
-def test_without_the_image_nothing_starts_and_it_is_said_how_to_make_it(workspace):
+def test_without_the_image_nothing_starts_and_it_is_said_how_to_make_it(tmp_path):
+    workspace = with_apptainer(tmp_path)
     done = workspace.snakemake("figure13", check=False)
     assert done.returncode
     assert f"apptainer build {workspace.folder}/ddpm.sif envs/ddpm.def" in done.stderr
