@@ -53,7 +53,7 @@ def cifar10_folder(folder: Path, data: object) -> Path:
     (folder / "cifar-10-batches-py").mkdir()
     for name in CIFAR10_BATCHES:
         batch = {b"data": data, b"labels": [0] * 4}
-        (folder / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(batch, protocol=2))
+        (folder / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(batch, protocol=4))
     return folder
 
 
