@@ -10,8 +10,8 @@ MODEL = "results/demo/digits-eps-simple/final.safetensors"
 # Quoted throughout. A change of it makes every training's job run again, which finds its state finished.
 FROZEN = """
         "python -m ddpm train --config {input.config:q} --data {input.data:q} --state {params.state:q}"
-        " --out {output.weights:q} --history {output.history:q} --outcome {output.outcome:q} --snapshots {output.snapshots:q}"
-        " --scale {params.scale:q} --device {resources.device:q} > {log:q} 2>&1"
+        " --out {output.weights:q} --history {output.history:q} --outcome {output.outcome:q}"
+        " --snapshots {output.snapshots:q} --scale {params.scale:q} --device {resources.device:q} > {log:q} 2>&1"
 """
 
 
