@@ -1,5 +1,6 @@
 """What all tests share: their names and order, prepared data, and a tiny trained network."""
 
+import random
 import re
 from enum import Enum
 from pathlib import Path
@@ -53,8 +54,21 @@ def pytest_xdist_make_scheduler(config, log):
     return ByFile(config, log)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--shuffle", type=int, metavar="SEED", help="run the files, and the tests of each, in random order"
+    )
+
+
 def pytest_collection_modifyitems(config, items):
-    """Mark what `-m fidelity` runs, which is what the two pages on the method name, and what `-m system` does."""
+    """Mark what `-m fidelity` runs, which is what the two pages on the method name, and what `-m system` does.
+
+    What takes the network or real data is left out unless `-m` asks for it.
+    """
+    for mark in ("network", "realdata"):  # in addopts, `-m "not system"` would replace what leaves them out
+        if mark not in (config.getoption("markexpr") or ""):
+            config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(mark)])
+            items[:] = [item for item in items if not item.get_closest_marker(mark)]
     pages = "".join((PROJECT / f"docs/{page}.md").read_text() for page in ("fidelity", "oracle"))
     named = set(re.findall(r"`(test_\w+)`", pages))
     for item in items:
@@ -62,7 +76,12 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.fidelity)
         if item.path.parent.name == "system":
             item.add_marker(pytest.mark.system)
-    if hasattr(config, "workerinput"):
+    if (seed := config.getoption("shuffle")) is not None:
+        chance = random.Random(seed)
+        chance.shuffle(items)
+        place = {path: chance.random() for path in dict.fromkeys(item.path for item in items)}
+        items.sort(key=lambda item: place[item.path])
+    elif hasattr(config, "workerinput"):
         order = {name: place for place, name in enumerate(LONGEST)}
         items.sort(key=lambda item: (order.get(item.path.name, len(order)), item.path.parent.name != "system"))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hostile import Hostile
 
 from ddpm.files import (
     DamagedFile,
@@ -284,9 +285,10 @@ def test_archives_without_the_expected_array_are_foreign(tmp_path):
 
 def test_pickles_are_never_opened(tmp_path):
     path = tmp_path / "a.npz"
-    np.savez(path, x=np.array([{"a": 1}], dtype=object))
+    np.savez(path, x=np.array([Hostile(tmp_path / "code ran")], dtype=object))
     with pytest.raises(DamagedFile):
         read_npz(path, "x")
+    assert not (tmp_path / "code ran").exists()
 
 
 def test_the_command_line_shows_the_message_and_no_traceback(tmp_path):

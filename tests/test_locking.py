@@ -188,7 +188,7 @@ def test_signs_of_life_are_given(path, monkeypatch):
     monkeypatch.setattr(locking, "BEAT", 0.01)
     with Lock(path, "testing").acquire() as lock:
         os.utime(path, (0, 0))
-        wait_for(lambda: lock.silence() < 60, "a sign of life")
+        wait_for(lambda: lock.silence() < 60, "a sign of life", 60)
 
 
 def test_the_age_of_a_sign_is_told_by_the_clock_of_the_disk(path, monkeypatch):
@@ -276,7 +276,7 @@ def test_what_one_killed_behind_its_removal_of_a_lock_leaves_goes_with_the_next_
 
 
 def test_never_two_at_once(tmp_path):
-    """Of 90 processes, six at a time, each second one dies with the lock in hand; none finds another one inside."""
+    """Of 48 processes, six at a time, each second one dies with the lock in hand; none finds another one inside."""
     path, inside = tmp_path / "lock", tmp_path / "inside"
 
     def visit(dies: bool) -> None:
@@ -290,7 +290,7 @@ def test_never_two_at_once(tmp_path):
             lock.release()
 
     def work(number: int) -> None:
-        for visits in range(15):
+        for visits in range(8):
             if (child := os.fork()) == 0:
                 status = 1
                 with suppress(OSError, Locked):

@@ -22,7 +22,10 @@ PUBLISHED = {  # the paper's networks, and their numbers of parameters
 }
 CASES = {
     "32x32, the published width": PUBLISHED["32x32"][0],
-    "256x256, a quarter of the width": {**PUBLISHED["256x256"][0], "ch": 32},
+    "256x256's levels on 64x64, a quarter of the width": {
+        **PUBLISHED["256x256"][0],
+        **{"image_size": 64, "attn_resolutions": (4,), "ch": 32},
+    },
     "32x32, a quarter of the width, learned variance": {**PUBLISHED["32x32"][0], "ch": 32, "out_channels": 6},
 }
 SMALL = CASES["32x32, a quarter of the width, learned variance"]
@@ -76,8 +79,8 @@ def test_weights_go_both_ways():
 
 
 def inputs(config: NetworkConfig) -> tuple[Tensor, Tensor]:
-    """Two images at different times; of the large ones, for the sake of time, one."""
-    t = torch.tensor([999, 613] if config.image_size <= 32 else [999])
+    """Two images at different times; of a large network, for the sake of time, one."""
+    t = torch.tensor([999, 613] if config.ch <= 32 else [999])
     shape = len(t), config.channels, config.image_size, config.image_size
     return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64), t
 
@@ -179,7 +182,7 @@ DEVIATIONS = {
 @pytest.fixture(scope="module")
 def small():
     """A small network, its weights as TensorFlow has them, and the output of ours."""
-    config = network(**SMALL)
+    config = network(**{**SMALL, "image_size": 16, "attn_resolutions": (8,)})
     weights = drawn(config)
     return config, to_tensorflow(weights), ours(config, weights)
 

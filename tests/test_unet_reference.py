@@ -29,11 +29,12 @@ CASES = {
     "32x32, the published width": (32, 128, (1, 2, 2, 2)),
     "256x256, a quarter of the width": (256, 32, (1, 1, 2, 2, 4, 4)),
 }
+SMALL = "32x32, a quarter of the width"
 
 
 def pair(case: str, **changes) -> tuple[UNet, torch.nn.Module, int]:
     """Our network and diffusers', in float64; ours has random weights, none of them near zero."""
-    size, ch, multipliers = CASES[case]
+    size, ch, multipliers = (32, 32, (1, 2, 2, 2)) if case == SMALL else CASES[case]
     torch.manual_seed(0)
     config = NetworkConfig(
         image_size=size, channels=3, out_channels=3, ch=ch, ch_mult=multipliers, attn_resolutions=(16,)
@@ -64,7 +65,7 @@ def test_outputs_are_those_of_diffusers(case):
 
 
 def test_weights_come_back_from_diffusers():
-    ours, theirs, _ = pair("32x32, the published width")
+    ours, theirs, _ = pair(SMALL)
     with torch.no_grad():
         for p in theirs.parameters():
             p.add_(torch.randn_like(p) * 0.05)
@@ -84,7 +85,7 @@ def test_weights_come_back_from_diffusers():
     ],
 )
 def test_the_comparison_notices_what_deviating_ports_do(deviation):
-    ours, theirs, levels = pair("32x32, the published width", **deviation)
+    ours, theirs, levels = pair(SMALL, **deviation)
     theirs.load_state_dict(to_diffusers(ours.state_dict(), levels))
     mine, other = outputs(ours, theirs)
     assert (mine - other).abs().max() > 1e-4 * other.abs().max()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import Hostile
 from PIL import Image
 from published import (
     CIFAR10_BATCHES,
@@ -72,14 +73,6 @@ def test_an_archive_may_be_used_where_it_lies(publish, tmp_path):
     words = r"gz: data_batch_3: is not data_batch_3 of CIFAR-10: the md5 of its content.*reencoded: JPEG"
     with pytest.raises(UserError, match=words):
         prepare(data, None, tmp_path / "cifar10")
-
-
-class Hostile:
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize(

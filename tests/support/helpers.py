@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ready
 import torch
+from waiting import show
 
 from ddpm.config import Experiment
 from ddpm.resolving import resolve_experiment
@@ -28,7 +29,9 @@ def run_ddpm(*arguments) -> subprocess.CompletedProcess:
     """`python -m ddpm ...`, on one thread."""
     command = [*ready.python(), "-m", "ddpm", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    show(["ddpm", *map(str, arguments)], Path.cwd(), done)
+    return done
 
 
 def train_command(config: dict, digits: Path, folder: Path) -> list[str]:

@@ -47,7 +47,8 @@ class Killer:
         self.journal, self.command = journal, command
         self.moments = -1  # until the kill, where it does not come by time
         training = command == "train"
-        self.waits = surely and training  # for a save, so that at least one training goes on from its own
+        # For a save, so that at least one of each goes on from its own.
+        self.waits = surely and command in ("train", "sample", "reference")
         if surely or training or chance.random() < 0.6:
             most = MOMENTS_OF_TRAININGS if training else MOMENTS
             self.moments = chance.randint(1, FEWEST if surely else most)
@@ -97,7 +98,7 @@ def note_work(journal: Journal, command: str, moment: Callable[..., None]) -> No
     def each_noted(self, start: int, stop: int, size: int, make: Callable):
         def note(first: int, last: int) -> None:
             journal.add("piece", str(self.folder), first, last)
-            moment(f"piece {first}..{last}")
+            moment(f"piece {first}..{last}", saved=first > start)
 
         return each(self, start, stop, size, noted(make, note))
 

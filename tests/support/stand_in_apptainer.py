@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stand_in_conda import installer, make_python
+from stand_in_conda import hand_on_bytecode, installer, make_python
 
 SYSTEM = "/usr/bin:/bin"
 SHOWN = ("/bin", "/dev", "/etc", "/proc", "/sys", "/usr")  # the image's own; Apptainer may show more of the host
@@ -43,6 +43,7 @@ def build(image: Path, definition: Path) -> None:
     (root / "commands/pip").chmod(0o755)
     script = parts["post"].replace("/opt/", f"{root}/opt/")
     subprocess.run(["sh", "-ec", script], env={**os.environ, "PATH": f"{root}/commands:{SYSTEM}"}, check=True)
+    hand_on_bytecode(root / "python")
     image.write_text(json.dumps({"root": str(root), "environment": parts["environment"]}))
     execute(image, Path.home(), ["sh", "-ec", parts["test"]])
 

@@ -7,6 +7,7 @@ whatever version the file asks for: no other can be counted on to be here.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -33,6 +34,14 @@ def installer(prefix: Path) -> list[str]:
     return ["uv", "pip", "install", "--quiet", "--exclude-newer", UNTIL, "--python", f"{prefix}/bin/python"]
 
 
+def hand_on_bytecode(prefix: Path) -> None:
+    """What this Python has compiled of the same wheels: it takes half a minute to do so anew."""
+    here, there = (Path(root) / f"lib/python3.{sys.version_info.minor}/site-packages" for root in (sys.prefix, prefix))
+    for compiled in here.rglob("__pycache__"):
+        if (module := there / compiled.relative_to(here)).parent.is_dir():
+            shutil.copytree(compiled, module, dirs_exist_ok=True)
+
+
 def create(file: Path, prefix: Path) -> None:
     document = yaml.safe_load(file.read_text())
     if unknown := set(document) - {"channels", "dependencies", "variables"}:
@@ -44,6 +53,7 @@ def create(file: Path, prefix: Path) -> None:
     (prefix / "conda-meta").mkdir()
     (prefix / "conda-meta/wheels.txt").write_text("\n".join(wheels["pip"]))
     subprocess.run([*installer(prefix), "--requirements", prefix / "conda-meta/wheels.txt"], check=True)
+    hand_on_bytecode(prefix)
     variables = [f"export {name}={value!r}\n" for name, value in document.get("variables", {}).items()]
     (prefix / "conda-meta/variables").write_text("".join(variables))
 

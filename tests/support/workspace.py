@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import ready
 import yaml
+from waiting import show
 
 PROJECT = Path(__file__).parents[2]
 
@@ -57,8 +58,9 @@ class Workspace:
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         command = [*self.command, *arguments]
         done = subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False)
+        show(["snakemake", *arguments], self.folder, done)
         if check and done.returncode:
-            pytest.fail(f"snakemake {' '.join(arguments)} failed:\n{done.stderr[-4000:]}")
+            pytest.fail(f"snakemake {' '.join(arguments)} failed in {self.folder}:\n{done.stderr[-8000:]}")
         return done
 
     def jobs(self, *arguments: str) -> list[tuple[str, str]]:

@@ -63,7 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_training_killed_at_random_and_resumed_gives_the_same_bytes(train_images, tmp_path):
-    training = {"steps": 240, "log_every": 4, "save_every": 4, "snapshot_every": 80}
+    training = {"steps": 120, "log_every": 2, "save_every": 2, "snapshot_every": 40}
     experiment = tiny_experiment(training=training, network={"dropout": 0.1}, snapshots={"images": 20})
     config = experiment.stage_config("training")
 
@@ -79,14 +79,14 @@ def test_training_killed_at_random_and_resumed_gives_the_same_bytes(train_images
     finish_despite_kills(job, tmp_path, 0.04, 0.14)
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
     assert len(contents(tmp_path / "killed")) == 3 + 6
-    assert json.loads((tmp_path / "killed/training.json").read_text())["step"] == 240
+    assert json.loads((tmp_path / "killed/training.json").read_text())["step"] == 120
     resumed = {line for line in (tmp_path / "log").read_text().splitlines() if "killed resuming" in line}
     assert len(resumed) >= KILLS // 2, "most kills must come after a saved step"
     assert len(saved_states(tmp_path / "killed/state")) == 2
 
 
 def test_sampling_killed_at_random_gives_the_same_bytes(trained, tmp_path):
-    config = SamplingConfig(images=400, shards=2, batch_size=20, previews=4)
+    config = SamplingConfig(images=200, shards=2, batch_size=20, previews=4)
 
     def job(folder: Path) -> None:
         sample_shard(trained, config, 2, folder / "2-of-2.npz", CPU, log=lambda message: None)
@@ -125,7 +125,7 @@ def test_likelihood_killed_at_random_gives_the_same_bytes(trained, digits, tmp_p
     images = Images(digits / "test.npy")
 
     def job(folder: Path) -> None:
-        likelihood_shard(trained, images, "test", 360, config, 2, folder / "2-of-2.npz", CPU, log=lambda message: None)
+        likelihood_shard(trained, images, "test", 180, config, 2, folder / "2-of-2.npz", CPU, log=lambda message: None)
 
     finish_despite_kills(job, tmp_path, 0.1, 0.7)
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import tiny_experiment
+from hostile import Hostile
 from official_weights import drawn
 from safetensors.torch import save_file
 from servers import serving
@@ -114,16 +115,6 @@ def test_a_source_that_does_not_asks_for_it(tmp_path):
 
 
 # --- bad files ---
-
-
-class Hostile:
-    """Runs code where a careless reader opens it."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 def changed(**tensors) -> dict:
