@@ -22,7 +22,7 @@ from workspace import SHRUNKEN, Workspace
 from ddpm.resolving import load
 
 MAIN = "cifar10-eps-simple"  # the experiment in which most of the rules take part
-OTHERS = ("celeba64", "celebahq256", "lsun-bedroom256", "lsun-church256")  # a format each, or a folder that is there
+OTHERS = ("celebahq256", "lsun-church256")  # another format each
 FIGURES = ("diffusion", "figure2", "figure5", "figure10", "figure15", "fewsteps", "training-curve")  # one of a kind
 BORROWED = "digits-eps-simple"
 
