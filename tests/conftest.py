@@ -62,7 +62,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Mark what `-m fidelity` runs, which is what the two pages on the method name, and what `-m system` does."""
+    """Mark what `-m fidelity` runs, which is what the two pages on the method name, and what `-m system` does.
+
+    What takes the network or real data is left out unless `-m` asks for it.
+    """
+    for mark in ("network", "realdata"):  # in addopts, `-m "not system"` would replace what leaves them out
+        if mark not in (config.getoption("markexpr") or ""):
+            config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(mark)])
+            items[:] = [item for item in items if not item.get_closest_marker(mark)]
     pages = "".join((PROJECT / f"docs/{page}.md").read_text() for page in ("fidelity", "oracle"))
     named = set(re.findall(r"`(test_\w+)`", pages))
     for item in items:

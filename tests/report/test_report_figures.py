@@ -370,8 +370,8 @@ def test_figure5_marks_no_single_times_of_a_thousand():
 def test_figure10_names_the_classifier(results, make, tmp_path, drawn):
     draw("figure10", sources_of("figure10", results, make), [tmp_path / "x.png"], STAMP)
     score, fid = drawn[0].axes
-    assert score.get_ylabel() == "Inception Score (digits classifier)"
-    assert fid.get_ylabel() == "FID (digits classifier)"
+    assert score.get_ylabel() == "Inception Score\n(digits classifier)"
+    assert fid.get_ylabel() == "FID\n(digits classifier)"
     assert len(fid.lines) == 2
 
 

@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import tarfile
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -389,7 +390,16 @@ def _(folder: Path) -> list[Path]:
 
 
 def fuzz(name: str, folder: Path) -> None:
-    """In a process of its own: mutate one of the files after the other, and use them."""
+    """In a process of its own: `mutate_and_use`, and whatever goes wrong in words."""
+    try:
+        mutate_and_use(name, folder)
+    except BaseException:
+        (folder / "said").write_text(traceback.format_exc())
+        os._exit(4)
+
+
+def mutate_and_use(name: str, folder: Path) -> None:
+    """Mutate one of the files after the other, and use them."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     make, use = SUBJECTS[name]
@@ -408,15 +418,13 @@ def fuzz(name: str, folder: Path) -> None:
         shutil.rmtree(used)
         shutil.copytree(whole, used)
         file = random.choice(files)
-        (used / file).write_bytes(mutated((whole / file).read_bytes(), random))
+        (used / file).write_bytes(content := mutated((whole / file).read_bytes(), random))
         try:
             use(used)
         except Exception as error:
             ending = explain(error, [])
             if ending.code in (ExitCode.UNEXPECTED, ExitCode.MEMORY):
-                import traceback
-
-                shutil.copy(used / file, folder / "bad")
+                (folder / "bad").write_bytes(content)
                 (folder / "said").write_text(f"{file}: {ending.message}\n{traceback.format_exc()}")
                 os._exit(3)
     os._exit(0)

@@ -53,7 +53,7 @@ def cifar10_folder(folder: Path, data: object) -> Path:
     (folder / "cifar-10-batches-py").mkdir()
     for name in CIFAR10_BATCHES:
         batch = {b"data": data, b"labels": [0] * 4}
-        (folder / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(batch, protocol=2))
+        (folder / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(batch, protocol=4))
     return folder
 
 
@@ -64,6 +64,7 @@ HOSTILE_ARRAYS = {
     "negative": Reduced(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (-1, -5), np.dtype("u1"), False, b"x")),
     "no bytes": Reduced(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (4,), np.dtype("u1"), False, [1])),
     "floats": np.zeros((4, 3072)),
+    "signed bytes": np.zeros((4, 3072), np.int8),
     "room for a terabyte": Reduced(np.ndarray, ((10**12,),)),
     "a type of objects": Reduced(np.dtype, ("O", False, True)),
     "a type that is long": Reduced(np.dtype, ("V99999999999",)),

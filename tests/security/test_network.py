@@ -12,6 +12,9 @@ from ddpm import download, strict, transfer
 from ddpm.data.registry import DATASETS, resolve
 from ddpm.download import Listing, NotDownloaded, RemoteFile, expand, fetch
 from ddpm.files import UserError, read_json
+from ddpm.planning.advising import warnings
+from ddpm.planning.plan import make_plan
+from ddpm.resolving import load
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -87,6 +90,16 @@ def test_every_source_over_plain_http_has_a_checksum_but_one():
     }  # fmt: skip
     assert resolve("lsun-cat256", {"unverified": True}).unverified
     assert "unverified" not in DATASETS["lsun-cat256"].model_dump(), "or everything prepared would be made anew"
+
+
+def test_the_plan_says_what_would_not_be_downloaded(tmp_path):
+    def warned(**source) -> bool:
+        plan = make_plan(load({"scale": "paper", "sources": {"lsun-cat256": source} if source else {}}), root=tmp_path)
+        return any("No download of lsun-cat256" in line for line in warnings(plan))
+
+    assert warned()
+    assert not warned(unverified=True)
+    assert not warned(root=str(tmp_path))
 
 
 # Would fail if only the address that was asked for were looked at.

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,20 @@ def test_a_living_writer_in_another_container_keeps_its_file(tmp_path, monkeypat
             assert kept.exists()
             kept.rename(theirs)
     assert (tmp_path / "a.txt").read_text() == "being written"
+
+
+def test_processes_of_another_namespace_are_of_another_place():
+    """As those of a container are, which may have the same host's name."""
+    assert place_of_pids().endswith(f"-{os.stat('/proc/self/ns/pid').st_ino}")
+    code = "from ddpm.files import place_of_pids; print(place_of_pids())"
+    apart = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
+    try:
+        done = subprocess.run(apart, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no unshare here")
+    if done.returncode:
+        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    assert done.stdout.strip() != place_of_pids()
 
 
 # Would fail if leases were kept in a folder that others can write to, or behind a link of theirs.

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,12 +32,19 @@ def listening(process: psutil.Process) -> list[str]:
     return found
 
 
+def is_outside(interface: str) -> bool:
+    addresses = psutil.net_if_addrs()[interface]
+    return any(each.family == socket.AF_INET and not each.address.startswith("127.") for each in addresses)
+
+
 # Would fail if the launcher met its processes by torch's rendezvous, or gloo took the interface of the host's name.
 def test_nothing_listens_beyond_loopback_and_the_meeting_is_this_users(digits, tmp_path):
     config = tiny_experiment(training={"batch_size": 12, "steps": 10**6}).stage_config("training")
     command = [sys.executable, "-m", *train_command(config, digits, tmp_path / "run"), "--device", "2xcpu"]
     (tmp_path / "tmp").mkdir()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path / "tmp"), "GLOO_SOCKET_IFNAME": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path / "tmp")}
+    # As users of torchrun set it, and as gloo chooses where the host's name is that of a network's address.
+    environment["GLOO_SOCKET_IFNAME"] = next(filter(is_outside, psutil.net_if_addrs()), "")
     job = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         process, seen, limit = psutil.Process(job.pid), set(), time.monotonic() + WAIT

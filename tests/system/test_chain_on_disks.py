@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from disks import PAGE, Disk
 
+from ddpm.files import MADE_HERE
+
 EXPERIMENT = "digits-eps-simple"
 TRAINED, SCORED = (f"results/demo/{EXPERIMENT}/{name}" for name in ("final.safetensors", "metrics.json"))
 
@@ -20,6 +22,7 @@ def disk(fresh) -> Disk:
 def contents(results: Path) -> dict[str, bytes]:
     """The files of the experiment and of what it is compared with, but for the state."""
     files = [file for name in (EXPERIMENT, "reference") for file in (results / name).rglob("*") if file.is_file()]
+    files = [file for file in files if file.name != MADE_HERE]  # whose order is that in which files were made
     names = {file: str(file.relative_to(results)) for file in files}
     return {name: file.read_bytes() for file, name in names.items() if "/state/" not in name}
 

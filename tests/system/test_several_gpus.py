@@ -7,15 +7,16 @@ from workspace import PROJECT, SHRUNKEN
 
 MODEL = "results/demo/digits-eps-simple/final.safetensors"
 
+# Quoted throughout. A change of it makes every training's job run again, which finds its state finished.
 FROZEN = """
-        "python -m ddpm train --config {input.config} --data {input.data} --state {params.state}"
-        " --out {output.weights} --history {output.history} --outcome {output.outcome} --snapshots {output.snapshots}"
-        " --scale {params.scale} --device {resources.device} > {log} 2>&1"
+        "python -m ddpm train --config {input.config:q} --data {input.data:q} --state {params.state:q}"
+        " --out {output.weights:q} --history {output.history:q} --outcome {output.outcome:q}"
+        " --snapshots {output.snapshots:q} --scale {params.scale:q} --device {resources.device:q} > {log:q} 2>&1"
 """
 
 
 def test_the_line_of_training_is_what_it_was():
-    """Another byte would train every model again."""
+    """Another byte would run every training's job again."""
     rules = (PROJECT / "workflow/rules/training.smk").read_text()
     assert FROZEN in re.search(r"rule train:.*?(?=\n\nrule)", rules, re.DOTALL)[0] + "\n"
 

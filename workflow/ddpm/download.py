@@ -89,7 +89,7 @@ def download(
     claim_card(folder / "card.json", "files")
     wanted = [each for file in files for each in (expand(file, log) if isinstance(file, Listing) else [file])]
     for file in wanted:
-        if not (file.checksums or unverified) and all(map(is_open, file.urls)):
+        if not unverified and may_be_changed(file):
             raise UserError(
                 f"{file.name}: comes by plain HTTP only ({file.urls[0]}), so that anybody on the way can change it, "
                 "and no checksum of it is known. Get it in a way that you trust and name its folder as the source's "
@@ -105,6 +105,11 @@ def download(
                 "changed while they came. Delete them and download them again."
             )
     write_json(folder / "card.json", {**about, "files": copies})
+
+
+def may_be_changed(file: RemoteFile) -> bool:
+    """Whether anybody on the way can change the file and nothing would tell: plain HTTP only, and no checksum."""
+    return not file.checksums and all(map(is_open, file.urls))
 
 
 def commits_of(files: Sequence[RemoteFile], copies: dict[str, dict]) -> dict[str, set[str]]:

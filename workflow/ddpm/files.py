@@ -30,7 +30,7 @@ from ddpm.exits import ExitCode
 
 # What numpy and zipfile raise where bytes are not what they should be.
 NOT_WHOLE = (
-    *(ValueError, EOFError, OSError, AttributeError, RuntimeError, SyntaxError),
+    *(ValueError, EOFError, OSError, AttributeError, RuntimeError, SyntaxError, OverflowError),
     *(TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 

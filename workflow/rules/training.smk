@@ -30,8 +30,8 @@ rule train:
         scale=SCALE,
     shell:
         "python -m ddpm train --config {input.config:q} --data {input.data:q} --state {params.state:q}"
-        " --out {output.weights:q} --history {output.history:q} --outcome {output.outcome:q} --snapshots {output.snapshots:q}"
-        " --scale {params.scale:q} --device {resources.device:q} > {log:q} 2>&1"
+        " --out {output.weights:q} --history {output.history:q} --outcome {output.outcome:q}"
+        " --snapshots {output.snapshots:q} --scale {params.scale:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule select:

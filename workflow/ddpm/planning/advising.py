@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddpm.config import Experiment, Objective, Parameterization
+from ddpm.download import RemoteFile, may_be_changed
 from ddpm.planning.inventory import all_work
 from ddpm.planning.machine import GB, Machine, in_gb, this_machine
 from ddpm.planning.plan import Hours, Memory, Plan, cpu_device, duration, hours_of, jobs_on_cpu, rate_of
@@ -21,7 +22,20 @@ COMMON_GPUS = (80 * GB, 24 * GB)
 
 def warnings(plan: Plan) -> list[str]:
     """Where this machine cannot do what is planned."""
-    return [*gpu_warnings(plan), *disk_warnings(plan), *memory_warnings(plan), *unknown_warnings(plan)]
+    here = [*gpu_warnings(plan), *disk_warnings(plan), *memory_warnings(plan)]
+    return [*here, *source_warnings(plan), *unknown_warnings(plan)]
+
+
+def source_warnings(plan: Plan) -> list[str]:
+    """Data sets that would not be downloaded as the configuration is."""
+    asked = dict.fromkeys(work.subject for work in plan.work if work.rule == "download_data")
+    refused = [name for name in asked if (data := plan.config.data_sets[name]) and not data.unverified]
+    return [
+        f"No download of {name}: it comes by plain HTTP, on which anybody can change it, and no checksum is known. Set "
+        f"sources.{name}.unverified: true in config.yaml to take it as it comes, or its root to where it is."
+        for name in refused
+        if any(isinstance(f, RemoteFile) and may_be_changed(f) for f in plan.config.data_sets[name].files)
+    ]
 
 
 def gpu_warnings(plan: Plan) -> list[str]:

@@ -162,7 +162,10 @@ def read_folder(folder: Path) -> tuple[NetworkConfig, DiffusionConfig, Path]:
     parts = []
     for path, translate in ((unet, network_of_unet2d), (scheduler, diffusion_of_scheduler)):
         try:
-            parts.append(translate(read_json(path)))
+            document = read_json(path)
+            if not isinstance(document, dict):
+                raise ValueError("holds no names and values")
+            parts.append(translate(document))
         except ValueError as error:
             raise UserError(f"{path}: {error}. Only the authors' network and process can be imported.") from error
     return *parts, find(folder, "unet", WEIGHTS_FILES)

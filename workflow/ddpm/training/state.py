@@ -36,11 +36,14 @@ def pack(tensors: dict[str, Tensor], header: dict) -> bytes:
     return save(contiguous, metadata=metadata(header))
 
 
-def unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the header of the bytes that `path` holds."""
+def unpack(data: bytes, path: Path, *keys: str) -> tuple[dict[str, Tensor], dict]:
+    """The tensors and the header of the bytes that `path` holds, which must have `keys`."""
     try:
         check_seal(data)
-        return load(data), header_of(data)
+        tensors, header = load(data), header_of(data)
+        if missing := [key for key in keys if key not in header]:
+            raise ValueError(f"it does not say its {', '.join(missing)}")
+        return tensors, header
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFile(path, f"not a whole file of this project's weights ({error})") from error
 
@@ -89,7 +92,7 @@ def load_state(folder: Path, fingerprint: str, data: str, log=print, leads: bool
         if hashlib.sha256(content).hexdigest()[:16] != path.stem.rpartition("-")[2]:
             damaged.append(path)
             continue
-        tensors, header = unpack(content, path)
+        tensors, header = unpack(content, path, "step", "fingerprint", "data", "outcome")
         for key, mine in (("fingerprint", fingerprint), ("data", data)):
             if header[key] != mine:
                 raise UserError(

@@ -37,8 +37,10 @@ class ByteType:
 class ByteArray:
     """Stands for a pickle's array of uint8, which NumPy would fill with whatever the pickle says."""
 
+    values: np.ndarray
+
     def __init__(self, *of_reconstruct: object):
-        self.values = np.zeros(0, np.uint8)
+        pass  # it has no values before it is told them
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, kind, by_columns, content = state

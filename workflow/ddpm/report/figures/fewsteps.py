@@ -72,7 +72,7 @@ def panels(fid_axes: Axes, score_axes: Axes, curve: dict[str, np.ndarray], ances
         score_axes.axhline(ancestral["inception_score"]["mean"], **dashed)
     fid_axes.set(ylabel=f"FID, training set\n({network})", ylim=(0, None))
     score_axes.set(ylabel=f"Inception Score\n({network})")
-    fid_axes.legend(frameon=False, loc="upper right")
+    fid_axes.legend(framealpha=0.8, edgecolor="none", loc="upper right")
     counts = np.unique(curve["evaluations"])
     for axes in (fid_axes, score_axes):
         axes.set(xlabel="Evaluations of the network per image", xscale="log")

@@ -32,9 +32,9 @@ def panels(curve: dict, network: str) -> Figure:
     steps, score, spread = (curve[column] for column in COLUMNS[:3])
     charts.line(score_axes, steps, score, style.BLUE)
     score_axes.fill_between(steps, score - spread, score + spread, color=style.BLUE, alpha=0.2, linewidth=0)
-    score_axes.set(ylabel=f"Inception Score ({network})", ylim=(1, None))  # 1 is the least it can be
+    score_axes.set(ylabel=f"Inception Score\n({network})", ylim=(1, None))  # 1 is the least it can be
     charts.fids(fid_axes, steps, curve)
-    fid_axes.set(ylabel=f"FID ({network})", ylim=(0, None))
+    fid_axes.set(ylabel=f"FID\n({network})", ylim=(0, None))
     fid_axes.legend(frameon=False, loc="upper right")
     for axes in (score_axes, fid_axes):
         axes.set(xlabel="Reverse process steps (T − t)", xlim=(0, None))

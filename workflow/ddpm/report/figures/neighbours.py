@@ -43,8 +43,9 @@ def two_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
     size = (2 * width + between, height) if beside else (width, 2 * height + head + 60)
     second = (width + between, 0) if beside else (0, height + head + 60)
     figure, axes = style.canvas(*size, left=0.12, right=0.12, top=head / style.DPI)
-    titles = ("(a) nearest in pixel space", f"(b) nearest in feature space ({network})")
+    titles = ("(a) nearest in pixel space", "(b) nearest in feature space")
     order = "training images, nearest first" + ("" if crop is None else f" by their {crop[2]}×{crop[3]} crop")
+    style.note(figure, f"features in (b): {network}")
     for (left, top), neighbours, title in zip(((0, 0), second), (pixel, feature), titles, strict=True):
         beyond = left + tile + apart
         style.place(axes, style.image_grid(samples[:, None], zoom, gap), left, top)
