@@ -25,9 +25,17 @@ ELSEWHERE = {"logs", "benchmarks", "state", "report.html", MADE_HERE}
 
 def made(workspace: Workspace) -> dict[str, bytes]:
     """The content of every file that the chain makes, by its place in the project."""
-    files = [path for name in ("results", "resources") for path in (workspace.folder / name).rglob("*")]
-    places = {path.relative_to(workspace.folder): path for path in files if path.is_file()}
-    return {str(place): path.read_bytes() for place, path in places.items() if ELSEWHERE.isdisjoint(place.parts)}
+    contents = {}
+    for name in ("results", "resources"):
+        for folder, _, files in os.walk(workspace.folder / name):
+            for path in (Path(folder, file) for file in files):
+                place = path.relative_to(workspace.folder)
+                if ELSEWHERE.isdisjoint(place.parts):
+                    try:
+                        contents[str(place)] = path.read_bytes()
+                    except FileNotFoundError:  # a lock, or a part, of a job that lives on without its Snakemake
+                        assert path.name.startswith("."), path
+    return contents
 
 
 class Killed(Workspace):
