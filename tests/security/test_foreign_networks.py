@@ -10,6 +10,7 @@ from stand_in import StandIn, write_torchscript
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from ddpm import download
 from ddpm.__main__ import app
 from ddpm.evaluation.inception import INCEPTION, SHA256
 from ddpm.evaluation.networks import load_network
@@ -73,7 +74,8 @@ def test_no_other_file_is_opened(command, hostile, digits, tmp_path):
 
 
 # Would fail if the checksum were demanded of the published address alone, and not of mirrors.
-def test_a_download_of_another_file_is_refused(hostile, tmp_path):
+def test_a_download_of_another_file_is_refused(hostile, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "ROUNDS", 1)
     path, mark = hostile
     with serving() as server:
         address = server.add("file", path.read_bytes())
