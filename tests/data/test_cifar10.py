@@ -219,6 +219,14 @@ def test_a_copy_must_be_in_the_format_that_is_said(published):
         published.prepare("cifar10", train=20, test=4, reencoded="JPEG")
 
 
+def test_every_image_of_a_copy_must_be_in_that_format(published):
+    tree = cifar10_tree(PIXELS, LABELS, 20, "JPEG")
+    fill(published.root, tree | {sorted(tree)[-1]: encoded(Image.fromarray(PIXELS[0]))})  # a PNG by another name
+    with pytest.raises(UserError, match=r"jpg: is PNG, and cifar10 has reencoded: JPEG"):
+        published.prepare("cifar10", train=20, test=4, reencoded="JPEG")
+    assert not published.left()
+
+
 def test_a_tree_must_have_the_classes_of_the_data_set(published):
     tree = cifar10_tree(PIXELS, LABELS, 20)
     fill(published.root, {name.replace("/frog/", "/toad/"): content for name, content in tree.items()})

@@ -62,8 +62,9 @@ def test_whoever_packed_the_files_the_contents_count(how, published):
 def test_other_contents_are_refused(published):
     write_fashion(published.root, packed=True)
     words = r"train-labels-idx1-ubyte.gz: is not train-labels-idx1-ubyte of Fashion-MNIST: the md5 of its content is"
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=words) as raised:
         published.prepare("fashionmnist", contents={"train-labels-idx1-ubyte": "0" * 32}, **COUNTS)
+    assert "reencoded" not in str(raised.value)  # which is a key of CIFAR-10 alone
     assert not published.left()
 
 

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ddpm.data.registry import DataSet
+from ddpm.data.registry import DataSet, Reader
 from ddpm.files import DamagedFile, UserError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -187,6 +187,9 @@ def check_means(data: DataSet, split: str, images: np.ndarray, where: Path) -> N
 
 
 def said_if_reencoded(data: DataSet) -> str:
+    """What to do with other contents: the key that takes copies with loss, where the data set may have it."""
+    if data.reader is not Reader.CIFAR10:
+        return "Put a copy of the published files there, or name this as a data set of your own."
     return (
         "If these are copies that somebody encoded again with loss, say in which format, as in "
         f"`sources: {{{data.name}: {{root: ..., reencoded: JPEG}}}}`."

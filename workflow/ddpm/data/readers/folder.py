@@ -90,14 +90,10 @@ def classes_in_turn(images: Files) -> Files:
 
 
 def in_format(data: DataSet, contents: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """The same, once the first image is in the format that `data.reencoded` says, if it says one."""
-    for i, (name, content) in enumerate(contents):
-        if i == 0 and data.reencoded:
-            found = pictures.format_of(content)
-            if found.lower() != data.reencoded.lower():
-                raise UserError(
-                    f"{name}: is {found}, and {data.name} has reencoded: {data.reencoded}. Say the right one."
-                )
+    """The same, each in the format that `data.reencoded` says, if it says one."""
+    for name, content in contents:
+        if data.reencoded and (found := pictures.format_of(content)).lower() != data.reencoded.lower():
+            raise UserError(f"{name}: is {found}, and {data.name} has reencoded: {data.reencoded}. Say the right one.")
         yield name, content
 
 
