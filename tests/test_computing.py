@@ -5,15 +5,13 @@ import copy
 import pytest
 import torch
 
-from ddpm import computing, norm, processor
+from ddpm import computing, processor
 from ddpm.computing import compile_where_earned, frozen, placed, precision_of
 from ddpm.config import NetworkConfig
 from ddpm.files import UserError
-from ddpm.norm import Norm
 from ddpm.precision import ASKED, Precision
 from ddpm.training.optimizer import FlatParameters
 from ddpm.unet import UNet, Upsample
-from ddpm.winograd import Conv3x3
 
 CPU = torch.device("cpu")
 SIZES = {
@@ -83,7 +81,7 @@ def test_weights_that_are_rounded_once_give_the_same_bits(model, inputs):
     assert torch.equal(once(*inputs), each_time)
     assert {layer.weight.dtype for layer in once.inner_layers()} == {torch.bfloat16}
     assert once.up[1].upsample.conv.weight.dtype == torch.float32, "its sums are rounded, not what they are of"
-    once.up[1].upsample.at_once = False
+    once.up[1].upsample.fused = False
     assert frozen(once).up[1].upsample.conv.weight.dtype == torch.bfloat16
     assert once.conv_out.weight.dtype == once.temb.dense[0].weight.dtype == torch.float32
 
@@ -126,7 +124,7 @@ def test_the_order_of_memory_changes_no_number_and_no_mask(monkeypatch, inputs):
     """Also not of the dropout, nor of the vectors' named pieces, whose order in memory it is."""
     monkeypatch.setenv(ASKED, "fp32")
     x, t = inputs
-    keys = torch.arange(len(x), dtype=torch.int32)
+    seeds = torch.arange(len(x), dtype=torch.int32)
     torch.manual_seed(0)
     plain = UNet(WIDE).train()
     ordered = placed(copy.deepcopy(plain), CPU)
@@ -138,9 +136,9 @@ def test_the_order_of_memory_changes_no_number_and_no_mask(monkeypatch, inputs):
         h = torch.ones(len(x), WIDE.ch, 8, 8).contiguous(
             memory_format=torch.channels_last if network is ordered else torch.contiguous_format
         )
-        masks.append(network.down[0].block[0].dropout(h, keys))
+        masks.append(network.down[0].block[0].dropout(h, seeds))
         parameters = FlatParameters(network)
-        network(x, t, keys).square().mean().backward()
+        network(x, t, seeds).square().mean().backward()
         gradients.append(parameters.split(parameters.gradient))
         for name, values in parameters.split(parameters.values).items():
             assert torch.equal(values, dict(network.named_parameters())[name])
@@ -150,31 +148,21 @@ def test_the_order_of_memory_changes_no_number_and_no_mask(monkeypatch, inputs):
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-6)
 
 
-def ways(network: UNet) -> dict:
-    """By kind of layer, how all of them are computed."""
-    norms = {layer.in_one_pass for layer in network.modules() if isinstance(layer, Norm)}
-    upsamplings = {layer.at_once for layer in network.modules() if isinstance(layer, Upsample)}
-    convolutions = {layer.minimal for layer in network.modules() if isinstance(layer, Conv3x3)}
-    return {"in one pass": norms, "at once": upsamplings, "minimal": convolutions}
+def test_upsampling_is_fused_where_that_is_fast(monkeypatch):
+    def fused(network: UNet) -> set[bool]:
+        return {layer.fused for layer in network.modules() if isinstance(layer, Upsample)}
 
-
-def test_a_network_on_a_cpu_has_the_layers_that_are_fast_there(monkeypatch):
-    monkeypatch.setattr(norm, "compiled", lambda: True)
     monkeypatch.setenv(ASKED, "bf16")
-    assert ways(placed(UNet(WIDE), CPU)) == {"in one pass": {True}, "at once": {False}, "minimal": {False}}
+    assert fused(placed(UNet(WIDE), CPU)) == {False}
+    assert fused(placed(UNet(WIDE), torch.device("meta"))) == {True}
     monkeypatch.setenv(ASKED, "fp32")
-    assert ways(placed(UNet(WIDE), CPU)) == {"in one pass": {True}, "at once": {True}, "minimal": {True}}
-    assert ways(placed(UNet(NARROW), CPU)) == {"in one pass": {True}, "at once": {True}, "minimal": {False}}
-    plain = {"in one pass": {False}, "at once": {True}, "minimal": {False}}
-    assert ways(placed(UNet(WIDE), torch.device("meta"))) == plain
-    monkeypatch.setattr(norm, "compiled", lambda: False)
-    assert ways(placed(UNet(WIDE), CPU))["in one pass"] == {False}
+    assert fused(placed(UNet(WIDE), CPU)) == {True}
 
 
 def test_the_fast_layers_make_the_same_network(monkeypatch, inputs):
     """In training, with its masks, and there and back; bf16 to its own precision."""
     x, t = inputs
-    keys = torch.arange(len(x), dtype=torch.int32)
+    seeds = torch.arange(len(x), dtype=torch.int32)
     torch.manual_seed(0)
     plain = UNet(WIDE).train()
     for name, parameter in plain.named_parameters():
@@ -183,7 +171,7 @@ def test_the_fast_layers_make_the_same_network(monkeypatch, inputs):
 
     def results(network: UNet) -> tuple[torch.Tensor, torch.Tensor]:
         network.zero_grad()
-        found = network(x, t, keys)
+        found = network(x, t, seeds)
         found.square().mean().backward()
         return found.detach(), torch.cat([p.grad.flatten() for p in network.parameters()])
 
@@ -196,17 +184,17 @@ def test_the_fast_layers_make_the_same_network(monkeypatch, inputs):
 
 @pytest.mark.parametrize("precision", (Precision.FP32, Precision.BF16))
 def test_the_network_is_one_graph_to_the_compiler(model, inputs, precision, monkeypatch):
-    keys = torch.arange(len(inputs[0]), dtype=torch.int32)
+    seeds = torch.arange(len(inputs[0]), dtype=torch.int32)
     model.train()
-    exact = model(*inputs, keys)
+    exact = model(*inputs, seeds)
     model.precision = precision
     with monkeypatch.context() as patch:
         patch.setattr(torch.compiler, "is_compiling", lambda: True)  # whose normalisation hands on float32
-        expected = model(*inputs, keys)
+        expected = model(*inputs, seeds)
     assert (expected - exact).norm() < (1e-5 if precision is Precision.FP32 else 2**-5) * exact.norm()
     torch.compiler.reset()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=False)
-    torch.testing.assert_close(compiled(*inputs, keys), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compiled(*inputs, seeds), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_only_long_work_on_a_gpu_is_compiled(monkeypatch, tmp_path):

@@ -1,9 +1,6 @@
 """What is asked of SLURM, with stand-ins for its commands."""
 
-import base64
-import json
 import os
-import zlib
 from pathlib import Path
 
 import pytest
@@ -24,32 +21,6 @@ def clients(tmp_path, monkeypatch):
         return tmp_path / f"{name}.asked"
 
     return put
-
-
-def array(others: dict[str, str]) -> str:
-    """The option that the plugin gives to the tasks of an array."""
-    packed = {task: zlib.compress(command.encode()).hex() for task, command in others.items()}
-    return f"{slurm.ARRAY}={base64.b64encode(json.dumps(packed).encode()).decode()}"
-
-
-@pytest.mark.parametrize(
-    ("task", "command"),
-    [("1", "exec {python} -m snakemake --target-jobs 'sample:shard=1' --mode remote"), ("2", "exec other 'task 2'")],
-)
-@pytest.mark.parametrize("joined", [True, False])
-def test_a_task_of_an_array_becomes_its_own_job(task, command, joined):
-    became = []
-    option = array({"2": "other 'task 2'", "3": "other 'task 3'"})
-    given = [option] if joined else option.split("=", 1)
-    arguments = ["snakemake/__main__.py", "--target-jobs", "sample:shard=1", "--mode", "remote", *given]
-    slurm.become_array_task(arguments, {"SLURM_ARRAY_TASK_ID": task}, lambda *call: became.append(call))
-    ((shell, (_, _, line)),) = became
-    assert shell == "/bin/sh"
-    assert line.replace("'", "") == command.format(python=slurm.sys.executable).replace("'", "")
-
-
-def test_a_job_of_its_own_stays_what_it_is():
-    slurm.become_array_task(["snakemake", "--mode", "remote"], {}, lambda *call: pytest.fail("replaced"))
 
 
 def test_a_later_start_of_a_job_is_told_from_an_earlier_one(monkeypatch):

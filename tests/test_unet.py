@@ -86,7 +86,7 @@ def test_upsampling_is_a_doubling_and_then_a_convolution():
     weight, bias = layer.conv.weight, layer.conv.bias
     expected = F.conv2d(doubled, weight, bias, padding=1)
     torch.testing.assert_close(layer(x), expected)
-    layer.at_once = False
+    layer.fused = False
     torch.testing.assert_close(layer(x), expected)
 
 
@@ -174,33 +174,33 @@ def test_dropout_stands_before_the_second_convolution():
     with torch.no_grad():
         for p in block.parameters():
             p.normal_(std=0.2)
-    x, temb, keys = torch.randn(3, 8, 8, 8), torch.randn(3, 32), torch.tensor([5, 6, 7], dtype=torch.int32)
+    x, temb, seeds = torch.randn(3, 8, 8, 8), torch.randn(3, 32), torch.tensor([5, 6, 7], dtype=torch.int32)
     h = block.conv1(F.silu(block.norm1(x))) + block.temb_proj(F.silu(temb))[:, :, None, None]
-    dropped = block.dropout(F.silu(block.norm2(h)), keys)
+    dropped = block.dropout(F.silu(block.norm2(h)), seeds)
     assert 0.3 < (dropped == 0).float().mean() < 0.7
-    torch.testing.assert_close(block(x, temb, keys), x + block.conv2(dropped))
+    torch.testing.assert_close(block(x, temb, seeds), x + block.conv2(dropped))
 
 
 def test_dropout_masks_are_named_by_image_layer_and_element():
     layer, other = Dropout(0.1).train(), Dropout(0.1).train()
     other.layer = 1
-    keys = torch.arange(40, dtype=torch.int32)
+    seeds = torch.arange(40, dtype=torch.int32)
     x = torch.ones(40, 8, 16, 16)
-    kept = layer(x, keys) != 0
+    kept = layer(x, seeds) != 0
     # The share that is dropped, with five standard errors: overall, by image, and by element.
     count = kept.numel()
     assert abs(1 - kept.float().mean().item() - 0.1) < 5 * math.sqrt(0.09 / count)
     assert ((1 - kept.flatten(1).float().mean(1) - 0.1).abs() < 5 * math.sqrt(0.09 * 40 / count)).all()
-    torch.testing.assert_close(layer(x, keys)[kept], torch.full((int(kept.sum()),), 1 / 0.9))
+    torch.testing.assert_close(layer(x, seeds)[kept], torch.full((int(kept.sum()),), 1 / 0.9))
     # No two images, layers or neighbouring elements share a mask: what both drop is a hundredth.
     flat = ~kept.flatten(1)
     for one, two in (
         (flat[:-1], flat[1:]),
-        (flat, other(x, keys).flatten(1) == 0),
+        (flat, other(x, seeds).flatten(1) == 0),
         (flat[:, :-1], flat[:, 1:]),
         (flat[:, :-16], flat[:, 16:]),
         (flat[:, :-256], flat[:, 256:]),
     ):
         assert (one & two).float().mean().item() == pytest.approx(0.01, abs=5 * math.sqrt(0.0099 / one.numel()))
     # An image's mask is its own in any batch.
-    assert torch.equal(layer(x[7:9], keys[7:9]), layer(x, keys)[7:9])
+    assert torch.equal(layer(x[7:9], seeds[7:9]), layer(x, seeds)[7:9])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm import compiling, files, gpus, locking
+from ddpm import files, gpus, locking
 from ddpm.exits import ExitCode
 from ddpm.files import UserError, place_of_pids, private_folder, whole
 from ddpm.locking import Lock, Locked, holder_in
@@ -159,33 +159,3 @@ def test_a_folder_of_another_user_is_refused(tmp_path):
     os.chown(tmp_path / "theirs", 12345, -1)
     with pytest.raises(UserError, match="belongs to somebody else"):
         private_folder(tmp_path / "theirs", "")
-
-
-SOURCE = 'extern "C" int answer() { return 42; }\n'
-
-
-# Would fail if a library were loaded from wherever it lies: it is code.
-@pytest.mark.parametrize("how", ["open folder", "link", "open file", "linked file"])
-def test_compiled_code_of_others_is_not_loaded(how, tmp_path, monkeypatch):
-    monkeypatch.setattr(compiling, "COMPILED", tmp_path / "compiled")
-    (tmp_path / "answer.cpp").write_text(SOURCE)
-    compiling.library.cache_clear()
-    if (made := compiling.library(tmp_path / "answer.cpp")) is None:
-        pytest.skip("no compiler here")
-    assert made.answer() == 42
-    (file,) = (tmp_path / "compiled").glob("*.so")
-    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    if how == "open folder":
-        file.parent.chmod(0o777)
-    elif how == "link":
-        file.parent.rename(tmp_path / "elsewhere")
-        file.parent.symlink_to(tmp_path / "elsewhere")
-    elif how == "open file":
-        file.chmod(0o666)
-    else:
-        file.rename(tmp_path / "elsewhere.so")
-        file.symlink_to(tmp_path / "elsewhere.so")
-    compiling.library.cache_clear()
-    with pytest.warns(UserWarning, match="is not compiled, which would be faster"):
-        assert compiling.library(tmp_path / "answer.cpp") is None
-    compiling.library.cache_clear()

@@ -25,18 +25,6 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-# `... SOURCE -o LIBRARY`: a source that has been compiled before is not compiled again.
-COMPILER = """#!/bin/sh
-[ "$1" != --version ] || exec {compiler} "$1"
-for word in "$@"; do source=$option option=$library library=$word; done
-kept={folder}/$(sha256sum < "$source" | cut -c 1-16).so
-if [ ! -e "$kept" ]; then
-  {compiler} "$@" || exit
-  cp "$library" "$kept.$$"
-  exec mv "$kept.$$" "$kept"
-fi
-exec cp "$kept" "$library"
-"""
 CLIENT = Path(__file__).with_name("ready_client.py")
 PRELOADED = (
     "docutils.core filelock jinja2 lmdb matplotlib.backends.backend_agg matplotlib.backends.backend_pdf "
@@ -52,13 +40,10 @@ def python() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The tests' own, in which `python` is that command; and a C++ compiler that keeps what it makes."""
+    """The tests' own, in which `python` is that command."""
     folder = started()[1].parent
     programs = {"python": f'#!/bin/sh\nexec {shlex.join(python())} "$@"\n'}
     added = {"PATH": os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])}
-    if compiler := os.environ.get("CXX") or shutil.which("g++"):
-        programs["c++"] = COMPILER.format(folder=folder, compiler=compiler)
-        added["CXX"] = str(folder / "bin/c++")
     for name, script in programs.items():
         if not (path := folder / "bin" / name).exists():
             path.write_text(script)

@@ -162,10 +162,10 @@ def story(cluster, local, tmp_path_factory):
         driver = workspace.start()
         wait_for(lambda: "left in the queue" in workspace.log.read_text(), "the second driver")
         workspace.go_on("train")
-        # A task of the array gets the signal of a time limit.
+        # A shard gets the signal of a time limit.
         sampling = rests(DISTURBED, "sample")["SLURM_JOB_ID"]
         cluster.ask(f"scancel --signal=USR1 {sampling}")
-        wait_for(lambda: cluster.show(sampling)["Restarts"] == "1", "the task, queued again")
+        wait_for(lambda: cluster.show(sampling)["Restarts"] == "1", "the shard, queued again")
         workspace.go_on("sample")
         wait_for(lambda: driver.poll() is not None, "the end of the driver")
         seen["log"] = workspace.log.read_text()
@@ -223,11 +223,10 @@ def test_what_a_killed_driver_left_behind_is_cancelled_and_said(story, cluster):
     assert {last[job] for job in left} == {"CANCELLED"}
 
 
-def test_shards_are_one_array_over_nodes_and_none_waits_for_the_first(story):
-    """The first task ends last, by more than Snakemake waits for files: it goes on in a second part."""
-    (array,) = re.findall(r"Submitted array job with Snakemake IDs [\d,]+ and SLURM job ID (\d+)", story["log"])
-    assert "individual task IDs are 1-3" in story["log"]
+def test_shards_are_jobs_over_nodes_and_one_goes_on_in_a_second_part(story):
+    """It ends last, by more than Snakemake waits for files."""
     assert story["log"].count("Trying to restart") == 0
-    assert len({node for job, node in story["sampled on"] if job == array}) == 2
+    assert len({job for job, _ in story["sampled on"]}) == 3
+    assert len({node for _, node in story["sampled on"]}) == 2
     logs = [log.read_text() for log in (story["workspace"].results / "logs/sampling").glob("*.log")]
     assert [len(re.findall("were begun in earlier work", log)) for log in sorted(logs, key=len)] == [0, 0, 1]

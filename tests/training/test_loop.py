@@ -50,14 +50,14 @@ def test_training_is_the_published_formulas(clip_shards, train_images):
     v = {name: torch.zeros_like(w) for name, w in weights.items()}
     clipped, batches = 0, trainer.batches()
     for step in range(8):
-        x0, t, noise, keys = drawn(step, train_images, trainer.config, diffusion.num_timesteps)
+        x0, t, noise, seeds = drawn(step, train_images, trainer.config, diffusion.num_timesteps)
         total = {name: torch.zeros_like(w) for name, w in weights.items()}
         for shard in range(clip_shards):
             rows = slice(shard * 8 // clip_shards, (shard + 1) * 8 // clip_shards)
             x_t = diffusion.q_sample(x0[rows], t[rows], noise[rows])
             for p in model.parameters():
                 p.grad = None
-            (model(x_t, t[rows], keys[rows]) - noise[rows]).square().mean().backward()
+            (model(x_t, t[rows], seeds[rows]) - noise[rows]).square().mean().backward()
             gradients = {name: p.grad.double() for name, p in model.named_parameters()}
             norm = torch.sqrt(sum(g.square().sum() for g in gradients.values()))
             clipped += norm > 0.05

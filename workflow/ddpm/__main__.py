@@ -173,14 +173,10 @@ def processes(device: str, *patience) -> Iterator[tuple]:
 
 
 def choose_device(name: str):
-    """The torch device of that name; a GPU is this process's own until it ends, and so is freed memory of a CPU."""
+    """The torch device of that name; a GPU is this process's own until it ends."""
     from ddpm import gpus
-    from ddpm.memory import keep_freed_memory
 
-    device = gpus.choose_device(name, log)
-    if device.type == "cpu":
-        keep_freed_memory()
-    return device
+    return gpus.choose_device(name, log)
 
 
 def find_checkpoint(name: str):

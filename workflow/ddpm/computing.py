@@ -1,4 +1,4 @@
-"""How a device computes our networks: in which precision, order of memory and convolutions, and whether compiled.
+"""How a device computes our networks: in which precision and order of memory, and whether compiled.
 
 Weights, their average, the optimiser and the diffusion process are float32 everywhere; bf16 is what the layers between
 the first convolution and the last compute in. docs/benchmarks.md says what that gains, and what it costs in quality.
@@ -8,16 +8,15 @@ import os
 
 import torch
 
-from ddpm import norm, processor
+from ddpm import processor
 from ddpm.compiling import cache_folder, missing_compiler
 from ddpm.config import NetworkConfig
 from ddpm.files import UserError
 from ddpm.planning.costs import network_cost
 from ddpm.precision import ASKED, Precision
 from ddpm.unet import UNet, Upsample
-from ddpm.winograd import Conv3x3
 
-WIDE = 128  # channels from which bf16, Winograd and, on a GPU, channels_last are faster; narrower ones wait for memory
+WIDE = 128  # channels from which bf16 and, on a GPU, channels_last are faster; narrower ones wait for memory
 EARNED = 6e15  # operations from which a job gains more than compiling takes: a minute of a GPU
 
 
@@ -44,24 +43,13 @@ def precision_of(network: NetworkConfig, device: torch.device) -> Precision:
     return Precision.BF16 if network.ch >= WIDE and has_bf16(device) else Precision.FP32
 
 
-def saves_products(network: NetworkConfig, device: torch.device, precision: Precision) -> bool:
-    """Whether Winograd's convolutions are faster there."""
-    return device.type == "cpu" and precision is Precision.FP32 and network.ch >= WIDE
-
-
 def placed(model: UNet, device: torch.device) -> UNet:
     """The same network on `device`, to be computed in the way that is fast there. Its weights stay float32."""
     model.precision = precision_of(model.config, device)
-    minimal = saves_products(model.config, device, model.precision)
     on_cpu, wide = device.type == "cpu", model.config.ch >= WIDE
-    in_one_pass = on_cpu and norm.compiled()
     for layer in model.modules():
-        if isinstance(layer, Conv3x3):
-            layer.minimal = minimal
-        if isinstance(layer, norm.Norm):
-            layer.in_one_pass = in_one_pass
         if isinstance(layer, Upsample):  # which oneDNN has a fast transposed convolution for in float32 only
-            layer.at_once = not on_cpu or model.precision is Precision.FP32
+            layer.fused = not on_cpu or model.precision is Precision.FP32
     return model.to(device, memory_format=torch.channels_last if on_cpu or wide else torch.preserve_format)
 
 

@@ -1,19 +1,13 @@
-"""Jobs of SLURM: to queue one again, to be a task of an array, and to end those that a killed run has left behind."""
+"""Jobs of SLURM: to queue one again, and to end those that a killed run has left behind."""
 
-import base64
-import json
 import os
-import shlex
 import shutil
 import subprocess
-import sys
 import time
-import zlib
 from pathlib import Path
 
 from ddpm.files import UserError
 
-ARRAY = "--slurm-jobstep-array-execs"
 PATIENCE = 120  # seconds that cancelled jobs have to end in
 RESTARTS = "SLURM_RESTART_COUNT"
 
@@ -50,28 +44,8 @@ def requeue(environment=os.environ) -> None:
         ask("scontrol", "requeue", job)
 
 
-def become_array_task(arguments=sys.argv, environment=os.environ, become=os.execv) -> None:
-    """Where this Snakemake is a task of a job array, replace it by the one that a job of its own would be.
-
-    The plugin (snakemake-executor-plugin-slurm-jobstep 0.6.1) starts every task as Snakemake for the first one's job,
-    and the task's own job inside of that. So a task that ends before the first one is called failed, since the first
-    one's output is not there, and loses its finished output; and one that fails deletes the first one's.
-    """
-    where = next((i for i, word in enumerate(arguments) if word.startswith(ARRAY)), None)
-    if where is None:
-        return
-    encoded = arguments[where].partition("=")[2] or arguments[where + 1]
-    others = json.loads(base64.b64decode(encoded))  # all but the first task's
-    task = environment["SLURM_ARRAY_TASK_ID"]
-    if task in others:
-        command = zlib.decompress(bytes.fromhex(others[task])).decode()
-    else:
-        command = shlex.join([sys.executable, "-m", "snakemake", *arguments[1:where]])
-    become("/bin/sh", ["sh", "-c", f"exec {command}"])
-
-
 def hand_on(environment=os.environ) -> None:
-    """Tell the job's processes which of its starts this is, for their locks: the same plugin drops what SLURM says."""
+    """Tell the job's processes which of its starts this is, for their locks: the jobstep plugin drops what SLURM says."""
     if RESTARTS in environment:
         environment[f"DDPM_{RESTARTS}"] = environment[RESTARTS]
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddpm.config import NetworkConfig
-from ddpm.norm import Dropout, Norm
+from ddpm.norm import Dropout, GroupNorm
 from ddpm.precision import Precision
-from ddpm.winograd import Conv3x3
 
 # The authors write 0 for the last convolution of a branch, and their initialiser replaces it by 1e-10 (nn.py).
 NEARLY_ZERO = 1e-10
@@ -26,12 +25,10 @@ def variance_scaling_(weight: Tensor, scale: float = 1.0) -> None:
     nn.init.xavier_uniform_(weight, gain=math.sqrt(scale))
 
 
-def conv(
-    in_channels: int, out_channels: int, kernel: int, scale: float = 1.0, kind: type = nn.Conv2d, **kwargs
-) -> nn.Conv2d:
+def conv(in_channels: int, out_channels: int, kernel: int, scale: float = 1.0, **kwargs) -> nn.Conv2d:
     """A convolution (by default with SAME padding) with the authors' initial weights."""
     kwargs.setdefault("padding", kernel // 2)
-    layer = kind(in_channels, out_channels, kernel, **kwargs)
+    layer = nn.Conv2d(in_channels, out_channels, kernel, **kwargs)
     variance_scaling_(layer.weight, scale)
     nn.init.zeros_(layer.bias)
     return layer
@@ -74,17 +71,19 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, config: NetworkConfig):
         super().__init__()
-        self.norm1 = Norm(in_channels, config.groups)
-        self.conv1 = conv(in_channels, out_channels, 3, kind=Conv3x3)
+        self.norm1 = GroupNorm(in_channels, config.groups)
+        self.conv1 = conv(in_channels, out_channels, 3)
         self.temb_proj = dense(4 * config.ch, out_channels)
-        self.norm2 = Norm(out_channels, config.groups)
+        self.norm2 = GroupNorm(out_channels, config.groups)
         self.dropout = Dropout(config.dropout)
-        self.conv2 = conv(out_channels, out_channels, 3, NEARLY_ZERO, kind=Conv3x3)
+        self.conv2 = conv(out_channels, out_channels, 3, NEARLY_ZERO)
         self.nin_shortcut = nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, temb: Tensor, keys: Tensor | None = None) -> Tensor:
-        h = self.conv1(self.norm1(x, swish=True))
-        h = self.conv2(self.norm2(h, swish=True, shift=self.temb_proj(F.silu(temb)), dropout=self.dropout, keys=keys))
+    def forward(self, x: Tensor, temb: Tensor, dropout_seeds: Tensor | None = None) -> Tensor:
+        """x [B, C_in, H, W], temb [B, 4 ch], dropout_seeds [B] int32 -> [B, C_out, H, W]."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.temb_proj(F.silu(temb))[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h)), dropout_seeds))
         return self.nin_shortcut(x) + h
 
 
@@ -93,7 +92,7 @@ class AttnBlock(nn.Module):
 
     def __init__(self, channels: int, config: NetworkConfig):
         super().__init__()
-        self.norm = Norm(channels, config.groups)
+        self.norm = GroupNorm(channels, config.groups)
         # Query, key and value in one product; each third is initialised as the layer of its own that it is.
         self.qkv = conv(channels, 3 * channels, 1)
         for third in self.qkv.weight.data.chunk(3):
@@ -127,17 +126,17 @@ class Upsample(nn.Module):
 
     Of the nine numbers that a 3x3 kernel meets in a doubled image, only four differ. Both steps together are a
     transposed convolution of stride 2 with the sums of every 2x2 weights, which needs 4/9 of the products. Where
-    `at_once` is not set, they are two steps.
+    `fused` is not set, they are two steps.
     """
 
-    at_once = True
+    fused = True
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = conv(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.at_once:
+        if not self.fused:
             return self.conv(F.interpolate(x, scale_factor=2.0))
         weight = self.conv.weight.flip(2, 3)
         sums = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=1)  # [C_out, C_in, 4, 4]
@@ -163,8 +162,8 @@ class Middle(nn.Module):
         self.attn_1 = AttnBlock(channels, config)
         self.block_2 = ResnetBlock(channels, channels, config)
 
-    def forward(self, h: Tensor, temb: Tensor, keys: Tensor | None) -> Tensor:
-        return self.block_2(self.attn_1(self.block_1(h, temb, keys)), temb, keys)
+    def forward(self, h: Tensor, temb: Tensor, dropout_seeds: Tensor | None) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(h, temb, dropout_seeds)), temb, dropout_seeds)
 
 
 class UNet(nn.Module):
@@ -210,48 +209,48 @@ class UNet(nn.Module):
                 level.upsample = Upsample(c)
             self.up.insert(0, level)
 
-        self.norm_out = Norm(c, config.groups)
+        self.norm_out = GroupNorm(c, config.groups)
         self.conv_out = conv(c, config.out_channels, 3, scale=NEARLY_ZERO)
         for i, layer in enumerate(module for module in self.modules() if isinstance(module, Dropout)):
             layer.layer = i
 
-    def forward(self, x: Tensor, t: Tensor, keys: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, dropout_seeds: Tensor | None = None) -> Tensor:
         """x [B, C, H, W] float in about [-1, 1], t [B] int64 in 0 .. T-1 -> [B, C or 2C, H, W].
 
-        keys [B] int32 name the dropout masks in training; without them, torch's global generator draws some.
+        dropout_seeds [B] int32 name the dropout masks in training; without them, torch's global generator draws some.
         """
-        if keys is None and self.training:
-            keys = torch.randint(2**31, (len(x),), dtype=torch.int32, device=x.device)
+        if dropout_seeds is None and self.training:
+            dropout_seeds = torch.randint(2**31, (len(x),), dtype=torch.int32, device=x.device)
         temb = self.temb(t)
         h = self.conv_in(x)
         if self.precision is Precision.BF16:
             with torch.autocast(x.device.type, torch.bfloat16):
-                h = self.inner(h.bfloat16(), temb, keys).to(x.dtype)
+                h = self.inner(h.bfloat16(), temb, dropout_seeds).to(x.dtype)
         else:
-            h = self.inner(h, temb, keys)
-        return self.conv_out(self.norm_out(h, swish=True))
+            h = self.inner(h, temb, dropout_seeds)
+        return self.conv_out(F.silu(self.norm_out(h)))
 
-    def inner(self, h: Tensor, temb: Tensor, keys: Tensor | None) -> Tensor:
+    def inner(self, h: Tensor, temb: Tensor, dropout_seeds: Tensor | None) -> Tensor:
         """All levels, down and up again: [B, ch, H, W] -> [B, ch, H, W]."""
         skips = [h]
         for level in self.down:
             for block, attn in zip(level.block, level.attn, strict=True):
-                h = attn(block(h, temb, keys))
+                h = attn(block(h, temb, dropout_seeds))
                 skips.append(h)
             if hasattr(level, "downsample"):
                 h = level.downsample(h)
                 skips.append(h)
-        h = self.mid(h, temb, keys)
+        h = self.mid(h, temb, dropout_seeds)
         for level in reversed(self.up):
             for block, attn in zip(level.block, level.attn, strict=True):
-                h = attn(block(torch.cat([h, skips.pop()], dim=1), temb, keys))
+                h = attn(block(torch.cat([h, skips.pop()], dim=1), temb, dropout_seeds))
             if hasattr(level, "upsample"):
                 h = level.upsample(h)
         return h
 
     def inner_layers(self) -> Iterator[nn.Conv2d | nn.Linear]:
         """The convolutions and dense layers of `inner` but for those whose weights are summed up before use."""
-        summed = {module.conv for module in self.modules() if isinstance(module, Upsample) and module.at_once}
+        summed = {module.conv for module in self.modules() if isinstance(module, Upsample) and module.fused}
         for levels in (self.down, self.mid, self.up):
             layers = (layer for layer in levels.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
             yield from (layer for layer in layers if layer not in summed)

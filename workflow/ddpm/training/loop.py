@@ -64,7 +64,7 @@ def training_batch(
         pixels: the images of `image_indices`, or this process's part of them, uint8 [B, H, W, C].
 
     Returns:
-        x0 [B, C, H, W] in [-1, 1], t [B] in 0 .. T-1, noise like x0, and keys [B] that name the dropout masks.
+        x0 [B, C, H, W] in [-1, 1], t [B] in 0 .. T-1, noise like x0, and dropout_seeds [B] int32.
     """
     batch, device = config.batch_size, pixels.device
     mine = group.part(batch)
@@ -73,13 +73,13 @@ def training_batch(
     t = torch.randint(timesteps, (batch,), generator=draws)
     flips = torch.rand(batch, generator=draws) < 0.5
     dropout = rng.generator(config.seed, "dropout", step)
-    keys = torch.randint(2**31, (batch,), generator=dropout, dtype=torch.int32)
+    dropout_seeds = torch.randint(2**31, (batch,), generator=dropout, dtype=torch.int32)
     # Else each copy waits for the GPU, which would wait for the next step in turn.
-    t, flips, keys = (draw[mine].to(device, non_blocking=True) for draw in (t, flips, keys))
+    t, flips, dropout_seeds = (draw[mine].to(device, non_blocking=True) for draw in (t, flips, dropout_seeds))
     if config.flip:
         x0 = torch.where(flips[:, None, None, None], x0.flip(3), x0)
     noise = rng.normal(config.seed, "noise", step, start=mine.start, stop=mine.stop, shape=x0.shape[1:], device=device)
-    return x0, t, noise, keys
+    return x0, t, noise, dropout_seeds
 
 
 class Trainer:
@@ -128,12 +128,12 @@ class Trainer:
             pixels: the next of `batches`.
         """
         config, step, group = self.config, self.step, self.group
-        *draws, keys = training_batch(step, pixels, config, self.diffusion.num_timesteps, group)
+        *draws, dropout_seeds = training_batch(step, pixels, config, self.diffusion.num_timesteps, group)
         shards = max(config.clip_shards // group.size, 1)  # of this process
         gradient = self.parameters.gradient if shards == 1 else torch.zeros_like(self.parameters.gradient)
         loss, norm = torch.zeros(2, device=self.device)
-        for *part, part_keys in zip(*(draw.chunk(shards) for draw in (*draws, keys)), strict=True):
-            loss += self.differentiate(part, part_keys) / shards
+        for *part, part_seeds in zip(*(draw.chunk(shards) for draw in (*draws, dropout_seeds)), strict=True):
+            loss += self.differentiate(part, part_seeds) / shards
             if config.clip_shards > 1:
                 norm += clip_by_global_norm_(self.parameters.gradient, config.grad_clip) / shards
             if shards > 1:
@@ -147,7 +147,7 @@ class Trainer:
         self.step += 1
         return loss, norm
 
-    def differentiate(self, draws: Sequence[Tensor], keys: Tensor) -> Tensor:
+    def differentiate(self, draws: Sequence[Tensor], dropout_seeds: Tensor) -> Tensor:
         """Leave the gradient of the mean loss over all of `draws` in `parameters.gradient`; returns that loss.
 
         At most `micro_batch` images go through the network at once; where they do not fit into the GPU's memory,
@@ -156,25 +156,25 @@ class Trainer:
         while True:
             try:
                 if not self.records:
-                    return self.there_and_back(*draws, keys)
+                    return self.there_and_back(*draws, dropout_seeds)
                 if self.recorded is None:
-                    self.recorded = Recorded(self.there_and_back, (*draws, keys))
-                return self.recorded(*draws, keys)
+                    self.recorded = Recorded(self.there_and_back, (*draws, dropout_seeds))
+                return self.recorded(*draws, dropout_seeds)
             except RuntimeError as error:
                 if not gpu_is_full(error):
                     raise
-                words, tried = first_line(error), min(self.micro_batch, len(keys))
+                words, tried = first_line(error), min(self.micro_batch, len(dropout_seeds))
                 if tried == 1:
                     raise OutOfMemory(too_small("image of the training", words)) from error
             self.micro_batch = halved(tried, words, "training.micro_batch", self.log)
 
-    def there_and_back(self, *draws_and_keys: Tensor) -> Tensor:
+    def there_and_back(self, *draws_and_seeds: Tensor) -> Tensor:
         """What `differentiate` does, with the micro-batch as it is."""
         self.parameters.gradient.zero_()
         loss = torch.zeros((), device=self.device)
-        for *part, keys in zip(*(draw.split(self.micro_batch) for draw in draws_and_keys), strict=True):
-            losses = self.diffusion.training_losses(partial(self.model, keys=keys), *part)
-            share = losses.sum() / len(draws_and_keys[0])
+        for *part, seeds in zip(*(draw.split(self.micro_batch) for draw in draws_and_seeds), strict=True):
+            losses = self.diffusion.training_losses(partial(self.model, dropout_seeds=seeds), *part)
+            share = losses.sum() / len(draws_and_seeds[0])
             share.backward()
             loss += share.detach()
         return loss
