@@ -74,4 +74,4 @@ onsuccess:
 
 onerror:
     if jobs := list(failed_jobs()):
-        print(failed.summary(jobs), file=sys.stderr)
+        print(failures.summary(jobs), file=sys.stderr)

@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ddpm.config import FewStepsConfig
+from ddpm.config.precision import ASKED, Precision
+from ddpm.config.schema import FewStepsConfig
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.reference import read_reference
-from ddpm.precision import ASKED, Precision
 from ddpm.sampling.ddim import few_steps_batch
-from ddpm.training.state import load_weights
+from ddpm.training.model import load_weights
 
 WAYS = {"bf16": (Precision.BF16, True), "float32, TF32": (Precision.FP32, True), "float32": (Precision.FP32, False)}
 

@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import torch
 
-from ddpm import resolving
 from ddpm.bench import data
-from ddpm.compiling import COMPILED
+from ddpm.compute.device import COMPILED
+from ddpm.compute.flops import training_flops
+from ddpm.config import resolving
 from ddpm.data.store import Images
-from ddpm.planning.costs import training_flops
 from ddpm.training.loop import Trainer
 
 

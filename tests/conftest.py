@@ -13,8 +13,8 @@ from disks import Disk
 from helpers import CPU, tiny_experiment
 from workspace import PROJECT
 
+from ddpm.config.registry import DATASETS
 from ddpm.data.prepare import prepare
-from ddpm.data.registry import DATASETS
 from ddpm.data.store import Images
 
 # Files whose tests share the finished chain: of several processes, one takes them all.
@@ -131,7 +131,7 @@ def weights(train_images, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(weights):
     """The tiny trained network, as the sampler loads it."""
-    from ddpm.training.state import load_weights
+    from ddpm.training.model import load_weights
 
     return load_weights(weights)
 

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from environments import (
     ENVIRONMENTS,
-    MEASURING,
     PROJECT_FILE,
     commands,
     functions,
@@ -69,7 +68,7 @@ def test_environments_list_what_their_commands_import_and_nothing_else():
     assert drawing == {"figure", "table", "report"}
     assert not commands("snakemake")
     brought = {"urllib3": "requests", "pandas": "seaborn"}  # by another, on which it depends
-    for environment, own in (("report", drawing), ("torch", set(functions()) - drawing - MEASURING)):
+    for environment, own in (("report", drawing), ("torch", set(functions()) - drawing)):
         assert own >= commands(environment)
         wheels, imports = set(listed(environment)), packages(used(own))
         assert imports - wheels <= {name for name, by in brought.items() if by in wheels}
@@ -95,7 +94,7 @@ def test_scoring_and_drawing_start_without_torch():
 
 
 def test_figures_load_no_more_than_what_draws_them():
-    modules = {"ddpm.__main__", "ddpm.report.tables", *(f"ddpm.report.figures.{name}" for name in MODULES.values())}
+    modules = {"ddpm.cli", "ddpm.report.tables", *(f"ddpm.report.figures.{name}" for name in MODULES.values())}
     assert not loaded(*modules) & {"torch", "pydantic", "sklearn"}
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ddpm.config import NetworkConfig
-from ddpm.norm import Dropout
+from ddpm.compute.norm import Dropout
+from ddpm.config.schema import NetworkConfig
 from ddpm.unet import AttnBlock, Downsample, ResnetBlock, UNet, Upsample, timestep_embedding
 
 CIFAR10 = {"image_size": 32, "channels": 3, "ch": 128, "ch_mult": (1, 2, 2, 2), "attn_resolutions": (16,)}

@@ -13,8 +13,8 @@ from official_weights import drawn, official_shapes
 from torch import Tensor
 
 from ddpm import unet
-from ddpm.config import NetworkConfig
-from ddpm.training.naming import to_official, to_ours
+from ddpm.config.schema import NetworkConfig
+from ddpm.training.convert.naming import to_official, to_ours
 
 PUBLISHED = {  # the paper's networks, and their numbers of parameters
     "32x32": ({"image_size": 32, "ch": 128, "ch_mult": (1, 2, 2, 2)}, 35_746_307),

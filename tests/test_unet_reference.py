@@ -6,8 +6,8 @@ import torch
 from official_weights import drawn
 from torch import Tensor
 
-from ddpm.config import NetworkConfig
-from ddpm.training.naming import to_diffusers, to_ours
+from ddpm.config.schema import NetworkConfig
+from ddpm.training.convert.naming import to_diffusers, to_ours
 from ddpm.unet import UNet
 
 

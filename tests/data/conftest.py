@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from ddpm.config.registry import DATASETS, resolve
+from ddpm.config.sources import RemoteFile
 from ddpm.data.prepare import prepare
-from ddpm.data.registry import DATASETS, resolve
 from ddpm.data.store import Images
-from ddpm.download import RemoteFile
-from ddpm.files import MADE_HERE
+from ddpm.storage.files import MADE_HERE
 
 UNKNOWN = {"md5": None, "sha256": None, "size": None}  # the small files are not the published ones
 

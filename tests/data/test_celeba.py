@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from published import jpeg, opened, write_celeba, write_tar
 
-from ddpm.files import DamagedFile, UserError, read_npz
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.storage.files import read_npz
 
 SPLITS = [0, 0, 2, 1, 0, 2]
 COUNTS = {"train": 3, "test": 2}

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from published import encoded, jpeg, opened, picture, write_parquet, write_tar
 
-from ddpm.files import DamagedFile, UserError
+from ddpm.config.errors import DamagedFile, UserError
 
 
 def test_all_parts_are_merged_for_training(published):

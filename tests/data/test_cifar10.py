@@ -21,12 +21,13 @@ from published import (
 )
 from servers import serving
 
-from ddpm import download
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.registry import DATASETS, resolve
+from ddpm.config.sources import DataSet, RemoteFile
 from ddpm.data.prepare import download_data, prepare
-from ddpm.data.registry import DATASETS, DataSet, resolve
 from ddpm.data.store import Images
-from ddpm.download import RemoteFile
-from ddpm.files import DamagedFile, UserError, read_npz
+from ddpm.storage import download
+from ddpm.storage.files import read_npz
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ddpm.config import Quantisation
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.schema import Quantisation
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.prepare import known, prepare
 from ddpm.data.store import Images
-from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256
+from ddpm.storage.files import read_json, read_npz, sha256
 
 # The split is part of every published number: it may never change.
 SPLIT = "e8365e072ee57a4d"

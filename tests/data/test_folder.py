@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 from published import encoded, jpeg, opened, picture
 
-from ddpm.files import UserError, read_npz
+from ddpm.config.errors import UserError
+from ddpm.storage.files import read_npz
 
 
 def fill(folder, files: dict[str, bytes]) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from published import idx, write_fashion
 
-from ddpm.files import DamagedFile, UserError, read_npz
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.storage.files import read_npz
 
 COUNTS = {"train": 5, "test": 3}
 

@@ -13,12 +13,12 @@ from helpers import CPU
 from published import lsun_images, write_lmdb
 from waiting import alive, wait_for
 
+from ddpm.config.errors import UserError
+from ddpm.config.registry import resolve
 from ddpm.data import loading
 from ddpm.data.loading import feed, from_gpu, on_gpu
 from ddpm.data.prepare import prepare
-from ddpm.data.registry import resolve
 from ddpm.data.store import Images
-from ddpm.files import UserError
 
 
 @pytest.fixture(scope="module")

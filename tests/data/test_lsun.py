@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from published import lsun_images, lsun_key, opened, write_lmdb, zip_lmdb
 
-from ddpm.data.registry import DATASETS
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.registry import DATASETS
 from ddpm.data.store import Images
-from ddpm.files import DamagedFile, UserError, read_npz
+from ddpm.storage.files import read_npz
 
 
 def prepared_pixels(content: bytes) -> np.ndarray:

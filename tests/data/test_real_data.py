@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpm.config.errors import UserError
+from ddpm.config.registry import resolve
 from ddpm.data.prepare import prepare
-from ddpm.data.registry import resolve
 from ddpm.data.store import Images
-from ddpm.files import UserError, read_npz
+from ddpm.storage.files import read_npz
 
 pytestmark = pytest.mark.realdata
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist

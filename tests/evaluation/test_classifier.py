@@ -5,12 +5,12 @@ import pytest
 import torch
 from helpers import CPU
 
-from ddpm.config import ClassifierConfig
+from ddpm.config.errors import UserError
+from ddpm.config.schema import ClassifierConfig
 from ddpm.data.store import checksum
-from ddpm.evaluation import classifier
-from ddpm.evaluation.networks import load_network
-from ddpm.files import UserError, read_json, write_json, write_npz
-from ddpm.training.state import unpack
+from ddpm.evaluation.networks import classifier, load_network
+from ddpm.storage.checkpoints import unpack
+from ddpm.storage.files import read_json, write_json, write_npz
 
 COUNT = 48
 

@@ -7,11 +7,11 @@ from helpers import CPU
 from stand_in import StandIn, write_torchscript
 from typer.testing import CliRunner
 
-from ddpm.__main__ import app
-from ddpm.config import EvaluationConfig, SamplingConfig
-from ddpm.files import read_json, read_npz, sha256
-from ddpm.report.inputs import read_rows
+from ddpm.cli import app
+from ddpm.config.schema import EvaluationConfig, SamplingConfig
 from ddpm.sampling.ancestral import sample_shard
+from ddpm.storage.files import read_json, read_npz, sha256
+from ddpm.storage.tables import read_rows
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ import pytest
 from helpers import CPU
 from stand_in import Counting, StandIn, load_stand_in, write_torchscript
 
-from ddpm import parts
-from ddpm.config import SamplingConfig
+from ddpm.config.errors import UserError
+from ddpm.config.schema import SamplingConfig
 from ddpm.evaluation.features import FeatureShards, at, write_features
-from ddpm.files import UserError, read_npz
 from ddpm.sampling.ancestral import sample_shard
+from ddpm.storage import chunk_cache
+from ddpm.storage.files import read_npz
 
 
 def quiet(message):
@@ -57,7 +58,7 @@ def test_features_are_those_of_each_image_and_of_its_previews(samples, network, 
 
 @pytest.mark.parametrize("killed_after", [1, 13, 30, 50])
 def test_a_killed_pass_goes_on_where_it_was(samples, network, tmp_path, monkeypatch, killed_after):
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
     (path,), state = samples(20, 1), tmp_path / "state"
     killed = Counting(network, until=killed_after)
     with pytest.raises(KeyboardInterrupt):

@@ -7,12 +7,13 @@ import pytest
 import torch
 from helpers import CPU
 
-from ddpm import parts, rng
-from ddpm.config import LikelihoodConfig
+from ddpm.compute import rng
+from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.evaluation.likelihood import likelihood_shard
 from ddpm.evaluation.rate_distortion import likelihood_summary, rate_distortion, read_bounds, rmse
+from ddpm.storage import chunk_cache
 
 T = 20
 
@@ -56,7 +57,7 @@ def test_bound_is_the_same_however_the_work_is_cut(shards, batch_size, trained, 
 
 def test_a_killed_call_goes_on_to_the_same_bytes(trained, digits, tmp_path, monkeypatch):
     """Not in the batches that another one of the split, or of the same weights, has made."""
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
     config, said = LikelihoodConfig(shards=1, batch_size=6), []
 
     def write(name: str, log=said.append, state=None, split="test") -> bytes:

@@ -10,9 +10,9 @@ import pytest
 from helpers import CPU, tiny_experiment
 from stand_in import StandIn, load_stand_in, write_data_set, write_torchscript
 
-from ddpm.config import ClassifierConfig, EvaluationConfig, FewStepsConfig, SamplingConfig
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.schema import ClassifierConfig, EvaluationConfig, FewStepsConfig, SamplingConfig
 from ddpm.data.store import Images
-from ddpm.evaluation.classifier import load_classifier, train_classifier
 from ddpm.evaluation.curves import write_few_steps, write_progressive, write_rate_distortion, write_snapshot_scores
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.fid import frechet_distance, statistics
@@ -21,12 +21,13 @@ from ddpm.evaluation.kid import kernel_distance
 from ddpm.evaluation.likelihood import likelihood_shard
 from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.neighbours import write_neighbours
+from ddpm.evaluation.networks.classifier import load_classifier, train_classifier
 from ddpm.evaluation.precision_recall import precision_recall
 from ddpm.evaluation.reference import write_reference
-from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256
-from ddpm.report.inputs import read_curve, read_rows
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.sampling.ddim import few_steps_shard
+from ddpm.storage.files import read_json, read_npz, sha256
+from ddpm.storage.tables import read_curve, read_rows
 
 QUIET = {"log": lambda message: None}
 CONFIG = EvaluationConfig(splits=4, replicates=10, neighbour_rows=3, neighbours=2)
@@ -92,7 +93,7 @@ def test_classifier_is_trained_without_torchs_compiler(digits, tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from ddpm.evaluation.classifier import ClassifierConfig, train_classifier
+from ddpm.evaluation.networks.classifier import ClassifierConfig, train_classifier
 train_classifier(ClassifierConfig(width=4, epochs=1), Path({str(digits)!r}), Path({str(out)!r}), "cpu")
 sys.exit("torch._dynamo" in sys.modules)"""
     subprocess.run([sys.executable, "-c", code], check=True)

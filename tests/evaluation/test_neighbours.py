@@ -5,13 +5,14 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 from stand_in import StandIn, load_stand_in, pictures, write_data_set, write_torchscript
 
-from ddpm.config import EvaluationConfig
+from ddpm.config.errors import UserError
+from ddpm.config.schema import EvaluationConfig
 from ddpm.evaluation import neighbours
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.neighbours import squared_distances, write_neighbours
 from ddpm.evaluation.reference import write_reference
-from ddpm.files import UserError, read_npz, write_npz
-from ddpm.shards import pack_header
+from ddpm.storage.files import read_npz, write_npz
+from ddpm.storage.shards import pack_header
 
 TRAIN, BOX = pictures(60), (3, 4, 9, 10)
 SAMPLES = np.clip(TRAIN[[5, 17, 44, 59, 2]].astype(int) + pictures(5, seed=3) // 8 - 16, 0, 255).astype(np.uint8)

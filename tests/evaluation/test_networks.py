@@ -8,11 +8,11 @@ from stand_in import StandIn, load_stand_in, pictures, write_torchscript
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from ddpm.__main__ import app
-from ddpm.download import RemoteFile
-from ddpm.evaluation import inception
-from ddpm.evaluation.networks import load_network
-from ddpm.files import DamagedFile, UserError, read_json, sha256
+from ddpm.cli import app
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.sources import RemoteFile
+from ddpm.evaluation.networks import inception, load_network
+from ddpm.storage.files import read_json, sha256
 
 
 @pytest.fixture

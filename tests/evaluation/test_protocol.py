@@ -4,9 +4,9 @@ import copy
 
 import pytest
 
+from ddpm.config.resolving import load, resolve_experiment
 from ddpm.evaluation.protocol import ALL, deviations
-from ddpm.resolving import load, resolve_experiment
-from ddpm.shards import ANCESTRAL_SAMPLER
+from ddpm.storage.shards import ANCESTRAL_SAMPLER
 
 # Appendix B, with what its columns share in the settings below.
 PHOTOGRAPHS = {

@@ -8,15 +8,16 @@ from servers import serving
 from stand_in import StandIn, load_stand_in, pictures, write_data_set, write_torchscript
 from typer.testing import CliRunner
 
-from ddpm import download
-from ddpm.__main__ import app
+from ddpm.cli import app
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.registry import DATASETS, resolve
 from ddpm.data.prepare import prepare
-from ddpm.data.registry import DATASETS, resolve
 from ddpm.evaluation import published
 from ddpm.evaluation.fid import frechet_distance
 from ddpm.evaluation.published import download_statistics, write_comparison
 from ddpm.evaluation.reference import write_reference
-from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256
+from ddpm.storage import download
+from ddpm.storage.files import read_json, read_npz, sha256
 
 TRAIN, TEST = pictures(80), pictures(70, seed=1)  # more than the stand-in has features
 QUIET = {"log": lambda message: None}

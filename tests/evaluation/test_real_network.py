@@ -16,11 +16,11 @@ from PIL import Image
 from stand_in import StandIn, load_stand_in, write_torchscript
 from typer.testing import CliRunner
 
-from ddpm.__main__ import app
-from ddpm.download import downloaded
+from ddpm.cli import app
 from ddpm.evaluation.fid import frechet_distance, statistics
-from ddpm.evaluation.inception import INCEPTION, NAME, SHA256
-from ddpm.files import sha256
+from ddpm.evaluation.networks.inception import INCEPTION, NAME, SHA256
+from ddpm.storage.download import downloaded
+from ddpm.storage.files import sha256
 
 # clean-fid, and a test below, load it as it is published; torch would have it in another format.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:FutureWarning")

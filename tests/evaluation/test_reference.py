@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from stand_in import Counting, StandIn, load_stand_in, pictures, write_data_set, write_torchscript
 
-from ddpm import parts
+from ddpm.config.errors import DamagedFile, UserError
 from ddpm.evaluation import reference
 from ddpm.evaluation.inception_score import inception_score
-from ddpm.evaluation.networks import FeatureNetwork
+from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.reference import read_reference, write_reference
-from ddpm.files import DamagedFile, UserError, read_json, read_npz, sha256, write_npz
+from ddpm.storage import chunk_cache
+from ddpm.storage.files import read_json, read_npz, sha256, write_npz
 
 TRAIN, TEST = pictures(50), pictures(20, seed=1)
 
@@ -105,7 +106,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
 @pytest.mark.parametrize("killed_after", [5, 25, 55])
 def test_a_killed_pass_over_real_images_goes_on_where_it_was(network, tmp_path, monkeypatch, killed_after):
     monkeypatch.setattr(reference, "CHUNK", 10)
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
     data, state = write_data_set(tmp_path / "data", TRAIN, TEST), tmp_path / "state"
 
     def write(network, name, state=None):
@@ -127,7 +128,7 @@ def test_a_killed_pass_over_real_images_goes_on_where_it_was(network, tmp_path, 
 
 def test_what_is_left_of_other_images_is_not_taken(network, tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "CHUNK", 10)
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
     out = (tmp_path / "features.npz", tmp_path / "reference.json", tmp_path / "state", lambda line: None)
     with pytest.raises(KeyboardInterrupt):
         write_reference(Counting(network, until=25), write_data_set(tmp_path / "one", TRAIN), 4, *out)

@@ -4,12 +4,14 @@ import pytest
 from helpers import CPU
 from stand_in import StandIn, load_stand_in, write_torchscript
 
-from ddpm.config import EvaluationConfig, Repeat, SamplingConfig
+from ddpm.config.errors import UserError
+from ddpm.config.experiment import Repeat
+from ddpm.config.schema import EvaluationConfig, SamplingConfig
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.reference import write_reference
-from ddpm.files import UserError, read_json
 from ddpm.sampling.ancestral import sample_shard
+from ddpm.storage.files import read_json
 
 BASE = "digits-eps-simple-test"  # whose weights `trained` has
 

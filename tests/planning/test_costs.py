@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm.config import NetworkConfig
-from ddpm.planning.costs import INCEPTION_FLOPS, network_cost
-from ddpm.training.released import NETWORK_32, NETWORK_256
+from ddpm.compute.flops import INCEPTION_FLOPS, network_cost
+from ddpm.config.registry import NETWORK_32, NETWORK_256
+from ddpm.config.schema import NetworkConfig
 from ddpm.unet import UNet
 
 DEMO = {

@@ -9,15 +9,16 @@ import pytest
 from helpers import run_ddpm
 from planned import CIFAR, FACES, NO_SIZE, machine, paper
 
-from ddpm.config import ConfigError
-from ddpm.files import DamagedFile, write_json
+from ddpm.config.base import ConfigError
+from ddpm.config.errors import DamagedFile
+from ddpm.config.resolving import load
 from ddpm.planning.advising import advice, memory_lines, warnings, what_fits
 from ddpm.planning.inventory import all_work
 from ddpm.planning.machine import GB, Disk, in_gb
 from ddpm.planning.plan import duration, hours_of, make_plan, read_config
 from ddpm.planning.rates import Kind, Rates, fingerprint, papers_tpu, read_rates
 from ddpm.planning.rendering import as_json, as_text
-from ddpm.resolving import load
+from ddpm.storage.files import write_json
 
 TINY = {
     "defaults": {"sampling": {"images": 20, "shards": 1}},
@@ -322,9 +323,9 @@ def test_measuring(tmp_path, monkeypatch):
 def test_networks_that_do_not_fit_are_not_measured():
     import torch
 
-    from ddpm.config import NetworkConfig
+    from ddpm.config.registry import NETWORK_32, NETWORK_256
+    from ddpm.config.schema import NetworkConfig
     from ddpm.planning.measuring import batch_that_fits
-    from ddpm.training.released import NETWORK_32, NETWORK_256
 
     small, large = NetworkConfig(**NETWORK_32), NetworkConfig(**NETWORK_256)
     cpu, gpu = torch.device("cpu"), torch.device("cuda")

@@ -3,11 +3,11 @@
 import pytest
 from planned import CHURCH, CIFAR, FACES, NO_SIZE, paper
 
-from ddpm.files import write_json
-from ddpm.planning.costs import network_cost
+from ddpm.compute.flops import network_cost
+from ddpm.config.resolving import load
 from ddpm.planning.experiments import KEPT_STATES
 from ddpm.planning.inventory import all_work
-from ddpm.resolving import load
+from ddpm.storage.files import write_json
 
 
 def of(config, root, rule, subject):
@@ -55,9 +55,9 @@ def test_numbers_of_the_papers_scale(tmp_path):
 
 
 def test_kept_states_are_those_of_the_training():
-    from ddpm.training import state
+    from ddpm.storage import checkpoints
 
-    assert KEPT_STATES == state.KEPT_STATES
+    assert KEPT_STATES == checkpoints.KEPT_STATES
 
 
 def test_a_download_of_unknown_size_is_unknown(tmp_path):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ddpm.files import write_json, write_npz, write_text
-from ddpm.shards import pack_header
+from ddpm.storage.files import write_json, write_npz, write_text
+from ddpm.storage.shards import pack_header
 
 T, KEPT = 50, 10
 METHODS = {

@@ -5,10 +5,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ddpm.files import DamagedFile
+from ddpm.config.errors import DamagedFile
 from ddpm.report import rendering
-from ddpm.report.inputs import COLUMNS, read_rows
+from ddpm.report.inputs import COLUMNS
 from ddpm.report.tables import make_table
+from ddpm.storage.tables import read_rows
 
 LSUN = ("bedroom", "church", "cat")
 # The titles of our numbers by the name under which a deviation affects them, in each table.

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ddpm.files import DamagedFile, UserError, read_npz, write_npz
+from ddpm.config.errors import DamagedFile, UserError
 from ddpm.report.figures import (
     MODULES,
     NAMES,
@@ -24,8 +24,10 @@ from ddpm.report.figures import (
     training_curve,
 )
 from ddpm.report.figures.samples import read_samples
-from ddpm.report.inputs import PUBLISHED, read_curve, read_rows
+from ddpm.report.inputs import PUBLISHED
 from ddpm.report.tables import make_table
+from ddpm.storage.files import read_npz, write_npz
+from ddpm.storage.tables import read_curve, read_rows
 
 STAMP = "digits, scale demo"
 

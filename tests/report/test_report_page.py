@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ddpm.files import UserError
+from ddpm.config.errors import UserError
 from ddpm.report import page, verdicts
 from ddpm.report.figures import BEYOND, NAMES
 from ddpm.report.numbers import grouped

@@ -5,10 +5,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ddpm.files import DamagedFile, UserError
+from ddpm.config.errors import DamagedFile, UserError
 from ddpm.report import rendering
-from ddpm.report.inputs import PUBLISHED, read_rows, write_rows
+from ddpm.report.inputs import PUBLISHED
 from ddpm.report.tables import make_table
+from ddpm.storage.tables import read_rows, write_rows
 
 
 @pytest.fixture

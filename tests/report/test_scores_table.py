@@ -2,10 +2,10 @@
 
 import pytest
 
-from ddpm.files import UserError
-from ddpm.report.inputs import read_rows
+from ddpm.config.errors import UserError
 from ddpm.report.numbers import number, spread_text
 from ddpm.report.tables import make_table
+from ddpm.storage.tables import read_rows
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ from statistics import stdev
 
 import pytest
 
-from ddpm.files import UserError, write_text
-from ddpm.report.inputs import find_run, main_run, read_rows
+from ddpm.config.errors import UserError
+from ddpm.report.inputs import find_run, main_run
 from ddpm.report.numbers import Number, grouped, numbers
 from ddpm.report.ordering import ordering
 from ddpm.report.tables import make_table
+from ddpm.storage.files import write_text
+from ddpm.storage.tables import read_rows
 
 
 @pytest.fixture

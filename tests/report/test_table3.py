@@ -6,9 +6,10 @@ import sys
 import pytest
 from helpers import run_ddpm
 
-from ddpm.files import UserError
-from ddpm.report.inputs import PUBLISHED, read_rows
+from ddpm.config.errors import UserError
+from ddpm.report.inputs import PUBLISHED
 from ddpm.report.tables import make_table
+from ddpm.storage.tables import read_rows
 
 INCEPTION = {"network": "Inception (2015-12-05)", "sha256": "0" * 64}
 NETWORK = INCEPTION["network"]

@@ -9,11 +9,10 @@ import pytest
 import torch
 from helpers import CPU, run_ddpm, tiny_experiment
 
-from ddpm import rng
-from ddpm.config import SamplingConfig
+from ddpm.compute import rng
+from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_uint8
 from ddpm.data.store import Images
-from ddpm.files import read_npz
 from ddpm.sampling import ancestral
 from ddpm.sampling.ancestral import (
     preview_times,
@@ -24,7 +23,8 @@ from ddpm.sampling.ancestral import (
     write_trajectory,
 )
 from ddpm.sampling.batches import write_shard
-from ddpm.shards import ANCESTRAL_SAMPLER, bounds, unpack_header
+from ddpm.storage.files import read_npz
+from ddpm.storage.shards import ANCESTRAL_SAMPLER, bounds, unpack_header
 
 KEYS = ("images", "previews", "preview_times", "start", "status", "header")
 

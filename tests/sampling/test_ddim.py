@@ -11,14 +11,16 @@ import torch
 from diffusers import DDIMScheduler
 from helpers import CPU, run_ddpm, tiny_experiment
 
-from ddpm import rng
-from ddpm.config import FewStepsConfig, read_section
+from ddpm.compute import rng
+from ddpm.config.errors import UserError
+from ddpm.config.schema import FewStepsConfig
 from ddpm.data.pixels import to_uint8
 from ddpm.diffusion import GaussianDiffusion, linear_betas
-from ddpm.files import UserError, read_npz
 from ddpm.sampling.ancestral import reverse_chain
 from ddpm.sampling.ddim import ddim_chain, ddim_step, ddim_times, few_steps_batch, few_steps_shard
-from ddpm.shards import DDIM, bounds, read_shard
+from ddpm.storage.documents import read_section
+from ddpm.storage.files import read_npz
+from ddpm.storage.shards import DDIM, bounds, read_shard
 
 T = 1000
 SETTINGS = {"eta": (0.0, 1.0), "steps": (2, 5, 20)}

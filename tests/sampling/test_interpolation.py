@@ -10,12 +10,13 @@ from helpers import CPU
 from oracle import ABAR, C1, C2, GAUSSIAN, SIGMA2, trained_oracle
 from typer.testing import CliRunner
 
-from ddpm import rng
-from ddpm.__main__ import app
+from ddpm.cli import app
+from ddpm.compute import rng
+from ddpm.config.errors import UserError
 from ddpm.data.pixels import to_model_range
-from ddpm.files import UserError, read_npz
 from ddpm.sampling.interpolation import LAMBDAS, diffused, interpolations, steps_here, write_interpolations
-from ddpm.shards import INTERPOLATION, read_shard
+from ddpm.storage.files import read_npz
+from ddpm.storage.shards import INTERPOLATION, read_shard
 
 KEYS = ("steps", "timesteps", "lambdas", "sources", "images")
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from helpers import CPU
 
-from ddpm import parts
-from ddpm.config import FewStepsConfig, SamplingConfig, SnapshotsConfig
-from ddpm.files import read_npz
+from ddpm.config.schema import FewStepsConfig, SamplingConfig, SnapshotsConfig
 from ddpm.sampling.ancestral import sample_batch, sample_shard
 from ddpm.sampling.ddim import few_steps_shard
 from ddpm.sampling.snapshots import snapshot_shard
+from ddpm.storage import chunk_cache
+from ddpm.storage.files import read_npz
 
 
 def write(kind: str, trained, folder: Path, log=lambda message: None) -> bytes:
@@ -55,7 +55,7 @@ KINDS = {"samples": 20 * 12, "few steps": 2 * (5 + 3) * 12, "snapshot": 20 * (3 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_step_is_repeated_of_a_batch_that_was_killed(kind, room, trained, tmp_path, monkeypatch):
     """Nor where its images do not fit into memory together."""
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
     network, chance = Network(trained, monkeypatch, room), random.Random(0)
     undisturbed = write(kind, trained, tmp_path / "undisturbed")
     total, kills = network.images, 0
@@ -97,7 +97,7 @@ def test_a_batch_that_was_cut_keeps_the_results_that_wait_for_the_others(trained
 
 
 def test_a_draft_is_x_t_to_the_last_bit_and_the_previews_from_there_on(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
     config, chain = SamplingConfig(images=5, batch_size=5, previews=4), []
     p_sample = trained.diffusion.p_sample
 
@@ -123,7 +123,7 @@ def test_a_draft_is_x_t_to_the_last_bit_and_the_previews_from_there_on(trained, 
 def test_a_damaged_draft_is_begun_again(trained, tmp_path, monkeypatch):
     undisturbed = write("samples", trained, tmp_path / "undisturbed")
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "SAVE_EVERY", -1)
+        patch.setattr(chunk_cache, "SAVE_EVERY", -1)
         network = Network(trained, patch)
         network.left = 7
         with pytest.raises(KeyboardInterrupt):
@@ -139,7 +139,7 @@ def test_a_damaged_draft_is_begun_again(trained, tmp_path, monkeypatch):
 
 
 def test_an_unstable_run_leaves_no_draft(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
     sampling = SamplingConfig(images=12, batch_size=8, limit=0.5)
     sample_shard(trained, sampling, 1, tmp_path / "1.npz", CPU, lambda message: None, tmp_path / "state")
     few = FewStepsConfig(images=12, batch_size=8, steps=(2,), limit=0.5)

@@ -10,13 +10,14 @@ from helpers import CPU
 from oracle import ABAR, C1, C2, GAUSSIAN, SIGMA2, trained_oracle
 from typer.testing import CliRunner
 
-from ddpm import rng
-from ddpm.__main__ import app
+from ddpm.cli import app
+from ddpm.compute import rng
+from ddpm.config.errors import UserError
 from ddpm.data.pixels import to_uint8
-from ddpm.files import UserError, read_npz
 from ddpm.sampling.ancestral import reverse_chain
 from ddpm.sampling.latents import continuations, latents, split_times, write_latents
-from ddpm.shards import LATENTS, read_shard
+from ddpm.storage.files import read_npz
+from ddpm.storage.shards import LATENTS, read_shard
 
 OUTCOME = {"status": "unstable", "step": 7, "reason": "the loss was nan"}
 

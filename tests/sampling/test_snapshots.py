@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from helpers import CPU, tiny_experiment
 
-from ddpm.config import FewStepsConfig, SamplingConfig, SnapshotsConfig
-from ddpm.files import UserError, read_npz
+from ddpm.config.errors import UserError
+from ddpm.config.schema import FewStepsConfig, SamplingConfig, SnapshotsConfig
 from ddpm.sampling.ancestral import sample_batch
 from ddpm.sampling.ddim import few_steps_batch
 from ddpm.sampling.previews import write_previews
 from ddpm.sampling.snapshots import snapshot_shard, snapshot_weights
-from ddpm.shards import read_shard
+from ddpm.storage.files import read_npz
+from ddpm.storage.shards import read_shard
 from ddpm.training.loop import train
 
 CONFIG = SnapshotsConfig(images=20, batch_size=8, previews=10)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
+from ddpm.config.errors import DamagedFile
+from ddpm.config.registry import resolve
 from ddpm.data import pictures
 from ddpm.data.readers import folder
-from ddpm.data.registry import resolve
-from ddpm.files import DamagedFile
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(it ran) (w) file closefile\n%%EOF\n"
 

@@ -10,12 +10,13 @@ from stand_in import StandIn, write_torchscript
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from ddpm import download
-from ddpm.__main__ import app
-from ddpm.evaluation.inception import INCEPTION, SHA256
+from ddpm.cli import app
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.resolving import resolve_sources
 from ddpm.evaluation.networks import load_network
-from ddpm.files import DamagedFile, UserError, sha256
-from ddpm.resolving import resolve_sources
+from ddpm.evaluation.networks.inception import INCEPTION, SHA256
+from ddpm.storage import download
+from ddpm.storage.files import sha256
 
 
 class Hostile(nn.Module):

@@ -36,25 +36,28 @@ from published import (
 )
 from safetensors.torch import save_file
 
-from ddpm.__main__ import find_data
-from ddpm.config import SamplingConfig, read_stage_config
+from ddpm.cli.options import find_data
+from ddpm.config.errors import ExitCode
+from ddpm.config.registry import DATASETS, resolve
+from ddpm.config.schema import SamplingConfig
+from ddpm.config.sources import RemoteFile
 from ddpm.data.prepare import prepare
-from ddpm.data.registry import DATASETS, resolve
 from ddpm.data.store import Images
-from ddpm.download import RemoteFile, downloaded
-from ddpm.errors import explain
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.published import read_statistics
 from ddpm.evaluation.reference import read_reference, write_reference
-from ddpm.exits import ExitCode
-from ddpm.files import read_npy, rows_of_npz, sha256, write_json, write_npy
-from ddpm.locking import holder_in
+from ddpm.jobs.failures import explain
+from ddpm.jobs.locks import holder_in
 from ddpm.sampling.ancestral import sample_shard
-from ddpm.shards import read_shard
-from ddpm.training.importing import import_weights
-from ddpm.training.state import State, load_state, load_weights, save_state
-from ddpm.training.weights_file import saved_states
+from ddpm.storage.checkpoints import State, load_state, save_state
+from ddpm.storage.documents import read_stage_config
+from ddpm.storage.download import downloaded
+from ddpm.storage.files import read_npy, rows_of_npz, sha256, write_json, write_npy
+from ddpm.storage.shards import read_shard
+from ddpm.storage.weights_file import saved_states
+from ddpm.training.convert.importing import import_weights
+from ddpm.training.model import load_weights
 
 TIMES = int(os.environ.get("DDPM_FUZZ", 100))
 ROOM = 3 * 2**30
@@ -220,7 +223,7 @@ def _(folder: Path) -> list[Path]:
 
 def trained(folder: Path) -> Path:
     """A weights file of a tiny network."""
-    from ddpm.training.state import save_weights
+    from ddpm.storage.checkpoints import save_weights
     from ddpm.unet import UNet
 
     config = tiny_experiment().stage_config("training")
@@ -301,7 +304,7 @@ def _(folder: Path) -> list[Path]:
 
 @subject("a folder of diffusers", importing)
 def _(folder: Path) -> list[Path]:
-    from ddpm.training.diffusers_folder import export
+    from ddpm.training.convert.diffusers_folder import export
 
     network_document(folder)
     export(load_weights(trained(folder.parent)), folder / "exported")
@@ -312,8 +315,8 @@ def _(folder: Path) -> list[Path]:
 
 def evaluated(folder: Path) -> None:
     """A shard of samples, its features, and those of the real images, of a small classifier."""
-    from ddpm.config import ClassifierConfig
-    from ddpm.evaluation.classifier import train_classifier
+    from ddpm.config.schema import ClassifierConfig
+    from ddpm.evaluation.networks.classifier import train_classifier
 
     prepare(DATASETS["digits"], None, folder / "data", log=quiet)
     config = ClassifierConfig(width=8, features=16, epochs=1)
@@ -383,7 +386,7 @@ def _(folder: Path) -> list[Path]:
 def _(folder: Path) -> list[Path]:
     from dataclasses import asdict
 
-    from ddpm.locking import Holder
+    from ddpm.jobs.locks import Holder
 
     (folder / "lock").write_text(json.dumps(asdict(Holder.me())))
     return [folder / "lock"]

@@ -16,14 +16,16 @@ import torch
 from helpers import CPU, tiny_experiment
 from published import CIFAR10_BATCHES, jpeg, write_fashion
 
-from ddpm.config import NetworkConfig
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.registry import resolve
+from ddpm.config.schema import NetworkConfig
 from ddpm.data import readers
 from ddpm.data.readers import cifar10, idx, members, unpacked, zip_member
-from ddpm.data.registry import resolve
-from ddpm.files import DamagedFile, UserError, read_json, read_npz
-from ddpm.training.diffusers_folder import network_of_unet2d, read_folder, unet2d_config
-from ddpm.training.importing import read_tensors
-from ddpm.training.state import load_weights, save_weights
+from ddpm.storage.checkpoints import save_weights
+from ddpm.storage.files import read_json, read_npz
+from ddpm.training.convert.diffusers_folder import network_of_unet2d, read_folder, unet2d_config
+from ddpm.training.convert.importing import read_tensors
+from ddpm.training.model import load_weights
 from ddpm.unet import UNet
 
 GIGABYTE = 2**30

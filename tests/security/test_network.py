@@ -8,13 +8,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ddpm import download, strict, transfer
-from ddpm.data.registry import DATASETS, resolve
-from ddpm.download import Listing, NotDownloaded, RemoteFile, expand, fetch
-from ddpm.files import UserError, read_json
+from ddpm.config import base
+from ddpm.config.errors import UserError
+from ddpm.config.registry import DATASETS, resolve
+from ddpm.config.resolving import load
+from ddpm.config.sources import Listing, RemoteFile
 from ddpm.planning.advising import warnings
 from ddpm.planning.plan import make_plan
-from ddpm.resolving import load
+from ddpm.storage import download, transfer
+from ddpm.storage.download import NotDownloaded, expand, fetch
+from ddpm.storage.files import read_json
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -65,7 +68,7 @@ ENDLESS = (200, {}, itertools.repeat(bytes(2**16)))
 
 # Would fail if a source that anybody on the way can change were taken without a checksum or a word of the user's.
 def test_plain_http_needs_a_checksum_or_the_users_word(tmp_path, monkeypatch):
-    assert [strict.is_open(a) for a in ("http://x/y", "https://x/y", "http://127.0.0.1:1/y")] == [True, False, False]
+    assert [base.is_open(a) for a in ("http://x/y", "https://x/y", "http://127.0.0.1:1/y")] == [True, False, False]
     monkeypatch.setattr(download, "is_open", lambda address: True)
     monkeypatch.setattr(transfer, "is_open", lambda address: True)
     with answering({"x": GOOD}) as (url, _):
@@ -83,7 +86,7 @@ def test_every_source_over_plain_http_has_a_checksum_but_one():
         (data.name, bool(file.checksums))
         for data in DATASETS.values()
         for file in data.files
-        if isinstance(file, RemoteFile) and any(map(strict.is_open, file.urls))
+        if isinstance(file, RemoteFile) and any(map(base.is_open, file.urls))
     }
     assert open_ones == {
         ("fashionmnist", True), ("lsun-bedroom256", True), ("lsun-church256", True), ("lsun-cat256", False)

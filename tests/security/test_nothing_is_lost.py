@@ -14,15 +14,16 @@ from helpers import CPU, tiny_experiment, train_command
 from typer.testing import CliRunner
 from workspace import PROJECT
 
-from ddpm import parts
-from ddpm.__main__ import app
-from ddpm.config import SamplingConfig
+from ddpm.cli import app
+from ddpm.config.errors import UserError
+from ddpm.config.registry import DATASETS
+from ddpm.config.schema import SamplingConfig
 from ddpm.data.prepare import prepare
-from ddpm.data.registry import DATASETS
 from ddpm.evaluation.reference import write_reference
-from ddpm.files import FOLDER_MARK, MADE_HERE, UserError, claim_folder
-from ddpm.parts import Parts
 from ddpm.sampling.ancestral import sample_shard
+from ddpm.storage import chunk_cache
+from ddpm.storage.chunk_cache import Parts
+from ddpm.storage.files import FOLDER_MARK, MADE_HERE, claim_folder
 from ddpm.training.loop import train
 
 
@@ -99,7 +100,7 @@ def test_the_reference_removes_only_its_own_pieces(digits, users, tmp_path):
 
 # Would fail if what is removed went by folders, and not by the exact names of pieces; or without a look at locks.
 def test_pieces_of_another_source_go_by_their_names_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
 
     def pieces(source: str) -> Parts:
         made = Parts(tmp_path / "state", source * 64, {}, ("x",), quiet)
@@ -255,37 +256,37 @@ def test_a_folder_is_no_name_of_a_file(out):
 
 # What removes, replaces or lists files, where, how often, and what protects everything that is not the project's.
 PROTECTED = {
-    ("files.py", "whole"): "the part's name holds host, namespace and process; `claim_file` was asked for the target",
-    ("files.py", "whole_folder"): "refuses a target that exists",
-    ("files.py", "remove_parts_of_the_dead"): "exact names of parts, of dead writers of this namespace",
-    ("files.py", "remove_ours"): "exact names, of a claimed folder, without following links",
-    ("files.py", "unclaim_folder"): "only the mark; rmdir takes empty folders alone",
-    ("files.py", "set_aside"): "a new name, which nothing has",
-    ("parts.py", "kept"): "lists, by exact names, in a claimed folder",
-    ("parts.py", "drop_other_sources"): "lists; `remove_ours` removes",
-    ("parts.py", "at"): "one of `kept`, which is damaged",
-    ("parts.py", "drop_drafts"): "exact names in a claimed folder",
-    ("parts.py", "finish"): "those of `kept` that the shard holds",
-    ("parts.py", "is_idle"): "lists locks",
-    ("parts.py", "load"): "a damaged draft, in a claimed folder",
-    ("locking.py", "take"): "the lock file that this call has made",
-    ("locking.py", "remove"): "a lock whose holder is dead, under a lock",
-    ("locking.py", "let_go"): "the lock file that names this process, and guards of its own token's form",
+    ("storage/files.py", "whole"): "the part's name holds host, namespace and process; `claim_file` was asked for the target",
+    ("storage/files.py", "whole_folder"): "refuses a target that exists",
+    ("storage/files.py", "remove_parts_of_the_dead"): "exact names of parts, of dead writers of this namespace",
+    ("storage/files.py", "remove_ours"): "exact names, of a claimed folder, without following links",
+    ("storage/files.py", "unclaim_folder"): "only the mark; rmdir takes empty folders alone",
+    ("storage/files.py", "set_aside"): "a new name, which nothing has",
+    ("storage/chunk_cache.py", "kept"): "lists, by exact names, in a claimed folder",
+    ("storage/chunk_cache.py", "drop_other_sources"): "lists; `remove_ours` removes",
+    ("storage/chunk_cache.py", "at"): "one of `kept`, which is damaged",
+    ("storage/chunk_cache.py", "drop_drafts"): "exact names in a claimed folder",
+    ("storage/chunk_cache.py", "finish"): "those of `kept` that the shard holds",
+    ("storage/chunk_cache.py", "is_idle"): "lists locks",
+    ("storage/chunk_cache.py", "load"): "a damaged draft, in a claimed folder",
+    ("jobs/locks.py", "take"): "the lock file that this call has made",
+    ("jobs/locks.py", "remove"): "a lock whose holder is dead, under a lock",
+    ("jobs/locks.py", "let_go"): "the lock file that names this process, and guards of its own token's form",
     ("evaluation/likelihood.py", "likelihood_shard"): "lists; `discard` removes from claimed folders",
     (
-        "training/state.py",
+        "storage/checkpoints.py",
         "save_state",
     ): "earlier states by exact names, in a claimed folder, never the one just written",
-    ("training/weights_file.py", "saved_states"): "lists, by exact names",
+    ("storage/weights_file.py", "saved_states"): "lists, by exact names",
     ("training/loop.py", "publish"): "lists, by exact names",
     ("data/prepare.py", "all_or_nothing"): "files that `claim_file` has allowed before",
-    ("transfer.py", "finish"): "the part's own names; what was at the target was set aside",
-    ("transfer.py", "discard"): "the part's own names",
-    ("resolving.py", "load"): "lists scales",
+    ("storage/transfer.py", "finish"): "the part's own names; what was at the target was set aside",
+    ("storage/transfer.py", "discard"): "the part's own names",
+    ("config/resolving.py", "load"): "lists scales",
     ("data/readers/celebahq.py", "read"): "lists",
     ("data/readers/__init__.py", "holders"): "lists",
-    ("provenance.py", "code_version"): "lists the package",
-    ("__main__.py", "report"): "lists benchmarks",
+    ("jobs/provenance.py", "code_version"): "lists the package",
+    ("cli/report.py", "report"): "lists benchmarks",
     ("bench/precision.py", "benchmark_precision"): "lists",
 }
 REMOVING = {"rmtree", "unlink", "rename", "rmdir", "removedirs", "glob", "rglob", "move", "replace", "renames"}

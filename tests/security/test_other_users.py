@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ddpm import files, gpus, locking
-from ddpm.exits import ExitCode
-from ddpm.files import UserError, place_of_pids, private_folder, whole
-from ddpm.locking import Lock, Locked, holder_in
+from ddpm.config.errors import ExitCode, UserError
+from ddpm.jobs import gpus, locks
+from ddpm.jobs.locks import Lock, Locked, holder_in
+from ddpm.storage import files
+from ddpm.storage.files import place_of_pids, private_folder, whole
 
 
 @pytest.fixture
@@ -59,14 +60,14 @@ def test_what_is_no_lock_file_is_named_and_left_alone(kind, path, tmp_path):
 # Would fail if a lock that may not be read were an error of the disk.
 def test_a_lock_that_may_not_be_read_is_another_users(path, monkeypatch):
     path.write_text("{}")
-    plain = locking.open_plain
+    plain = locks.open_plain
 
     def refuse(name: str, flags: int) -> int:
         if name == str(path):
             raise PermissionError(13, "Permission denied", name)
         return plain(name, flags)
 
-    monkeypatch.setattr(locking, "open_plain", refuse)
+    monkeypatch.setattr(locks, "open_plain", refuse)
     with pytest.raises(Locked, match=r"another user, whose lock may not be read here, is working") as caught:
         lock(path).acquire()
     assert caught.value.code == ExitCode.LOCKED
@@ -79,7 +80,7 @@ def test_a_lock_that_may_not_be_read_is_another_users(path, monkeypatch):
 @pytest.mark.parametrize("content", [b"[]", b'"x"', b"[" * 10**6, b'{"token": "../../x"}', bytes(10**6), b"\xff"])
 def test_a_strange_lock_file_is_nobodys(content, path):
     path.write_bytes(content)
-    assert holder_in(path) == locking.UNREADABLE
+    assert holder_in(path) == locks.UNREADABLE
 
 
 # Would fail if what lies beside a lock were removed by the beginning of its name.
@@ -96,9 +97,9 @@ def test_files_beside_a_lock_stay(path):
 
 def test_a_token_leads_to_no_other_folder(path):
     """A lock's content is somebody else's word."""
-    holder = locking.Holder.me()
-    assert locking.guard_of(locking.replace(holder, token="../../etc/x")) == "00000000"
-    assert locking.guard_of(holder) == holder.token[:8]
+    holder = locks.Holder.me()
+    assert locks.guard_of(locks.replace(holder, token="../../etc/x")) == "00000000"
+    assert locks.guard_of(holder) == holder.token[:8]
 
 
 # Would fail if a process number were believed that is of another container's processes.
@@ -120,7 +121,7 @@ def test_a_living_writer_in_another_container_keeps_its_file(tmp_path, monkeypat
 def test_processes_of_another_namespace_are_of_another_place():
     """As those of a container are, which may have the same host's name."""
     assert place_of_pids().endswith(f"-{os.stat('/proc/self/ns/pid').st_ino}")
-    code = "from ddpm.files import place_of_pids; print(place_of_pids())"
+    code = "from ddpm.storage.files import place_of_pids; print(place_of_pids())"
     apart = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
     try:
         done = subprocess.run(apart, capture_output=True, text=True, check=False)

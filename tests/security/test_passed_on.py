@@ -7,18 +7,19 @@ from servers import serving
 from typer.testing import CliRunner
 from workspace import PROJECT, Workspace
 
-from ddpm import download, strict
-from ddpm.__main__ import app
-from ddpm.config import ConfigError
-from ddpm.data.registry import DATASETS
-from ddpm.download import NotDownloaded, RemoteFile, fetch
-from ddpm.evaluation.inception import INCEPTION
+from ddpm.cli import app
+from ddpm.config import base
+from ddpm.config.base import ConfigError
+from ddpm.config.registry import DATASETS, PUBLISHED
+from ddpm.config.resolving import load, resolve_sources
+from ddpm.config.sources import RemoteFile
+from ddpm.evaluation.networks.inception import INCEPTION
 from ddpm.evaluation.published import fetched
 from ddpm.report.page import caption
 from ddpm.report.rendering import html_text
-from ddpm.resolving import load, resolve_sources
-from ddpm.training.released import PUBLISHED
-from ddpm.transfer import without_answers
+from ddpm.storage import download
+from ddpm.storage.download import NotDownloaded, fetch
+from ddpm.storage.transfer import without_answers
 
 SECRET = "hunter2"
 ADDRESSES = [
@@ -56,7 +57,7 @@ def test_addresses_with_secrets_are_refused_everywhere(address):
 def test_published_addresses_are_no_secrets():
     files = [file for data in DATASETS.values() for file in (*data.files, *data.statistics.values())]
     files += [file for checkpoint in PUBLISHED.values() for file in checkpoint.files] + [INCEPTION]
-    assert all(strict.without_secrets(address) == address for file in files for address in file.urls)
+    assert all(base.without_secrets(address) == address for file in files for address in file.urls)
 
 
 # Would fail if words of the network's libraries were said as they are.
@@ -82,7 +83,7 @@ def test_the_report_names_no_folders(tmp_path):
 
 # Would fail if any module recorded the host's name, or a user's.
 def test_host_and_user_are_nowhere_recorded():
-    naming = {"files.py", "locking.py", "parallel.py"}  # parts and locks, which are temporary, and words of an error
+    naming = {"files.py", "locks.py", "distributed.py"}  # parts and locks, which are temporary, and words of an error
     for path in (PROJECT / "workflow/ddpm").rglob("*.py"):
         words = re.findall(r"gethostname|getuser|getlogin|platform\.node|uname\(|expanduser", path.read_text())
         assert not words or path.name in naming, path

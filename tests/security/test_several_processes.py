@@ -15,8 +15,8 @@ import pytest
 from helpers import tiny_experiment, train_command
 from workspace import PROJECT
 
-from ddpm.parallel import packed, unpacked
-from ddpm.training.state import saved_states
+from ddpm.compute.distributed import packed, unpacked
+from ddpm.storage.checkpoints import saved_states
 
 WAIT = 120  # seconds
 

@@ -8,10 +8,10 @@ from servers import serving
 from stand_in import StandIn, write_torchscript
 from workspace import PROJECT, Workspace
 
-from ddpm.config import ConfigError
-from ddpm.evaluation.inception import INCEPTION
-from ddpm.files import sha256
-from ddpm.resolving import resolve_sources
+from ddpm.config.base import ConfigError
+from ddpm.config.resolving import resolve_sources
+from ddpm.evaluation.networks.inception import INCEPTION
+from ddpm.storage.files import sha256
 
 RULES = sorted((PROJECT / "workflow/rules").glob("*.smk"))
 LINE = re.compile(r'^ *(shell:|WRITE_DOCUMENT = \()\n((?: *".*"\n)+)', re.MULTILINE)

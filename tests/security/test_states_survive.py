@@ -5,8 +5,8 @@ import hashlib
 import pytest
 import torch
 
-from ddpm.training.state import State, load_state, save_state
-from ddpm.training.weights_file import saved_states, step_of
+from ddpm.storage.checkpoints import State, load_state, save_state
+from ddpm.storage.weights_file import saved_states, step_of
 
 
 def state(step: int) -> State:
@@ -72,7 +72,7 @@ def test_only_the_first_process_sets_aside(tmp_path, monkeypatch):
     assert newest.exists()
     listed = saved_states(tmp_path)
     assert load_state(tmp_path, "f", "d", lambda _: None).step == 10
-    monkeypatch.setattr("ddpm.training.state.saved_states", lambda folder: listed)
+    monkeypatch.setattr("ddpm.storage.checkpoints.saved_states", lambda folder: listed)
     assert load_state(tmp_path, "f", "d", lambda _: None, leads=False).step == 10
 
 

@@ -51,19 +51,13 @@ def commands(environment: str) -> set[str]:
 @cache
 def functions() -> dict[str, ast.FunctionDef]:
     """The functions of `python -m ddpm` by the names of their commands."""
-    tree = ast.parse((WORKFLOW / "ddpm/__main__.py").read_text())
     found = {}
-    for node in tree.body:
-        for decorator in getattr(node, "decorator_list", ()):
-            if not isinstance(decorator, ast.Call):  # of a helper
-                continue
-            named = decorator.args[0].value if decorator.args else node.name
-            found[f"{decorator.func.value.id} {named}".removeprefix("app ")] = node
+    for path in sorted((WORKFLOW / "ddpm/cli").glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            for decorator in getattr(node, "decorator_list", ()):
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "app.command":
+                    found[decorator.args[0].value if decorator.args else node.name] = node
     return found
-
-
-# No rule measures the network's speed, which takes diffusers, and draws what it has measured.
-MEASURING = {f"bench {name}" for name in ("bench_speed", "growth", "processes", "precision")}
 
 
 def imported(tree: ast.AST, lazily: bool = True) -> Iterator[str]:
@@ -115,4 +109,4 @@ def packages(modules: Iterable[str]) -> set[str]:
 def used(names: Iterable[str]) -> set[str]:
     """All modules that commands may import."""
     inside = {module for name in names for module in imported(functions()[name])}
-    return reached(["ddpm.__main__"], lazily=False) | reached(inside)
+    return reached(["ddpm.cli"], lazily=False) | reached(inside)

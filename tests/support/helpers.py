@@ -10,8 +10,8 @@ import ready
 import torch
 from waiting import show
 
-from ddpm.config import Experiment
-from ddpm.resolving import resolve_experiment
+from ddpm.config.experiment import Experiment
+from ddpm.config.resolving import resolve_experiment
 
 CPU = torch.device("cpu")
 

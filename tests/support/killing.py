@@ -90,10 +90,10 @@ def noted(work: Callable, note: Callable[[], None]) -> Callable:
 
 def note_work(journal: Journal, command: str, moment: Callable[..., None]) -> None:
     """Have every step of a training, and every piece of other work, noted; a piece is saved as soon as it is made."""
-    from ddpm import parts
+    from ddpm.storage import chunk_cache
 
-    parts.SAVE_EVERY = 0
-    each = parts.Parts.each
+    chunk_cache.SAVE_EVERY = 0
+    each = chunk_cache.Parts.each
 
     def each_noted(self, start: int, stop: int, size: int, make: Callable):
         def note(first: int, last: int) -> None:
@@ -102,7 +102,7 @@ def note_work(journal: Journal, command: str, moment: Callable[..., None]) -> No
 
         return each(self, start, stop, size, noted(make, note))
 
-    parts.Parts.each = each_noted
+    chunk_cache.Parts.each = each_noted
     if command == "train":
         from ddpm.training.loop import Trainer
 

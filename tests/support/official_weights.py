@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ddpm.config import NetworkConfig
+from ddpm.config.schema import NetworkConfig
 
 
 def official_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:

@@ -18,13 +18,13 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtr
 from torch import Tensor
 
-from ddpm.config import LikelihoodConfig
+from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.diffusion import GaussianDiffusion, linear_betas
 from ddpm.evaluation.likelihood import likelihood_shard
 from ddpm.evaluation.rate_distortion import read_bounds
 from ddpm.training.loop import Trainer
-from ddpm.training.state import Trained
+from ddpm.training.model import Trained
 from ddpm.unet import UNet
 
 # --- the paper's process (eq. 4, 6, 7), written out once more, so that no table of the package is trusted ---

@@ -27,7 +27,7 @@ from oracle import (
 )
 from PIL import Image
 
-from ddpm.config import SamplingConfig
+from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.evaluation.rate_distortion import rate_distortion
 from ddpm.report.figures import charts, style

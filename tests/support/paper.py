@@ -23,7 +23,7 @@ from servers import Server
 from stand_in import StandIn, write_torchscript
 from workspace import PROJECT
 
-from ddpm.files import sha256
+from ddpm.storage.files import sha256
 
 MAIN = {"parameterization": "eps", "objective": "simple", "variance": "fixedlarge"}  # with snapshots to choose from
 COUNT = 24  # images of each set but CIFAR-10

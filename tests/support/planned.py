@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
+from ddpm.config.resolving import Config, load
 from ddpm.planning.machine import GB, Disk, Gpu, Machine
-from ddpm.resolving import Config, load
 
 EPS = {"parameterization": "eps", "objective": "simple"}
 LARGE = {"ch_mult": [1, 1, 2, 2, 4, 4]}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from helpers import CPU
 
-from ddpm.parallel import BATCH_PATIENCE, Group, process_group
+from ddpm.compute.distributed import BATCH_PATIENCE, Group, process_group
 
 FORK = multiprocessing.get_context("fork")
 

@@ -166,7 +166,7 @@ def cifar10_archive(count: int = 4, replaced: dict[str, bytes] | None = None) ->
 
 def cifar10_tree(images: np.ndarray, labels: list[int], train: int, form: str = "PNG") -> dict[str, bytes]:
     """Image files by path, train/CLASS/0000.png and test/CLASS/...."""
-    from ddpm.data.registry import DATASETS
+    from ddpm.config.registry import DATASETS
 
     classes = DATASETS["cifar10"].classes
     suffix = {"PNG": "png", "JPEG": "jpg"}[form]

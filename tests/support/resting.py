@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from ddpm.interruption import Job
+from ddpm.jobs.signals import Job
 
 asked, rounds, moment = Job.asked, 0, None
 

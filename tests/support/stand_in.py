@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.evaluation.networks import load_network
-from ddpm.files import sha256, write_json, write_npy, write_npz
+from ddpm.storage.files import sha256, write_json, write_npy, write_npz
 
 
 class StandIn(nn.Module):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from disks import PAGE, Disk
 
-from ddpm.files import MADE_HERE
+from ddpm.storage.files import MADE_HERE
 
 EXPERIMENT = "digits-eps-simple"
 TRAINED, SCORED = (f"results/demo/{EXPERIMENT}/{name}" for name in ("final.safetensors", "metrics.json"))

@@ -19,7 +19,7 @@ from official_weights import drawn
 from servers import serving
 from workspace import SHRUNKEN, Workspace
 
-from ddpm.resolving import load
+from ddpm.config.resolving import load
 
 MAIN = "cifar10-eps-simple"  # the experiment in which most of the rules take part
 OTHERS = ("celebahq256", "lsun-church256")  # another format each

@@ -14,18 +14,20 @@ import ready
 from disks import PAGE
 from helpers import CPU, tiny_experiment
 
-from ddpm import __main__, failed, parts
-from ddpm.config import ClassifierConfig
-from ddpm.errors import explain
-from ddpm.evaluation.classifier import train_classifier
+from ddpm import cli
+from ddpm.config.errors import ExitCode
+from ddpm.config.schema import ClassifierConfig
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.networks import load_network
+from ddpm.evaluation.networks.classifier import train_classifier
 from ddpm.evaluation.reference import write_reference
-from ddpm.exits import ExitCode
-from ddpm.files import MADE_HERE, write_json
-from ddpm.locking import Holder, Lock
+from ddpm.jobs import failures
+from ddpm.jobs.failures import explain
+from ddpm.jobs.locks import Holder, Lock
 from ddpm.sampling.ancestral import sample_shard
-from ddpm.training.state import load_weights
+from ddpm.storage import chunk_cache
+from ddpm.storage.files import MADE_HERE, write_json
+from ddpm.training.model import load_weights
 
 SECTIONS = {
     "training": {"snapshot_every": 4, "steps": 8, "log_every": 2, "save_every": 2},
@@ -39,7 +41,7 @@ SECTIONS = {
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """Every batch is kept as soon as it is made."""
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def ddpm(monkeypatch, capsys):
     def run(*arguments) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ddpm", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            __main__.main()
+            cli.main()
         code = ended.value.code or 0
         del ended
         gc.collect()  # what an error holds, which would end with the process: a lock
@@ -240,5 +242,5 @@ def test_a_disk_that_takes_no_line_of_the_log_ends_no_training(sources, mounted,
             assert subprocess.run(command, stdout=log, stderr=log, check=False).returncode == code
     assert (disk.folder / "log").read_text() == ""
     assert (tmp_path / "bound.npz").exists()
-    job = failed.FailedJob("likelihood", "evaluation", {}, [str(disk.folder / "log")])
-    assert f"the disk of {disk.folder} is full: 0.00 GB are free. Make room there" in failed.summary([job])
+    job = failures.FailedJob("likelihood", "evaluation", {}, [str(disk.folder / "log")])
+    assert f"the disk of {disk.folder} is full: 0.00 GB are free. Make room there" in failures.summary([job])

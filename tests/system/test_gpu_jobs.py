@@ -16,7 +16,7 @@ import os, sys, time
 from pathlib import Path
 from ddpm import gpus
 gpus.LOOK_EVERY = 0.05
-from ddpm.errors import report_failure
+from ddpm.jobs.failures import report_failure
 try:
     gpus.lease(int(sys.argv[2]))
 except Exception as error:
@@ -191,7 +191,7 @@ def test_without_a_limit_leases_alone_keep_jobs_apart(box):
 
 def test_the_lock_folder_is_the_same_for_every_job():
     """Snakemake gives each job a TMPDIR of its own choice."""
-    code = "from ddpm.gpus import lease_folder; print(lease_folder())"
+    code = "from ddpm.jobs.gpus import lease_folder; print(lease_folder())"
     environment = {key: value for key, value in os.environ.items() if key != "DDPM_GPU_LEASES"}
     folders = {
         subprocess.run(

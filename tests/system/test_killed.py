@@ -11,13 +11,13 @@ from pathlib import Path
 
 from helpers import CPU, tiny_experiment
 
-from ddpm import parts
-from ddpm.config import LikelihoodConfig, SamplingConfig
+from ddpm.config.schema import LikelihoodConfig, SamplingConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.likelihood import likelihood_shard
 from ddpm.sampling.ancestral import sample_shard
+from ddpm.storage import chunk_cache
+from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import train
-from ddpm.training.state import saved_states
 
 KILLS = 10
 
@@ -98,7 +98,7 @@ def test_sampling_killed_at_random_gives_the_same_bytes(trained, tmp_path):
 
 def test_a_long_batch_killed_at_random_repeats_no_step(trained, tmp_path, monkeypatch):
     """Each step is kept, but for the one at hand and those whose file is not whole."""
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
     config, p_sample = SamplingConfig(images=200, batch_size=200, previews=4), trained.diffusion.p_sample
 
     def job(folder: Path) -> None:

@@ -14,7 +14,7 @@ import ready
 from killing import Journal
 from workspace import PROJECT, SHRUNKEN, Workspace
 
-from ddpm.files import MADE_HERE
+from ddpm.storage.files import MADE_HERE
 
 KILLS = 50
 DRIVER_KILLS = 6

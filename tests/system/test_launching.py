@@ -15,14 +15,14 @@ from helpers import CPU, run_ddpm, tiny_experiment, train_command
 from processes import free_port
 from waiting import alive, wait_for
 
-from ddpm.__main__ import choose_device
-from ddpm.config import SamplingConfig
-from ddpm.exits import ExitCode
-from ddpm.failed import last_words
-from ddpm.files import UserError
+from ddpm.cli.options import choose_device
+from ddpm.config.errors import ExitCode, UserError
+from ddpm.config.schema import SamplingConfig
+from ddpm.jobs.failures import last_words
 from ddpm.sampling.ancestral import sample_shard
+from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import Trainer
-from ddpm.training.state import load_weights, saved_states
+from ddpm.training.model import load_weights
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 PYTHON = [sys.executable, "-m"]
@@ -71,8 +71,8 @@ def test_whoever_is_killed_takes_all_along(whom, how, status, words, digits, tmp
 
 FAILING = """
 import os
-from ddpm import __main__
-from ddpm.files import UserError
+from ddpm import cli
+from ddpm.config.errors import UserError
 from ddpm.training.loop import Trainer
 
 update = Trainer.update
@@ -85,7 +85,7 @@ def fail(self, pixels):
 
 
 Trainer.update = fail
-__main__.main()
+cli.main()
 """
 
 

@@ -38,7 +38,7 @@ from oracle import (
 from scipy.stats import kstest
 from torch import Tensor
 
-from ddpm.config import SamplingConfig
+from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.diffusion import GaussianDiffusion, linear_betas
 from ddpm.evaluation.fid import frechet_distance, statistics

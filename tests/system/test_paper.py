@@ -10,10 +10,10 @@ from PIL import Image
 from servers import serving
 from workspace import Workspace
 
-from ddpm.catalogue import FIGURES, TABLES
+from ddpm.config.catalogue import FIGURES, TABLES
+from ddpm.config.resolving import load
 from ddpm.report.page import IDEA, TITLES
 from ddpm.report.tables import number
-from ddpm.resolving import load
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,12 @@ import torch
 from helpers import CPU, tiny_experiment, train_command
 from processes import together
 
-from ddpm.config import TrainingConfig
-from ddpm.files import UserError
-from ddpm.parallel import ALONE, Group
+from ddpm.compute.distributed import ALONE, Group
+from ddpm.config.errors import UserError
+from ddpm.config.schema import TrainingConfig
+from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import Trainer, train, training_batch
-from ddpm.training.state import load_weights, saved_states
+from ddpm.training.model import load_weights
 
 
 def torchrun(processes: int, config: dict, digits: Path, folder: Path) -> subprocess.CompletedProcess:

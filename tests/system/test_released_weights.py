@@ -9,7 +9,7 @@ from official_weights import drawn
 from servers import serving
 from workspace import SHRUNKEN
 
-from ddpm.resolving import load
+from ddpm.config.resolving import load
 
 MAIN = "digits-eps-simple"
 
@@ -58,8 +58,8 @@ def test_released_weights_take_the_place_of_training(fresh, server, tmp_path):
 def test_weights_that_cannot_be_had_stop_the_run_with_a_reason(fresh, server):
     override, _ = released(server)
     fresh.configure(override, experiments=[MAIN])
-    (fresh.folder / "workflow/ddpm/download.py").write_text(
-        (fresh.folder / "workflow/ddpm/download.py").read_text().replace("ROUNDS = 3", "ROUNDS = 1")
+    (fresh.folder / "workflow/ddpm/storage/download.py").write_text(
+        (fresh.folder / "workflow/ddpm/storage/download.py").read_text().replace("ROUNDS = 3", "ROUNDS = 1")
     )
     done = fresh.snakemake(f"results/demo/{MAIN}/model.safetensors", check=False)
     assert done.returncode != 0

@@ -5,7 +5,7 @@ import json
 
 from workspace import SHRUNKEN
 
-from ddpm.files import read_npz
+from ddpm.storage.files import read_npz
 
 MAIN = "digits-mu-simple"
 TRAINED, SAMPLED = f"{MAIN}-training-seed1", f"{MAIN}-sampling-seed1"

@@ -14,10 +14,10 @@ import ready
 from helpers import CPU, rests, run_ddpm, tiny_experiment, train_command
 from waiting import wait_for
 
-from ddpm.exits import ExitCode
+from ddpm.config.errors import ExitCode
 from ddpm.sampling.ancestral import sample_shard
+from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import train
-from ddpm.training.state import saved_states
 
 LONG = {"steps": 200, "log_every": 20, "save_every": 20}
 

@@ -16,7 +16,7 @@ JOB = """
 import json, os, sys, time
 from pathlib import Path
 from ddpm import gpus
-from ddpm.interruption import JOB, UserError
+from ddpm.jobs.signals import JOB, UserError
 
 JOB.save_takes = float(sys.argv[2])
 try:

@@ -13,25 +13,25 @@ import pytest
 import torch
 from helpers import CPU
 from processes import start, together
-from torch import distributed
 from waiting import alive, wait_for
 
-from ddpm import interruption, parallel, parts
-from ddpm.config import FewStepsConfig, LikelihoodConfig, SamplingConfig, SnapshotsConfig
+from ddpm.compute import distributed
+from ddpm.compute.distributed import ALONE, Group
+from ddpm.config.errors import ExitCode, UserError
+from ddpm.config.schema import FewStepsConfig, LikelihoodConfig, SamplingConfig, SnapshotsConfig
 from ddpm.data.store import Images
-from ddpm.evaluation.classifier import ClassifierConfig, load_classifier, train_classifier
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.likelihood import likelihood_shard
-from ddpm.exits import ExitCode
-from ddpm.files import UserError
-from ddpm.interruption import Interrupted, Stopped
-from ddpm.parallel import ALONE, Group
-from ddpm.parts import Parts
+from ddpm.evaluation.networks.classifier import ClassifierConfig, load_classifier, train_classifier
+from ddpm.jobs import signals
+from ddpm.jobs.signals import Interrupted, Stopped
 from ddpm.sampling import ancestral
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.sampling.ddim import few_steps_shard
 from ddpm.sampling.snapshots import snapshot_shard
-from ddpm.shards import read_shard
+from ddpm.storage import chunk_cache
+from ddpm.storage.chunk_cache import Parts
+from ddpm.storage.shards import read_shard
 
 SAMPLING = SamplingConfig(images=70, shards=2, batch_size=8, previews=4)  # 35 images: five batches, the last a part
 
@@ -39,8 +39,8 @@ SAMPLING = SamplingConfig(images=70, shards=2, batch_size=8, previews=4)  # 35 i
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """Every piece is kept as soon as it is made, and nobody waits before it says that it lost another."""
-    monkeypatch.setattr(parts, "SAVE_EVERY", -1)
-    monkeypatch.setattr(parallel, "GRACE", 0)
+    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
+    monkeypatch.setattr(distributed, "GRACE", 0)
 
 
 class Job:
@@ -162,13 +162,13 @@ def test_every_process_keeps_the_batch_that_it_has_at_hand(how, trained, tmp_pat
     """Of two, each in its second batch and not equally far; then three go on, with batches that others had begun."""
     job, ends_at = Job("samples", trained, None), (25, 28)
     if how == "told":  # once a minute there is nothing to keep yet
-        monkeypatch.setattr(parts, "SAVE_EVERY", 60)
+        monkeypatch.setattr(chunk_cache, "SAVE_EVERY", 60)
     job.run(tmp_path / "undisturbed", ALONE)
 
     leader = tmp_path / "leader"
 
     def first(group: Group) -> None:
-        interruption.JOB.listen()
+        signals.JOB.listen()
 
         def end() -> None:
             if how == "killed" and not group.leads:
@@ -181,7 +181,7 @@ def test_every_process_keeps_the_batch_that_it_has_at_hand(how, trained, tmp_pat
         recorded(tmp_path / "steps", trained, ends_at[group.rank], end)
         try:
             job.run(tmp_path / "shared", group)
-        except interruption.Interrupted:
+        except signals.Interrupted:
             os._exit(75)
 
     codes = ends(start(2, first, tmp_path), 600)
@@ -307,11 +307,11 @@ def test_gpus_speak_through_nccl_and_what_lies_in_memory_through_gloo(monkeypatc
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.update(device=str(device)))
     monkeypatch.setattr(
-        distributed, "init_process_group", lambda backend, **more: asked.update(backend=backend, **more)
+        torch.distributed, "init_process_group", lambda backend, **more: asked.update(backend=backend, **more)
     )
-    monkeypatch.setattr(distributed, "get_rank", lambda: 1)
-    monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
-    with parallel.process_group(torch.device("cuda:1"), timedelta(minutes=3)) as group:
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with distributed.process_group(torch.device("cuda:1"), timedelta(minutes=3)) as group:
         assert group == Group(1, 2)
     assert asked == {"device": "cuda:1", "backend": "cpu:gloo,cuda:nccl", "timeout": timedelta(minutes=3)}
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 from helpers import CPU, tiny_experiment
 
-from ddpm.config import TrainingConfig
+from ddpm.compute.memory import OutOfMemory
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.schema import TrainingConfig
 from ddpm.data.pixels import to_model_range
-from ddpm.files import DamagedFile, UserError
-from ddpm.fitting import OutOfMemory
+from ddpm.storage.checkpoints import load_state, save_state, saved_states
+from ddpm.storage.weights_file import EMA, RAW, snapshot_file
 from ddpm.training import loop
 from ddpm.training.loop import Trainer, image_indices, train, training_batch
-from ddpm.training.state import load_state, load_weights, save_state, saved_states
-from ddpm.training.weights_file import EMA, RAW, snapshot_file
+from ddpm.training.model import load_weights
 
 
 def run(config, images, folder, log=lambda message: None):

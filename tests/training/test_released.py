@@ -16,16 +16,21 @@ from safetensors.torch import save_file
 from servers import serving
 from typer.testing import CliRunner
 
-from ddpm import download
-from ddpm.__main__ import app
-from ddpm.config import ConfigError, DiffusionConfig, NetworkConfig
-from ddpm.files import DamagedFile, UserError, write_json
-from ddpm.resolving import resolve_experiment
-from ddpm.training.diffusers_folder import export, scheduler_config, unet2d_config
-from ddpm.training.importing import import_weights
-from ddpm.training.naming import OLD_DIFFUSERS_NAMES, to_diffusers, to_ours
-from ddpm.training.released import PUBLISHED, Checkpoint, download_weights
-from ddpm.training.state import load_weights, save_weights
+from ddpm.cli import app
+from ddpm.config.base import ConfigError
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.registry import PUBLISHED
+from ddpm.config.resolving import resolve_experiment
+from ddpm.config.schema import DiffusionConfig, NetworkConfig
+from ddpm.config.sources import Checkpoint
+from ddpm.storage import download
+from ddpm.storage.checkpoints import save_weights
+from ddpm.storage.files import write_json
+from ddpm.training.convert.diffusers_folder import export, scheduler_config, unet2d_config
+from ddpm.training.convert.importing import import_weights
+from ddpm.training.convert.naming import OLD_DIFFUSERS_NAMES, to_diffusers, to_ours
+from ddpm.training.convert.released import download_weights
+from ddpm.training.model import load_weights
 from ddpm.unet import UNet
 
 NETWORK = NetworkConfig(

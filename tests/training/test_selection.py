@@ -3,11 +3,12 @@
 import pytest
 from helpers import CPU, tiny_experiment
 
-from ddpm.files import UserError
+from ddpm.config.errors import UserError
+from ddpm.config.schema import Selection
+from ddpm.storage.weights_file import snapshot_file
 from ddpm.training.loop import train
-from ddpm.training.selection import Selection, select_weights
-from ddpm.training.state import load_weights
-from ddpm.training.weights_file import snapshot_file
+from ddpm.training.model import load_weights
+from ddpm.training.selection import select_weights
 
 SCORES = "step,images,inception_score,inception_score_std,fid_train,fid_test\n"
 

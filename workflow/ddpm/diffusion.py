@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.config import DiffusionConfig, Objective, Parameterization, Variance
+from ddpm.config.schema import DiffusionConfig, Objective, Parameterization, Variance
 
 Model = Callable[[Tensor, Tensor], Tensor]
 

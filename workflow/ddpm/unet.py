@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm.config import NetworkConfig
-from ddpm.norm import Dropout, GroupNorm
-from ddpm.precision import Precision
+from ddpm.compute.norm import Dropout, GroupNorm
+from ddpm.config.precision import Precision
+from ddpm.config.schema import NetworkConfig
 
 # The authors write 0 for the last convolution of a branch, and their initialiser replaces it by 1e-10 (nn.py).
 NEARLY_ZERO = 1e-10

@@ -10,17 +10,17 @@ PACKAGE = f"{workflow.basedir}/workflow/ddpm"
 sys.path.insert(0, f"{workflow.basedir}/workflow")
 
 try:
-    from ddpm import failed, gpus, resolving, slurm
-    from ddpm.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
-    from ddpm.config import ConfigError
-    from ddpm.errors import explain
-    from ddpm.exits import ExitCode
-    from ddpm.files import UserError
-    from ddpm.locking import Lock, Locked
+    from ddpm.config import resolving
+    from ddpm.config.base import ConfigError
+    from ddpm.config.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
+    from ddpm.config.errors import ExitCode, UserError
+    from ddpm.config.precision import ask_for
+    from ddpm.config.schema import Selection
+    from ddpm.jobs import failures, gpus, slurm
+    from ddpm.jobs.failures import explain
+    from ddpm.jobs.locks import Lock, Locked
     from ddpm.planning import advising
-    from ddpm.precision import ask_for
     from ddpm.report.figures import BEYOND, MODULES
-    from ddpm.training.selection import Selection
 except ModuleNotFoundError as error:
     raise WorkflowError(
         f"The workflow's configuration needs {error.name} in the environment that Snakemake runs in: "
@@ -277,11 +277,11 @@ def jobs_to_run():
 
 
 def failed_jobs():
-    """What `failed.summary` needs to know of each job that has failed."""
+    """What `failures.summary` needs to know of each job that has failed."""
     for job in workflow.scheduler.failed:
         for each in getattr(job, "jobs", [job]):  # those of a group
             stage = Path(each.rule.snakefile).stem
-            yield failed.FailedJob(
+            yield failures.FailedJob(
                 each.rule.name,
                 stage,
                 each.wildcards_dict,
@@ -306,7 +306,9 @@ def figure_code(names):
     if not drawing.keys().isdisjoint(CURVES):
         shared.append("charts")
     used = code(
-        "report/inputs", *(f"report/figures/{module}" for module in (*drawing, *shared))
+        "report/inputs",
+        "storage/tables",
+        *(f"report/figures/{module}" for module in (*drawing, *shared)),
     )
     if "figure5" in names:
         used += [f"{PACKAGE}/report/published/table4.csv"]

@@ -13,10 +13,11 @@ COLUMNS = [
 TABULATED = {name: f"{RESULTS}/tables/{name}.csv" for name in CONFIG.tables}
 # What turns metrics into the numbers of tables.
 NUMBERS = code(
+    "storage/tables",
     *(
         f"report/{module}"
         for module in ("tables", "numbers", "scores", "verdicts", "rendering", "inputs")
-    )
+    ),
 )
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ddpm.config.errors import UserError
 from ddpm.data.store import Images
-from ddpm.files import UserError
 
 AHEAD = 2  # batches that each worker has ready
 SHARE = 3  # a set may take one part in so many of the GPU's free memory

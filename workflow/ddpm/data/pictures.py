@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
+from ddpm.config.errors import DamagedFile
 from ddpm.data.streams import ordered
-from ddpm.files import DamagedFile
 
 BATCH = 64  # images that are handed on together
 MODES = {1: "L", 3: "RGB"}

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from ddpm.config.errors import UserError
+from ddpm.config.registry import DATASETS
+from ddpm.config.sources import DataSet, Reader, RemoteFile
 from ddpm.data import readers
 from ddpm.data.readers import Part
-from ddpm.data.registry import DATASETS, DataSet, Reader
 from ddpm.data.store import checksum
 from ddpm.data.streams import reported
-from ddpm.download import RemoteFile, check_copy, download, downloaded
-from ddpm.files import UserError, claim_card, claim_file, whole, write_json, write_npy, write_npz
+from ddpm.storage.download import check_copy, download, downloaded
+from ddpm.storage.files import claim_card, claim_file, whole, write_json, write_npy, write_npz
 
 SPLITS = ("train", "test")
 PREPARED = ("train.npy", "test.npy", "labels.npz", "card.json")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.files import DamagedFile, UserError, read_json, read_npy, sha256
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.storage.files import read_json, read_npy, sha256
 
 DATABASE = "data.mdb"  # the file of an LMDB in its folder
 

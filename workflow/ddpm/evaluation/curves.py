@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.config import EvaluationConfig
+from ddpm.config.schema import EvaluationConfig
 from ddpm.evaluation.features import FeatureShards
-from ddpm.evaluation.networks import FeatureNetwork
+from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.rate_distortion import rate_distortion, read_bounds
 from ddpm.evaluation.reference import RealStatistics, read_reference
 from ddpm.evaluation.scores import SCORES, scores
-from ddpm.files import write_csv
-from ddpm.shards import DDIM, read_shard
+from ddpm.storage.files import write_csv
+from ddpm.storage.shards import DDIM, read_shard
 
 
 def write_rate_distortion(shards: list[Path], path: Path) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.evaluation.networks import FeatureNetwork
-from ddpm.files import UserError, read_npz, write_npz
-from ddpm.parallel import ALONE, Group
-from ddpm.parts import Parts
-from ddpm.shards import pack_header, read_shard, unpack_header
+from ddpm.compute.distributed import ALONE, Group
+from ddpm.config.errors import UserError
+from ddpm.evaluation.networks.base import FeatureNetwork
+from ddpm.storage.chunk_cache import Parts
+from ddpm.storage.files import read_npz, write_npz
+from ddpm.storage.shards import pack_header, read_shard, unpack_header
 
 KINDS = ("features", "probabilities")
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ddpm.compute.rng import seed_of
 from ddpm.evaluation.fid import require_finite
-from ddpm.rng import seed_of
 
 SUBSETS = 100
 SUBSET_SIZE = 1000

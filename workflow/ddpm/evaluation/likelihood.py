@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddpm import rng
-from ddpm.computing import compile_where_earned
-from ddpm.config import LikelihoodConfig
+from ddpm.compute import rng
+from ddpm.compute.device import compile_where_earned
+from ddpm.compute.distributed import ALONE, Group
+from ddpm.compute.memory import Fitting
+from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
-from ddpm.files import write_npz
-from ddpm.fitting import Fitting
-from ddpm.parallel import ALONE, Group
-from ddpm.parts import Parts, discard
-from ddpm.shards import bounds, pack_header
-from ddpm.training.state import Trained
+from ddpm.storage.chunk_cache import Parts, discard
+from ddpm.storage.files import write_npz
+from ddpm.storage.shards import bounds, pack_header
+from ddpm.training.model import Trained
 
 TERMS, ERRORS, PRIOR = KEYS = ("terms", "squared_errors", "prior")
 TIMES = 10  # times between two looks at the clock, which wait for the GPU

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from ddpm.config import EvaluationConfig, Repeat
+from ddpm.config.errors import UserError
+from ddpm.config.experiment import Repeat
+from ddpm.config.schema import EvaluationConfig
 from ddpm.evaluation.features import FeatureShards
 from ddpm.evaluation.kid import kernel_distance
 from ddpm.evaluation.precision_recall import precision_recall
@@ -11,8 +13,8 @@ from ddpm.evaluation.rate_distortion import likelihood_summary, read_bounds
 from ddpm.evaluation.reference import SPLITS, RealStatistics, read_reference
 from ddpm.evaluation.scores import scores
 from ddpm.evaluation.uncertainty import fid_spread
-from ddpm.files import UserError, read_json, read_npz, sha256, write_json
-from ddpm.provenance import provenance
+from ddpm.jobs.provenance import provenance
+from ddpm.storage.files import read_json, read_npz, sha256, write_json
 
 
 def write_metrics(

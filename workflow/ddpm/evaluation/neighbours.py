@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.config import EvaluationConfig
+from ddpm.config.errors import UserError
+from ddpm.config.schema import EvaluationConfig
 from ddpm.data.store import Images
-from ddpm.evaluation.networks import FeatureNetwork
+from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.reference import read_header
-from ddpm.files import UserError, read_npz, rows_of_npz, write_npz
-from ddpm.shards import read_shard, unpack_header
+from ddpm.storage.files import read_npz, rows_of_npz, write_npz
+from ddpm.storage.shards import read_shard, unpack_header
 
 CHUNK = 256  # training images in memory at a time; 400 MB in float64 at 256x256
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ddpm.config import Variance
-from ddpm.data.registry import DATASETS
-from ddpm.evaluation.inception import NAME
-from ddpm.report.inputs import is_large
-from ddpm.shards import ANCESTRAL_SAMPLER
+from ddpm.config.catalogue import is_large
+from ddpm.config.registry import DATASETS
+from ddpm.config.schema import Variance
+from ddpm.evaluation.networks.inception import NAME
+from ddpm.storage.shards import ANCESTRAL_SAMPLER
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.data.registry import DataSet, PublishedStatistics
-from ddpm.download import NotDownloaded, examine, fetch
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.sources import DataSet, PublishedStatistics
 from ddpm.evaluation.fid import frechet_distance
-from ddpm.evaluation.inception import NAME, SHA256
+from ddpm.evaluation.networks.inception import NAME, SHA256
 from ddpm.evaluation.reference import SPLITS
-from ddpm.files import DamagedFile, UserError, claim_card, read_json, read_npz, sha256, write_json
-from ddpm.shards import unpack_header
-from ddpm.transfer import Failure
+from ddpm.storage.download import NotDownloaded, examine, fetch
+from ddpm.storage.files import claim_card, read_json, read_npz, sha256, write_json
+from ddpm.storage.shards import unpack_header
+from ddpm.storage.transfer import Failure
 
 AGAIN = "snakemake download --cores 1 --forcerun download_statistics"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.files import read_npz
-from ddpm.shards import unpack_header
+from ddpm.storage.files import read_npz
+from ddpm.storage.shards import unpack_header
 
 CURVE = ("t", "reverse_time", "rate", "distortion", "distortion_mean")
 

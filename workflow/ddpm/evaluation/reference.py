@@ -6,15 +6,16 @@ from tempfile import TemporaryFile
 
 import numpy as np
 
+from ddpm.config.errors import UserError
 from ddpm.data.store import Images
 from ddpm.evaluation.features import KINDS
 from ddpm.evaluation.fid import Moments, Statistics
 from ddpm.evaluation.inception_score import inception_score
-from ddpm.evaluation.networks import FeatureNetwork
+from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.precision_recall import FEWEST
-from ddpm.files import NpzWriter, UserError, read_npz, write_json, writing_npz
-from ddpm.parts import Parts, discard
-from ddpm.shards import pack_header, unpack_header
+from ddpm.storage.chunk_cache import Parts, discard
+from ddpm.storage.files import NpzWriter, read_npz, write_json, writing_npz
+from ddpm.storage.shards import pack_header, unpack_header
 
 SPLITS = ("train", "test")
 CHUNK = 1024  # images in memory at a time; 200 MB at 256x256

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ddpm.config import EvaluationConfig
+from ddpm.config.schema import EvaluationConfig
 from ddpm.evaluation.fid import Moments, frechet_distance
 from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.reference import SPLITS, RealStatistics

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ddpm.compute.rng import seed_of
 from ddpm.evaluation.fid import Moments, Statistics, frechet_distance, statistics
-from ddpm.rng import seed_of
 
 REPLICATES = 100
 SIZES = 15  # subsets whose FID is extrapolated, as Chong and Forsyth have them

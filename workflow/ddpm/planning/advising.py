@@ -5,14 +5,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ddpm.config import Experiment, Objective, Parameterization
-from ddpm.download import RemoteFile, may_be_changed
+from ddpm.config.experiment import Experiment
+from ddpm.config.registry import default_for
+from ddpm.config.resolving import SCALES, Config
+from ddpm.config.schema import Objective, Parameterization
+from ddpm.config.sources import RemoteFile
 from ddpm.planning.inventory import all_work
 from ddpm.planning.machine import GB, Machine, in_gb, this_machine
 from ddpm.planning.plan import Hours, Memory, Plan, cpu_device, duration, hours_of, jobs_on_cpu, rate_of
 from ddpm.planning.rates import RATES, Rates, no_rate, read_rates, slow_cpu
-from ddpm.resolving import SCALES, Config
-from ddpm.training.released import default_for
+from ddpm.storage.download import may_be_changed
 
 LONGEST = 24  # hours that a run may take on a CPU without being stopped
 FEWER_IMAGES = 5_000

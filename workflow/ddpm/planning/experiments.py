@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ddpm.config import Experiment
-from ddpm.files import read_json
-from ddpm.planning.costs import FLOAT, network_cost, training_flops
+from ddpm.compute.flops import FLOAT, network_cost, training_flops
+from ddpm.config.experiment import Experiment
+from ddpm.config.resolving import Config
 from ddpm.planning.rates import Kind
 from ddpm.planning.work import Place, Work, count, image_bytes, scored, shards, times
-from ddpm.resolving import Config
-from ddpm.training.weights_file import KEPT_STATES, saved_states, step_of
+from ddpm.storage.files import read_json
+from ddpm.storage.weights_file import KEPT_STATES, saved_states, step_of
 
 VECTORS = 4  # of a training's state: weights, average, and Adam's two
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ddpm.config import Experiment, WeightsSource
-from ddpm.data.registry import DataSet, Reader
-from ddpm.planning.costs import FLOAT, network_cost
+from ddpm.compute.flops import FLOAT, network_cost
+from ddpm.config.experiment import Experiment
+from ddpm.config.resolving import Config
+from ddpm.config.schema import WeightsSource
+from ddpm.config.sources import DataSet, Reader
 from ddpm.planning.experiments import ExperimentWork
 from ddpm.planning.work import Place, Work, count, image_bytes, scored, times, total
-from ddpm.resolving import Config
 
 
 def all_work(config: Config, root: Path = Path()) -> list[Work]:

@@ -5,8 +5,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm.gpus import visible
-from ddpm.processor import processor_name
+from ddpm.jobs.gpus import visible
+from ddpm.jobs.processor import processor_name
 
 GB = 10**9
 FOLDERS = ("resources", "results")  # where downloads and prepared data go, and all that is computed

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import torch
 
-from ddpm.computing import frozen, placed
-from ddpm.config import Experiment, NetworkConfig
+from ddpm.compute.device import frozen, placed
+from ddpm.compute.flops import network_cost, training_flops, training_state
+from ddpm.config.experiment import Experiment
+from ddpm.config.schema import NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.planning.costs import network_cost, training_flops, training_state
+from ddpm.jobs.processor import processor_name
 from ddpm.planning.machine import some_cores
 from ddpm.planning.plan import Plan, threads_of
 from ddpm.planning.rates import RATES, Kind, fingerprint, keep_rates
-from ddpm.processor import processor_name
 from ddpm.sampling.ancestral import reverse_chain
-from ddpm.training.state import Trained
+from ddpm.training.model import Trained
 from ddpm.unet import UNet
 
 SECONDS = 2.0  # that a measurement takes, or one step where that is longer

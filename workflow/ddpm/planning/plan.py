@@ -7,13 +7,13 @@ from pathlib import Path
 
 import yaml
 
-from ddpm.config import ConfigError
-from ddpm.planning.costs import network_cost, training_state
+from ddpm.compute.flops import network_cost, training_state
+from ddpm.config.base import ConfigError
+from ddpm.config.resolving import Config, load
 from ddpm.planning.inventory import all_work
 from ddpm.planning.machine import Machine, some_cores, this_machine
 from ddpm.planning.rates import RATES, Rate, Rates, no_rate, papers_tpu, read_rates
 from ddpm.planning.work import Work
-from ddpm.resolving import Config, load
 
 
 def rate_of(work: Work, rates: Rates) -> Rate | None:

@@ -9,10 +9,11 @@ from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 
-from ddpm.config import NetworkConfig
-from ddpm.files import DamagedFile, read_json, write_json
-from ddpm.planning.costs import network_cost
-from ddpm.training.released import NETWORK_32, NETWORK_256
+from ddpm.compute.flops import network_cost
+from ddpm.config.errors import DamagedFile
+from ddpm.config.registry import NETWORK_32, NETWORK_256
+from ddpm.config.schema import NetworkConfig
+from ddpm.storage.files import read_json, write_json
 
 RATES = Path("resources/rates.json")
 MEASURED = "measured on this machine"

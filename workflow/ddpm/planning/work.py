@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm.config import Features, NetworkConfig
-from ddpm.data.registry import DataSet
-from ddpm.files import read_json
-from ddpm.planning.costs import FLOAT, INCEPTION_FLOPS
+from ddpm.compute.flops import FLOAT, INCEPTION_FLOPS
+from ddpm.config.resolving import Config
+from ddpm.config.schema import Features, NetworkConfig
+from ddpm.config.sources import DataSet
 from ddpm.planning.rates import Kind
-from ddpm.resolving import Config
+from ddpm.storage.files import read_json
 
 INCEPTION_OUTPUTS = 2048 + 1008  # features and probabilities of an image
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean, stdev
 
-from ddpm.files import UserError
+from ddpm.config.errors import UserError
 
 DASH = "–"  # how the paper prints the entries that were unstable to train
 HUGE = 1e5

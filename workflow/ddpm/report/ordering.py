@@ -3,8 +3,9 @@
 from itertools import combinations
 from math import hypot
 
-from ddpm.report.inputs import PUBLISHED, find_run, read_rows
+from ddpm.report.inputs import PUBLISHED, find_run
 from ddpm.report.numbers import numbers
+from ddpm.storage.tables import read_rows
 
 # (what it is called, column, whether larger is better)
 MEASURES = (("Inception Score", "is", True), ("FID (training set)", "fid_train", False))

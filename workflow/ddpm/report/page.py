@@ -9,14 +9,16 @@ import jinja2
 from docutils.core import publish_parts
 from docutils.utils import SystemMessage
 
-from ddpm.catalogue import SCORES_TABLE
-from ddpm.files import UserError, read_json, write_text
+from ddpm.config.catalogue import SCORES_TABLE
+from ddpm.config.errors import UserError
 from ddpm.report import rendering
 from ddpm.report.figures import BEYOND
-from ddpm.report.inputs import is_untrained, main_run, network_name, read_metrics, read_rows
+from ddpm.report.inputs import is_untrained, main_run, network_name, read_metrics
 from ddpm.report.numbers import Number, grouped, numbers
 from ddpm.report.ordering import ordering
 from ddpm.report.verdicts import RULES
+from ddpm.storage.files import read_json, write_text
+from ddpm.storage.tables import read_rows
 
 STAGES = ("data", "training", "sampling", "evaluation", "report")
 MIME = {".png": "image/png", ".gif": "image/gif"}

@@ -1,6 +1,6 @@
 """The table beyond the paper: all other scores of every experiment, and how certain they are."""
 
-from ddpm.files import UserError
+from ddpm.config.errors import UserError
 from ddpm.report import rendering
 from ddpm.report.inputs import network_name
 from ddpm.report.numbers import DASH, Number, left_out, number, numbers, place_of, sentences_on_seeds, spread_text

@@ -2,22 +2,18 @@
 
 from pathlib import Path
 
-from ddpm.catalogue import SCORES_TABLE, TABLES
-from ddpm.files import UserError, write_text
+from ddpm.config.catalogue import SCORES_TABLE, TABLES, is_large
+from ddpm.config.errors import UserError
 from ddpm.report import rendering
 from ddpm.report.inputs import (
     COLUMNS,
     PUBLISHED,
     find_run,
-    is_large,
     is_untrained,
     main_run,
     network_name,
-    read_curve,
     read_metrics,
-    read_rows,
     row_of,
-    write_rows,
 )
 from ddpm.report.numbers import (
     DASH,
@@ -33,6 +29,8 @@ from ddpm.report.numbers import (
 )
 from ddpm.report.scores import rows_by_experiment
 from ddpm.report.verdicts import CODELENGTHS, CURVE, FID, SCORES, Quantity, judge, together
+from ddpm.storage.files import write_text
+from ddpm.storage.tables import read_curve, read_rows, write_rows
 
 # The columns of Table 3, and the data sets of the tables by the titles that a footnote gives them.
 CATEGORIES = {"bedroom": "lsun-bedroom256", "church": "lsun-church256", "cat": "lsun-cat256"}

@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm import rng
-from ddpm.computing import compile_where_earned
-from ddpm.config import SamplingConfig
+from ddpm.compute import rng
+from ddpm.compute.device import compile_where_earned
+from ddpm.compute.distributed import ALONE, Group
+from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.store import Images
-from ddpm.files import write_npz
-from ddpm.parallel import ALONE, Group
-from ddpm.parts import NOTHING_KEPT, Draft
 from ddpm.sampling.batches import out_of_range, write_shard
-from ddpm.shards import ANCESTRAL_SAMPLER
-from ddpm.training.state import Trained
+from ddpm.storage.chunk_cache import NOTHING_KEPT, Draft
+from ddpm.storage.files import write_npz
+from ddpm.storage.shards import ANCESTRAL_SAMPLER
+from ddpm.training.model import Trained
 
 LOOK_EVERY = 50  # steps: a look at the values waits for the GPU
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.config import FewStepsConfig, Quantisation, SamplingConfig
-from ddpm.files import write_npz
-from ddpm.fitting import Fitting
-from ddpm.parallel import ALONE, Group
-from ddpm.parts import Draft, Parts
-from ddpm.shards import bounds, pack_header
-from ddpm.training.state import Trained
+from ddpm.compute.distributed import ALONE, Group
+from ddpm.compute.memory import Fitting
+from ddpm.config.schema import FewStepsConfig, Quantisation, SamplingConfig
+from ddpm.storage.chunk_cache import Draft, Parts
+from ddpm.storage.files import write_npz
+from ddpm.storage.shards import bounds, pack_header
+from ddpm.training.model import Trained
 
 
 def out_of_range(x: Tensor, limit: float) -> str | None:

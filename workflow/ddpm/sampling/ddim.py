@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm import rng
-from ddpm.computing import compile_where_earned
-from ddpm.config import FewStepsConfig, Spacing
+from ddpm.compute import rng
+from ddpm.compute.device import compile_where_earned
+from ddpm.compute.distributed import ALONE, Group
+from ddpm.config.errors import UserError
+from ddpm.config.schema import FewStepsConfig, Spacing
 from ddpm.data.pixels import to_uint8
 from ddpm.diffusion import GaussianDiffusion, Model, per_image
-from ddpm.files import UserError
-from ddpm.parallel import ALONE, Group
-from ddpm.parts import NOTHING_KEPT, Draft
 from ddpm.sampling.batches import out_of_range, write_shard
-from ddpm.shards import DDIM
-from ddpm.training.state import Trained
+from ddpm.storage.chunk_cache import NOTHING_KEPT, Draft
+from ddpm.storage.shards import DDIM
+from ddpm.training.model import Trained
 
 DDIM_SAMPLER = f"{DDIM}, few steps, x0-hat not clipped"
 

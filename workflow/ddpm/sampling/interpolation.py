@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm import rng
-from ddpm.config import SamplingConfig
+from ddpm.compute import rng
+from ddpm.config.errors import UserError
+from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
-from ddpm.files import UserError
 from ddpm.sampling.ancestral import denoise
 from ddpm.sampling.pictures import batched, end_of, write_pictures
-from ddpm.shards import INTERPOLATION
-from ddpm.training.state import Trained
+from ddpm.storage.shards import INTERPOLATION
+from ddpm.training.model import Trained
 
 PAPER_STEPS = 1000  # T of the paper, which its numbers of steps are parts of
 LAMBDAS = np.arange(11) / 10  # at 0 and 1 a source is reconstructed: "Rec."

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm import rng
-from ddpm.config import SamplingConfig
+from ddpm.compute import rng
+from ddpm.config.errors import UserError
+from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_uint8
-from ddpm.files import UserError
 from ddpm.sampling.ancestral import denoise, reverse_chain
 from ddpm.sampling.pictures import batched, end_of, stay_in_range, write_pictures
-from ddpm.shards import LATENTS
-from ddpm.training.state import Trained
+from ddpm.storage.shards import LATENTS
+from ddpm.training.model import Trained
 
 
 def split_times(timesteps: int) -> list[int]:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.compute.memory import Fitting
 from ddpm.data.pixels import to_uint8
-from ddpm.files import write_npz
-from ddpm.fitting import Fitting
 from ddpm.sampling.ancestral import LOOK_EVERY
 from ddpm.sampling.batches import about, out_of_range
-from ddpm.shards import pack_header
-from ddpm.training.state import Trained
+from ddpm.storage.files import write_npz
+from ddpm.storage.shards import pack_header
+from ddpm.training.model import Trained
 
 
 class Unstable(Exception):

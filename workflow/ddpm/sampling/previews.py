@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.files import write_npz
-from ddpm.shards import read_shard
-from ddpm.training.weights_file import EMA, RAW
+from ddpm.storage.files import write_npz
+from ddpm.storage.shards import read_shard
+from ddpm.storage.weights_file import EMA, RAW
 
 
 def write_previews(shards: list[Path], count: int, path: Path) -> None:

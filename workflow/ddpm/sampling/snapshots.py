@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddpm.computing import compile_where_earned
-from ddpm.config import FewStepsConfig, SamplingConfig, SnapshotsConfig
-from ddpm.files import UserError
-from ddpm.parallel import ALONE, Group
-from ddpm.parts import Draft
+from ddpm.compute.device import compile_where_earned
+from ddpm.compute.distributed import ALONE, Group
+from ddpm.config.errors import UserError
+from ddpm.config.schema import FewStepsConfig, SamplingConfig, SnapshotsConfig
 from ddpm.sampling.ancestral import sample_batch
 from ddpm.sampling.batches import drawn, kept_batches, write_shard
 from ddpm.sampling.ddim import DDIM_SAMPLER, few_steps_batch
-from ddpm.shards import ANCESTRAL_SAMPLER
-from ddpm.training.state import Trained, load_weights
-from ddpm.training.weights_file import EMA, RAW, snapshot_file
+from ddpm.storage.chunk_cache import Draft
+from ddpm.storage.shards import ANCESTRAL_SAMPLER
+from ddpm.storage.weights_file import EMA, RAW, snapshot_file
+from ddpm.training.model import Trained, load_weights
 
 
 def snapshot_weights(final: Path, snapshots: Path, step: int, device: torch.device) -> tuple[Trained, Trained]:

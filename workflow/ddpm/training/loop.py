@@ -12,22 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm import rng
-from ddpm.computing import compile_where_earned, placed
-from ddpm.config import DiffusionConfig, NetworkConfig, TrainingConfig, training_fingerprint
+from ddpm.compute import rng
+from ddpm.compute.cuda_graph import Recorded
+from ddpm.compute.device import compile_where_earned, placed
+from ddpm.compute.distributed import ALONE, Group, check_batch
+from ddpm.compute.memory import OutOfMemory, halved, too_small
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.experiment import training_fingerprint
+from ddpm.config.schema import DiffusionConfig, NetworkConfig, TrainingConfig
 from ddpm.data.loading import feed
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.files import DamagedFile, UserError, claim_folder, whole, write_csv, write_json
-from ddpm.fitting import OutOfMemory, first_line, gpu_is_full, halved, too_small
-from ddpm.interruption import JOB, Interrupted
-from ddpm.locking import Lock
-from ddpm.parallel import ALONE, Group, check_batch
+from ddpm.jobs.failures import first_line, gpu_is_full
+from ddpm.jobs.locks import Lock
+from ddpm.jobs.signals import JOB, Interrupted
+from ddpm.storage.checkpoints import State, load_state, save_state, save_weights, unpack
+from ddpm.storage.files import claim_folder, whole, write_csv, write_json
+from ddpm.storage.weights_file import EMA, IN_STATE, RAW, SNAPSHOT, read_header, snapshot_file
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
-from ddpm.training.recording import Recorded
-from ddpm.training.state import State, load_state, save_state, save_weights, unpack
-from ddpm.training.weights_file import EMA, IN_STATE, RAW, SNAPSHOT, read_header, snapshot_file
 from ddpm.unet import UNet
 
 SLOW_DISK = 50e6  # bytes per second: how fast a state is expected to be saved, before the first one is

@@ -1,20 +1,12 @@
 """Which weights of a training are scored: the last ones, or those of the snapshot with the lowest FID."""
 
-from enum import StrEnum
 from pathlib import Path
 
-from ddpm.files import DamagedFile, UserError, whole
-from ddpm.report.inputs import read_curve
-from ddpm.training.weights_file import check_seal, read_header, snapshot_file, with_header
-
-
-class Selection(StrEnum):
-    """Which weights of a training are scored."""
-
-    FINAL = "final"
-    """Those after the last step."""
-    LOWEST_FID = "lowest-fid"
-    """Those of the snapshot with the lowest FID over the course of training, as in the paper (Appendix B)."""
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.schema import Selection
+from ddpm.storage.files import whole
+from ddpm.storage.tables import read_curve
+from ddpm.storage.weights_file import check_seal, read_header, snapshot_file, with_header
 
 
 def select_weights(

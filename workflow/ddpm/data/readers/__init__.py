@@ -21,8 +21,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ddpm.data.registry import DataSet, Reader
-from ddpm.files import DamagedFile, UserError
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.sources import DataSet, Reader
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # What zipfile raises besides, of members that are encrypted, packed in some other way, or named oddly.

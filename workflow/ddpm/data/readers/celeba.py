@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.sources import DataSet
 from ddpm.data import pictures
 from ddpm.data.readers import WHOLE, Files, Part, holders, present
-from ddpm.data.registry import DataSet
-from ddpm.files import DamagedFile, UserError
 
 ARCHIVE = "img_align_celeba.zip"
 SPLITS = {"0": "train", "1": "validation", "2": "test"}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.sources import DataSet
 from ddpm.data import pictures
 from ddpm.data.readers import Part, refuse_bomb
-from ddpm.data.registry import DataSet
-from ddpm.files import DamagedFile, UserError
 
 TAR = "data256x256.tar"
 ROWS = 64  # of a parquet file, read at a time

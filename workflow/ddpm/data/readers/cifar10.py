@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.sources import DataSet
 from ddpm.data.readers import WHOLE, Files, Part, check_content, check_means, holders, said_if_reencoded, whole_part
 from ddpm.data.readers import folder as trees
-from ddpm.data.registry import DataSet
-from ddpm.files import DamagedFile, UserError
 
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 ARCHIVE = "cifar-10-python.tar.gz"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ddpm.config.sources import DataSet
 from ddpm.data.readers import Part, whole_part
-from ddpm.data.registry import DataSet
 
 
 def read(data: DataSet, folder: Path | None, threads: int) -> dict[str, Part]:

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ddpm.config.errors import UserError
+from ddpm.config.sources import DataSet
 from ddpm.data import pictures
 from ddpm.data.readers import Files, Part, holders
-from ddpm.data.registry import DataSet
-from ddpm.files import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.sources import DataSet
 from ddpm.data.readers import WHOLE, Part, check_content, holders, unpacked, whole_part
-from ddpm.data.registry import DataSet
-from ddpm.files import DamagedFile, UserError
 
 PREFIXES = {"train": "train", "test": "t10k"}
 KINDS = {"images": "images-idx3-ubyte", "labels": "labels-idx1-ubyte"}

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.sources import DataSet, RemoteFile
 from ddpm.data import pictures
-from ddpm.data.registry import DataSet
 from ddpm.data.store import DATABASE, reading
 from ddpm.data.streams import ordered, reported
-from ddpm.download import RemoteFile
-from ddpm.files import NOT_WHOLE, DamagedFile, UserError, damaged, whole
+from ddpm.storage.files import NOT_WHOLE, damaged, whole
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
-from ddpm.files import UserError
+from ddpm.config.errors import UserError
 
 # The module of this folder that draws each figure.
 MODULES = {

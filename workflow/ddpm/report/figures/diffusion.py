@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from ddpm.files import read_npz, whole
 from ddpm.report.figures import style
 from ddpm.report.figures.samples import read_status, why_none
+from ddpm.storage.files import read_npz, whole
 
 STRIP = 9  # images in a row of the strip
 GIF_BYTES = 400_000

@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ddpm.files import read_json
 from ddpm.report.figures import charts, style
 from ddpm.report.figures.charts import seaborn
 from ddpm.report.figures.samples import why_none
-from ddpm.report.inputs import network_name, read_curve
-from ddpm.shards import DDIM, read_shard
+from ddpm.report.inputs import network_name
+from ddpm.storage.files import read_json
+from ddpm.storage.shards import DDIM, read_shard
+from ddpm.storage.tables import read_curve
 
 TITLE = "An addition: few steps with DDIM (Song et al. 2021), in no table or figure of the paper"
 COLUMNS = ("eta", "evaluations", "images", "fid_train", "inception_score", "inception_score_std")

@@ -5,10 +5,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ddpm.files import read_json
 from ddpm.report.figures import charts, style
 from ddpm.report.figures.samples import read_status, why_none
-from ddpm.report.inputs import network_name, read_curve
+from ddpm.report.inputs import network_name
+from ddpm.storage.files import read_json
+from ddpm.storage.tables import read_curve
 
 COLUMNS = ("reverse_steps", "inception_score", "inception_score_std", "fid_train", "fid_test")
 

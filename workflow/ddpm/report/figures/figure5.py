@@ -9,7 +9,8 @@ from matplotlib.legend_handler import HandlerTuple
 from ddpm.report.figures import charts, style
 from ddpm.report.figures.charts import seaborn
 from ddpm.report.figures.samples import read_status, why_none
-from ddpm.report.inputs import PUBLISHED, read_curve
+from ddpm.report.inputs import PUBLISHED
+from ddpm.storage.tables import read_curve
 
 PAPER = "paper, Table 4 (CIFAR-10)"
 

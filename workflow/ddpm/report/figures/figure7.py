@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ddpm.report.figures import style
 from ddpm.report.figures.samples import why_none
-from ddpm.shards import LATENTS, read_shard
+from ddpm.storage.shards import LATENTS, read_shard
 
 MOST = 1700  # pixels across; half of the picture is noise, which does not compress
 

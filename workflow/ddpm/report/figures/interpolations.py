@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ddpm.report.figures import style
 from ddpm.report.figures.samples import why_none
-from ddpm.shards import INTERPOLATION, read_shard
+from ddpm.storage.shards import INTERPOLATION, read_shard
 
 MOST = 1800  # pixels across the columns
 SCHEMATIC, SHORTEST = 520, 620  # pixels: the width of the drawing on the left of Figure 8, and its least height

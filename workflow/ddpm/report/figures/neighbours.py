@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ddpm.files import read_npz
 from ddpm.report.figures import style
 from ddpm.report.figures.samples import read_status, why_none
 from ddpm.report.inputs import network_name
+from ddpm.storage.files import read_npz
 
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ddpm.report.figures import charts, style
-from ddpm.report.inputs import read_rows
 from ddpm.report.rendering import COMPANIONS, NOTE_SEPARATOR, REQUIRED, is_number
+from ddpm.storage.tables import read_rows
 
 # The panels in order, by the first word of a quantity's name.
 TITLES = {

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ddpm.files import read_json
 from ddpm.report.figures import style
-from ddpm.shards import read_shard
+from ddpm.storage.files import read_json
+from ddpm.storage.shards import read_shard
 
 
 def read_samples(shards: list[Path], wanted: int, previews: bool = False) -> tuple[dict[str, np.ndarray], dict]:

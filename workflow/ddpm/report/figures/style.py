@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ddpm.files import UserError, whole
+from ddpm.config.errors import UserError
+from ddpm.storage.files import whole
 
 DPI = 200
 MOST = 2000  # pixels across a picture made of images: more would make files of many megabytes

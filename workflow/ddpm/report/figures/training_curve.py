@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ddpm.files import read_npz
 from ddpm.report.figures import charts, style
 from ddpm.report.figures.samples import read_status, why, why_none
-from ddpm.report.inputs import read_curve
+from ddpm.storage.files import read_npz
+from ddpm.storage.tables import read_curve
 
 SCORES = ("step", "images", "fid_train", "fid_test")
 COLUMNS, SIDE = 8, 2  # most snapshots in the strip, and rows and columns of images of each

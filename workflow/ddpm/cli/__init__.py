@@ -1,0 +1,76 @@
+"""python -m ddpm COMMAND: one sub-command per kind of job, in a module per stage; nothing but argument handling."""
+
+import atexit
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from ddpm.cli import data, evaluation, planning, report, sampling, training
+from ddpm.cli.options import Careful, log
+from ddpm.config.errors import listed
+from ddpm.config.precision import ASKED, Precision, ask_for
+from ddpm.jobs.failures import give_up_unsaid, report_failure
+from ddpm.jobs.signals import JOB, Interrupted
+
+app = typer.Typer(
+    help="Denoising Diffusion Probabilistic Models: every job of the workflow, by hand.",
+    epilog=listed(),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for stage in (data, training, sampling, evaluation, report, planning):
+    for command in stage.app.registered_commands:
+        command.cls = Careful
+    app.add_typer(stage.app)
+
+
+@app.callback()
+def common(
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            envvar=ASKED,
+            help="What the layers of the network compute in; auto: bf16 where it is wide and the device has bf16.",
+        ),
+    ] = Precision.AUTO,
+) -> None:
+    """What all commands share."""
+    ask_for(precision)
+
+
+def main() -> None:
+    """Run a command; what ends it is explained in the last words of its output, and by its exit status."""
+    codes: list[int] = []
+
+    def leave() -> None:
+        if codes:
+            give_up_unsaid()
+            os._exit(codes[0])
+
+    # The last of all that is done at the end, since it comes first here. The interpreter would go on to take torch
+    # apart, which takes up to half a second and leaves nothing behind.
+    atexit.register(leave)
+    JOB.listen()
+    try:
+        try:
+            app()
+        finally:
+            JOB.at_once = False  # there is nothing left to end: a signal from here on changes neither words nor status
+    except Interrupted as end:
+        if str(end):  # one of several processes speaks for all
+            log(str(end))
+        code = end.status
+    except SystemExit as end:
+        code = end.code
+    except Exception as error:
+        code = report_failure(error, sys.argv[1:])
+    give_up_unsaid()
+    # One of several processes that fails ends where it is. Their group is still there, and its threads would now and
+    # then abort the process while the interpreter ends: another status, and nothing would go on.
+    if code and "RANK" in os.environ:
+        os._exit(code)
+    codes.append(code or 0)
+    sys.exit(code)

@@ -1,0 +1,256 @@
+"""Commands of the evaluation stage."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpm.cli.options import (
+    Config,
+    DataName,
+    Device,
+    Devices,
+    Network,
+    NetworkSha256,
+    Out,
+    Reference,
+    Shard,
+    State,
+    Weights,
+    choose_device,
+    find_data,
+    log,
+    processes,
+    section_of_shard,
+    written,
+)
+from ddpm.storage.files import read_json
+
+app = typer.Typer()
+
+
+@app.command()
+def classifier(
+    config: Config,
+    data: Annotated[Path, typer.Option(help="Folder of the prepared data set.")],
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Train the small classifier whose features stand for Inception's."""
+    from ddpm.config.base import validated
+    from ddpm.config.schema import ClassifierConfig
+    from ddpm.evaluation.networks.classifier import train_classifier
+
+    train_classifier(validated(ClassifierConfig, read_json(config), str(config)), data, out, choose_device(device), log)
+
+
+@app.command("download-network")
+def download_network(
+    out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
+    source: Annotated[
+        Path | None, typer.Argument(help="A JSON document {urls, sha256}: sources.inception of a configuration.")
+    ] = None,
+    url: Annotated[list[str] | None, typer.Option(help="Another address to take it from; repeat for more.")] = None,
+) -> None:
+    """Download the Inception network of the paper's scores; nothing else of it needs the network."""
+    from ddpm.config.base import validated
+    from ddpm.config.experiment import InceptionSource
+    from ddpm.evaluation.networks.inception import INCEPTION, NAME
+    from ddpm.storage.download import download
+
+    asked = {**(read_json(source) if source else {}), **({"urls": url} if url else {})}
+    changes = {key: value for key, value in validated(InceptionSource, asked, str(source or "--url")) if value}
+    file = INCEPTION.model_copy(update=changes)
+    name = NAME if file.sha256 == INCEPTION.sha256 else "a TorchScript network of your own"
+    download((file,), out, {"network": name}, log)
+
+
+@app.command()
+def reference(
+    network: Network,
+    data: Annotated[Path, typer.Option(help="Folder of the prepared data set.")],
+    out: Out,
+    summary: Annotated[Path, typer.Option(help="reference.json: how real images score.", callback=written)],
+    splits: Annotated[int, typer.Option(min=1, help="Parts of the Inception Score.")] = 10,
+    device: Device = "auto",
+    state: State = None,
+    network_sha256: NetworkSha256 = None,
+) -> None:
+    """Features of the real images, which samples are compared with."""
+    from ddpm.evaluation.networks import load_network
+    from ddpm.evaluation.reference import write_reference
+
+    write_reference(
+        load_network(network, choose_device(device), network_sha256), data, splits, out, summary, state, log
+    )
+
+
+@app.command("download-statistics")
+def download_statistics(
+    name: DataName,
+    out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there, or why not.")],
+) -> None:
+    """Try once to download the statistics that others published of a data set; does not fail where there are none."""
+    from ddpm.evaluation import published
+
+    published.download_statistics(find_data(name), out, log)
+
+
+@app.command("compare-reference")
+def compare_reference(
+    reference: Annotated[Path, typer.Argument(help="Features of the real images, as `reference` writes them.")],
+    statistics: Annotated[Path, typer.Option(help="card.json of `download-statistics`.")],
+    out: Out,
+) -> None:
+    """Say how far our statistics of the real images are from others'."""
+    from ddpm.evaluation.published import write_comparison
+
+    write_comparison(reference, statistics, out)
+
+
+@app.command()
+def features(
+    network: Network,
+    samples: Annotated[Path, typer.Option(help="A shard of samples.")],
+    out: Out,
+    device: Devices = "auto",
+    state: State = None,
+    network_sha256: NetworkSha256 = None,
+) -> None:
+    """Features and class probabilities of one shard of samples."""
+    from ddpm.evaluation.features import write_features
+    from ddpm.evaluation.networks import load_network
+
+    with processes(device) as (on, group):
+        write_features(load_network(network, on, network_sha256), samples, out, state, log, group)
+
+
+@app.command()
+def likelihood(
+    config: Config,
+    weights: Weights,
+    data: Annotated[Path, typer.Option(help="test.npy or train.npy of the prepared data set.")],
+    shard: Shard,
+    out: Out,
+    device: Devices = "auto",
+    state: State = None,
+) -> None:
+    """The variational bound of one shard of real images, all T terms."""
+    from ddpm.data.store import Images
+    from ddpm.evaluation.likelihood import likelihood_shard
+    from ddpm.training.model import load_weights
+
+    images, split = Images(data), data.stem
+    settings = section_of_shard(config, "likelihood", shard)
+    asked = getattr(settings, split)
+    count = len(images) if asked == "all" else asked
+    with processes(device) as (on, group):
+        trained = load_weights(weights, on)
+        likelihood_shard(trained, images, split, count, settings, shard, out, on, log, state, group)
+
+
+@app.command()
+def evaluate(
+    config: Config,
+    features: Annotated[list[Path], typer.Argument(help="Feature shards.")],
+    reference: Reference,
+    card: Annotated[Path, typer.Option(help="card.json of the data set.")],
+    out: Out,
+    scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
+    bound: Annotated[list[Path] | None, typer.Option(help="A shard of `likelihood`; repeat for each.")] = None,
+) -> None:
+    """Score an experiment: metrics.json."""
+    from ddpm.evaluation.metrics import write_metrics
+    from ddpm.storage.documents import read_repeat, read_section
+
+    settings, repeat = read_section(config, "evaluation"), read_repeat(config)
+    write_metrics(settings, scale, features, bound or [], reference, card, out, repeat)
+
+
+@app.command("rate-distortion")
+def rate_distortion(
+    shards: Annotated[list[Path], typer.Argument(help="Bound shards of the test set.")], out: Out
+) -> None:
+    """The rate-distortion curve of Figure 5 and Table 4."""
+    from ddpm.evaluation.curves import write_rate_distortion
+
+    write_rate_distortion(shards, out)
+
+
+@app.command()
+def progressive(
+    config: Config,
+    features: Annotated[list[Path], typer.Argument(help="Feature shards with previews.")],
+    reference: Reference,
+    out: Out,
+) -> None:
+    """Scores of x0-hat over the reverse process: the curves of Figure 10."""
+    from ddpm.evaluation.curves import write_progressive
+    from ddpm.storage.documents import read_section
+
+    write_progressive(read_section(config, "evaluation"), features, reference, out)
+
+
+@app.command("few-steps-scores")
+def few_steps_scores(
+    config: Config,
+    network: Network,
+    samples: Annotated[list[Path], typer.Argument(help="Shards of `few-steps`.")],
+    reference: Reference,
+    out: Out,
+    device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
+) -> None:
+    """Score few-step samples, a row for each eta and number of steps."""
+    from ddpm.evaluation.curves import write_few_steps
+    from ddpm.evaluation.networks import load_network
+    from ddpm.storage.documents import read_section
+
+    scoring = load_network(network, choose_device(device), network_sha256)
+    write_few_steps(read_section(config, "evaluation"), scoring, samples, reference, out)
+
+
+@app.command("snapshot-scores")
+def snapshot_scores(
+    config: Config,
+    network: Network,
+    samples: Annotated[list[Path], typer.Argument(help="Shards of `sample`, one per snapshot of a training.")],
+    reference: Reference,
+    out: Out,
+    device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
+) -> None:
+    """Score samples of a training's snapshots, a row for each step."""
+    from ddpm.evaluation.curves import write_snapshot_scores
+    from ddpm.evaluation.networks import load_network
+    from ddpm.storage.documents import read_section
+
+    scoring = load_network(network, choose_device(device), network_sha256)
+    write_snapshot_scores(read_section(config, "evaluation"), scoring, samples, reference, out)
+
+
+@app.command()
+def neighbours(
+    config: Config,
+    samples: Annotated[Path, typer.Option(help="The first shard of samples.")],
+    features: Annotated[Path, typer.Option(help="The first shard of features.")],
+    data: Annotated[Path, typer.Option(help="train.npy of the prepared data set.")],
+    reference: Reference,
+    out: Out,
+    network: Annotated[
+        Path | None, typer.Option(help="Network of the scores, where the reference has not what is compared.")
+    ] = None,
+    crop: Annotated[bool, typer.Option(help="Compare only the box evaluation.neighbour_crop: Figure 12.")] = False,
+    device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
+) -> None:
+    """Nearest training images of the first samples: Figures 12 and 15."""
+    from ddpm.evaluation.neighbours import write_neighbours
+    from ddpm.evaluation.networks import load_network
+    from ddpm.storage.documents import read_section
+
+    def comparing():
+        return load_network(network, choose_device(device), network_sha256)
+
+    settings = read_section(config, "evaluation")
+    write_neighbours(settings, samples, features, data, reference, out, comparing if network else None, crop)

@@ -1,0 +1,191 @@
+"""Options that several commands share, and what is checked before a command begins."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from ddpm.config.errors import UserError
+from ddpm.jobs.failures import suppress_full_disk
+from ddpm.storage.files import claim_file, read_json
+
+WRITES = "ddpm.writes"  # in a command's context: the options that name what it writes, each with these files
+
+
+def written(context: typer.Context, option: typer.CallbackParam, out):
+    """`out`, a file or several, which `Careful` looks at before the command begins."""
+    files = [out] if isinstance(out, Path) else out or ()
+    context.meta.setdefault(WRITES, {})[option.name] = [path for file in files for path in beside(context, file)]
+    return out
+
+
+def beside(context: typer.Context, out: Path) -> list[Path]:
+    """The files that a command with the option --out `out` writes."""
+    if not os.path.basename(os.path.normpath(out)).strip("."):
+        raise UserError(f"--out {out}: is a folder, where the name of a file was expected.")
+    if context.info_name == "table":
+        return [out.with_suffix(suffix) for suffix in TABLE_SUFFIXES]
+    return [out]
+
+
+TABLE_SUFFIXES = (".csv", ".md", ".tex", ".html")
+
+
+class Careful(TyperCommand):
+    """A command that overwrites neither what it reads nor what this project has not made."""
+
+    def invoke(self, context: typer.Context):
+        if os.environ.get("RANK", "0") == "0":
+            writes = context.meta.get(WRITES, {})
+            others = [value for name, value in context.params.items() if name not in writes]
+            read = {os.path.realpath(path) for path in paths_in(others)}
+            for path in (path for paths in writes.values() for path in paths):
+                if os.path.realpath(path) in read:
+                    raise UserError(f"{path}: would be read and overwritten. Give another name for what is written.")
+            for path in (path for paths in writes.values() for path in paths):
+                claim_file(path)
+        return super().invoke(context)
+
+
+def paths_in(values) -> Iterator[Path]:
+    for value in values:
+        if isinstance(value, Path):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from paths_in(value)
+
+
+Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
+
+
+def made_here(context: typer.Context, out: Path) -> Path:
+    """`out`, which nobody else makes until this command ends; of several processes, the first one sees to that."""
+    if os.environ.get("RANK", "0") == "0" and os.environ.get(MAKING) != str(out):
+        from ddpm.jobs.locks import Lock
+
+        os.environ[MAKING] = str(out)
+        whole_name = Path(os.path.abspath(out))  # "." has no name
+        lock = Lock(whole_name.with_name(f".{whole_name.name}.lock"), f"making {out}", log).acquire()
+        context.call_on_close(lambda: (lock.release(), os.environ.pop(MAKING)))
+    return out
+
+
+MAKING = "DDPM_MAKING"  # tells the processes that a command starts what it has locked
+
+
+def file_made_here(context: typer.Context, option: typer.CallbackParam, out: Path) -> Path:
+    """`out` of `made_here`, a file."""
+    return made_here(context, written(context, option, out))
+
+
+Out = Annotated[Path, typer.Option(help="File to write.", callback=file_made_here)]
+
+
+OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", callback=made_here)]
+
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is a GPU.")]
+
+
+Reference = Annotated[
+    Path, typer.Option(help="Features of the real images: results/SCALE/reference/DATA/features.npz.")
+]
+
+
+Weights = Annotated[Path, typer.Option(help="model.safetensors of a training.")]
+
+
+DataName = Annotated[str, typer.Argument(help="Data set by name, or its document from resources/sources/.")]
+
+
+Shard = Annotated[int, typer.Option(min=1, help="Which part, from 1.")]
+
+
+Network = Annotated[Path, typer.Option(help="Network of the scores: a classifier (.safetensors), or Inception (.pt).")]
+
+
+NetworkSha256 = Annotated[
+    str | None, typer.Option(help="Of a TorchScript network that is not the published Inception, and that you trust.")
+]
+
+
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per call of the network. Does not change the images.")]
+
+
+Seed = Annotated[int, typer.Option(min=0, help="Names the noise.")]
+
+
+State = Annotated[
+    Path | None,
+    typer.Option(help="Folder for what is done of the work, from which a killed call goes on and a larger one starts."),
+]
+
+
+def together(device: str) -> str:
+    """`device` without its number of processes. Where it has one, they are started, and this one ends as they do."""
+    count, _, name = device.rpartition("x")
+    if count and "RANK" not in os.environ:  # which those have
+        from ddpm.compute.launching import launch
+        from ddpm.jobs import gpus
+
+        if not count.isdecimal() or int(count) < 1:
+            raise UserError(f"--device {device}: give a number of processes and what they run on, as in 2xcuda.")
+        if name in ("auto", "cuda"):
+            gpus.lease(int(count), log)  # for all of them, before the first one starts
+        raise typer.Exit(launch(int(count)))
+    return name
+
+
+Devices = Annotated[
+    str,
+    typer.Option(
+        help="cpu, cuda, or auto: CUDA where there is a GPU. 2xcuda: two processes with a GPU each share the batches.",
+        callback=together,
+    ),
+]
+
+
+@contextmanager
+def processes(device: str, *patience) -> Iterator[tuple]:
+    """The torch device of this process, and the group that it is of."""
+    from ddpm.compute.distributed import process_group
+
+    on = choose_device(device)
+    with process_group(on, *patience) as group:
+        yield on, group
+
+
+def choose_device(name: str):
+    """The torch device of that name; a GPU is this process's own until it ends."""
+    from ddpm.jobs import gpus
+
+    return gpus.choose_device(name, log)
+
+
+def find_data(name: str):
+    """A data set of the registry by name, or that of a source's document."""
+    from ddpm.config.base import validated
+    from ddpm.config.sources import DataSet
+    from ddpm.data.prepare import known
+
+    return validated(DataSet, read_json(name), name) if name.endswith(".json") else known(name)
+
+
+def section_of_shard(config: Path, section: str, shard: int):
+    """The section of a stage's document that the job of a shard needs, which must ask for as many shards."""
+    from ddpm.storage.documents import read_section
+
+    settings = read_section(config, section)
+    if shard > settings.shards:
+        raise UserError(f"--shard {shard}: {config} asks for {settings.shards} shards; allowed: 1..{settings.shards}.")
+    return settings
+
+
+def log(message: str) -> None:
+    """Say it. A line that a full disk does not take ends no work, which meets the disk itself where that matters."""
+    with suppress_full_disk():
+        print(message, flush=True)

@@ -1,0 +1,42 @@
+"""What a run takes, before it runs; and putting a SLURM job back into the queue."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpm.cli.options import choose_device
+
+app = typer.Typer()
+
+
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Option(help="What to reproduce.")] = Path("config.yaml"),
+    scale: Annotated[str | None, typer.Option(help="Plan this scale instead of the one that is named there.")] = None,
+    document: Annotated[str | None, typer.Option(help="The whole configuration as JSON, instead of a file.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Time each network on this machine first.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="A JSON document instead of a table.")] = False,
+) -> None:
+    """Say what would run: jobs, hours, downloads, disk, memory, and what this machine lacks for it."""
+    from ddpm.planning.plan import make_plan, read_config
+    from ddpm.planning.rendering import as_json, as_text
+
+    chosen = read_config(config, document, scale)
+    planned = make_plan(chosen)
+    if measure:
+        from ddpm.planning.measuring import measure_plan
+
+        measure_plan(planned, choose_device("cpu" if planned.on_cpu else "cuda"), partial(print, file=sys.stderr))
+        planned = make_plan(chosen)
+    print(as_json(planned) if json else as_text(planned))
+
+
+@app.command()
+def requeue() -> None:
+    """Inside a SLURM job: put it back into the queue, to go on from its saved state."""
+    from ddpm.jobs.slurm import requeue
+
+    requeue()

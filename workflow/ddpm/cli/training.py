@@ -1,0 +1,104 @@
+"""Commands of the training stage."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpm.cli.options import Config, Devices, log, processes, written
+from ddpm.config.schema import Selection
+
+app = typer.Typer()
+
+
+def find_checkpoint(name: str):
+    """Published weights by name, or those of an experiment's training document."""
+    from ddpm.config.registry import published
+    from ddpm.storage.documents import read_section
+
+    return read_section(Path(name), "checkpoint") if name.endswith(".json") else published(name)
+
+
+@app.command()
+def train(
+    config: Config,
+    data: Annotated[Path, typer.Option(help="train.npy of the prepared data set.")],
+    state: Annotated[Path, typer.Option(help="Folder of the resumable state; kept between runs.")],
+    out: Annotated[
+        Path, typer.Option(help="final.safetensors: the averaged weights after the last step.", callback=written)
+    ],
+    history: Annotated[Path, typer.Option(help="training.csv: the loss over time.", callback=written)],
+    outcome: Annotated[
+        Path, typer.Option(help="training.json: trained, or unstable, with step and reason.", callback=written)
+    ],
+    snapshots: Annotated[Path, typer.Option(help="Folder for the weights of every training.snapshot_every steps.")],
+    scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
+    device: Devices = "auto",
+) -> None:
+    """Train a network, or go on where an earlier call stopped. Under torchrun, its processes share each batch."""
+    from ddpm.compute.distributed import STEP_PATIENCE
+    from ddpm.data.store import Images
+    from ddpm.storage.documents import read_stage_config
+    from ddpm.training.loop import train
+
+    document = read_stage_config(config, "network", "diffusion", "training")
+    with processes(device, STEP_PATIENCE) as (on, group):
+        train(document, Images(data), state, out, history, outcome, snapshots, on, scale, log, group)
+
+
+@app.command()
+def select(
+    final: Annotated[Path, typer.Argument(help="final.safetensors of a training.")],
+    checkpoint: Annotated[Selection, typer.Option(help="Which weights to score.")],
+    out: Annotated[Path, typer.Option(help="model.safetensors to write.", callback=written)],
+    snapshots: Annotated[Path | None, typer.Option(help="The training's folder of snapshots.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="snapshots.csv: the FID of each.")] = None,
+) -> None:
+    """Choose the weights that are scored: the last ones, or those of the lowest FID over the training."""
+    from ddpm.training.selection import select_weights
+
+    select_weights(final, checkpoint, out, snapshots, scores)
+
+
+@app.command("download-weights")
+def download_weights(
+    name: Annotated[str, typer.Argument(help="Published weights by name, or an experiment's training document.")],
+    out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
+) -> None:
+    """Download published weights and check them; nothing else needs the network."""
+    from ddpm.training.convert import released
+
+    released.download_weights(find_checkpoint(name), out, log)
+
+
+@app.command("import-weights")
+def import_weights(
+    source: Annotated[
+        Path,
+        typer.Argument(help="card.json of a download, a .ckpt, .pt, .bin or .safetensors, or a diffusers folder."),
+    ],
+    out: Annotated[Path, typer.Option(help="model.safetensors to write.", callback=written)],
+    outcome: Annotated[
+        Path | None, typer.Option(help="training.json to write: released, with the step.", callback=written)
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="An experiment's training document, to be fitted.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Published weights that SOURCE is a copy of.")] = None,
+) -> None:
+    """Convert weights of other people, without ever running code that they hold."""
+    from ddpm.storage.documents import read_stage_config
+    from ddpm.training.convert import importing
+
+    document = read_stage_config(config, "network", "diffusion") if config else None
+    importing.import_weights(source, out, outcome, document, find_checkpoint(checkpoint) if checkpoint else None)
+
+
+@app.command("export-weights")
+def export_weights(
+    weights: Annotated[Path, typer.Argument(help="model.safetensors of a training.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, for diffusers' DDPMPipeline.from_pretrained.")],
+) -> None:
+    """Write a trained network as a folder that diffusers loads."""
+    from ddpm.training.convert.diffusers_folder import export
+    from ddpm.training.model import load_weights
+
+    export(load_weights(weights), out)

@@ -1,0 +1,116 @@
+"""How a device computes our networks: in which precision and order of memory, and whether compiled.
+
+Weights, their average, the optimiser and the diffusion process are float32 everywhere; bf16 is what the layers between
+the first convolution and the last compute in. docs/benchmarks.md says what that gains, and what it costs in quality.
+"""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from ddpm.compute.flops import network_cost
+from ddpm.config.errors import UserError
+from ddpm.config.precision import ASKED, Precision
+from ddpm.config.schema import NetworkConfig
+from ddpm.jobs import processor
+from ddpm.storage.files import private_folder
+from ddpm.unet import UNet, Upsample
+
+WIDE = 128  # channels from which bf16 and, on a GPU, channels_last are faster; narrower ones wait for memory
+EARNED = 6e15  # operations from which a job gains more than compiling takes: a minute of a GPU
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16; without, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return processor.has_bf16()
+
+
+def precision_of(network: NetworkConfig, device: torch.device) -> Precision:
+    """What is asked for, or what is fast there.
+
+    Raises:
+        UserError: the environment asks for something else than a precision.
+    """
+    try:
+        asked = Precision(os.environ.get(ASKED, Precision.AUTO))
+    except ValueError:
+        allowed = ", ".join(Precision)
+        raise UserError(f"{ASKED}={os.environ[ASKED]}: no such precision. Give one of {allowed}.") from None
+    if asked is not Precision.AUTO:
+        return asked
+    return Precision.BF16 if network.ch >= WIDE and has_bf16(device) else Precision.FP32
+
+
+def placed(model: UNet, device: torch.device) -> UNet:
+    """The same network on `device`, to be computed in the way that is fast there. Its weights stay float32."""
+    model.precision = precision_of(model.config, device)
+    on_cpu, wide = device.type == "cpu", model.config.ch >= WIDE
+    for layer in model.modules():
+        if isinstance(layer, Upsample):  # which oneDNN has a fast transposed convolution for in float32 only
+            layer.fused = not on_cpu or model.precision is Precision.FP32
+    return model.to(device, memory_format=torch.channels_last if on_cpu or wide else torch.preserve_format)
+
+
+def frozen(model: UNet) -> UNet:
+    """The same network, for results alone: weights that bf16 rounds are rounded once, not each time."""
+    model = model.eval().requires_grad_(False)
+    if model.precision is Precision.BF16:
+        for layer in model.inner_layers():
+            layer.to(torch.bfloat16)
+    return model
+
+
+def earned(network: NetworkConfig, passes: float, device: torch.device) -> bool:
+    """Whether a job gains more by a compiled network than compiling takes. On a CPU none does."""
+    return device.type == "cuda" and passes * network_cost(network).flops >= EARNED
+
+
+def compile_where_earned(model: UNet, passes: float, device: torch.device, log=print) -> bool:
+    """Have the network compiled at its first call, if this job is long enough to gain by it.
+
+    Args:
+        passes: images that the job takes through the network; there and back counts as three.
+
+    Returns:
+        Whether it will be. TORCH_COMPILE_DISABLE=1 in the environment turns it off.
+    """
+    if not earned(model.config, passes, device):
+        return False
+    if device.type == "cuda" and (missing := missing_compiler()):
+        log(f"the network is not compiled, which would be faster: there is no {missing}")
+        return False
+    try:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
+    except UserError as error:
+        log(f"the network is not compiled, which would be faster: {error}")
+        return False
+    model.compile(dynamic=False)
+    return True
+
+
+COMPILED = Path("resources/compiled")
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept, which this process will run: a folder that only this user may enter.
+
+    Raises:
+        UserError: it is somebody else's, or others may have put something there.
+    """
+    folder = private_folder(COMPILED.absolute(), "Remove it, so that it is made anew.")
+    folder.chmod(0o700)
+    return folder
+
+
+def missing_compiler() -> str | None:
+    """What torch.compile would need on a GPU and does not find."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton"
+    if not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
+        return "C compiler (gcc, clang, or the one that CC names)"
+    return None

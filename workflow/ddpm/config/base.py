@@ -1,0 +1,102 @@
+"""What every checked document has in common: unknown keys are errors, and errors are readable."""
+
+import re
+from typing import Annotated, Any, get_args
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from ddpm.config.errors import UserError
+
+# Names of what is in an address to let somebody in: documents hold addresses, and are passed on.
+SECRET = re.compile(r"(?i)token|secret|passw|signature|credential|api.?key|^(sig|key|auth|authorization|pwd)$")
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, and values do not change after the check. Errors name them without their values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def without_secrets(address: str) -> str:
+    """An address that may stand in a document. Raises ValueError for any other, without repeating its secret."""
+    parts = urlsplit(address)
+    if re.search(r"[\x00-\x1f\x7f]", address):
+        raise ValueError("must have no control characters")
+    named = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True) if SECRET.search(key)]
+    if "@" in parts.netloc or named:
+        what = "a user's name or a password" if "@" in parts.netloc else f"{named[0]}=..."
+        raise ValueError(
+            f"holds {what}, and addresses get into files that are passed on. Put it into the file ~/.netrc, or one "
+            f"that the environment variable NETRC names: machine {parts.hostname} login NAME password TOKEN"
+        )
+    return address
+
+
+def holds_secrets(text: str) -> bool:
+    """Whether one of the addresses in `text` may not be repeated."""
+    for address in re.findall(r"[a-z]+://[^\s'\"]+", text):
+        try:
+            without_secrets(address)
+        except ValueError:
+            return True
+    return False
+
+
+Address = Annotated[str, AfterValidator(without_secrets)]
+
+
+def is_open(address: str) -> bool:
+    """Whether anybody on the way may change what comes from there: plain HTTP, but for that of this machine."""
+    parts = urlsplit(address)
+    return parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
+
+
+def bare(address: str) -> str:
+    """An address as it is recorded: where the answer came from, without what let somebody in."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+class ConfigError(UserError):
+    """A key that cannot stand, with its path, its value and what is allowed."""
+
+
+def validated(model: type[BaseModel], document: dict[str, Any], where: str) -> Any:
+    """`document` as `model`, or a ConfigError with one line per wrong key."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise readable(error, model, where) from None
+
+
+def readable(error: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
+    """One line per wrong key: its path, its value and what is allowed."""
+    separator = "." if "experiments." in where or "sources." in where else ": "
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        silent = isinstance(problem["input"], dict | BaseModel) or holds_secrets(repr(problem["input"]))
+        value = "" if silent else f" {problem['input']!r}:"
+        what = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            what = f"unknown key. Allowed: {', '.join(allowed_keys(model, problem['loc']))}"
+        lines.append(f"{where}{separator if path else ''}{path}:{value} {what}")
+    return ConfigError("\n".join(lines))
+
+
+def allowed_keys(model: type[BaseModel], location: tuple) -> list[str]:
+    """The keys of the section of `model` that holds the key at `location`."""
+    found = [model]
+    for part in location[:-1]:  # a key of a model, or else an index, a key of a mapping, or the name of one of several
+        fields = [one.model_fields[part] for one in found if part in one.model_fields]
+        found = [each for field in fields for each in models(field.annotation)] or found
+        found = [one for one in found if one.__name__ == part] or found
+    return list(dict.fromkeys(key for one in found for key in one.model_fields))
+
+
+def models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation names, as `X | None`, `tuple[X, ...]` and `dict[str, X]` do."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models(part)]

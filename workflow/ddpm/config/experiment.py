@@ -1,0 +1,189 @@
+"""One experiment, and a scale: the budget of several. `resolving` fills them in."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ddpm.config.base import Address, Strict
+from ddpm.config.schema import (
+    ClassifierConfig,
+    Compute,
+    DiffusionConfig,
+    EvaluationConfig,
+    Features,
+    FewStepsConfig,
+    LatentsConfig,
+    LikelihoodConfig,
+    NetworkConfig,
+    SamplingConfig,
+    Seed,
+    SeedsConfig,
+    Selection,
+    SnapshotsConfig,
+    TrainingConfig,
+    WeightsSource,
+)
+from ddpm.config.sources import Checkpoint, DataSet
+
+
+class Repeat(Strict):
+    """What makes an experiment a repeat: it is the experiment `of`, with one seed replaced."""
+
+    of: str
+    varies: Literal["training", "sampling"]
+    seed: Seed
+
+    @property
+    def name(self) -> str:
+        return f"{self.of}-{self.varies}-seed{self.seed}"
+
+    @property
+    def trained_as(self) -> str:
+        """The experiment that its weights are of."""
+        return self.of if self.varies == "sampling" else self.name
+
+
+class Experiment(Strict):
+    """One trained model and all that is measured of it."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")
+    data: str
+    data_set: DataSet = Field(exclude=True, description="What is known of `data`.")
+    network: NetworkConfig
+    diffusion: DiffusionConfig
+    weights: WeightsSource = WeightsSource.TRAIN
+    training: TrainingConfig | None = Field(description="None where the weights are released.")
+    checkpoint: Selection | Checkpoint = Field(
+        Selection.FINAL,
+        description="Of a training: final or lowest-fid. Of released weights: a name, or files with addresses.",
+    )
+    sampling: SamplingConfig
+    snapshots: SnapshotsConfig | None = None
+    latents: LatentsConfig | None = None
+    few_steps: FewStepsConfig | None = None
+    likelihood: LikelihoodConfig | None = None
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seeds: SeedsConfig = SeedsConfig()
+    repeat: Repeat | None = Field(None, description="Of a repeat, which `resolving` makes from another's `seeds`.")
+
+    @model_validator(mode="after")
+    def counts_fit(self):
+        prefix = f"{self.data}-{self.diffusion.parameterization}-{self.diffusion.objective}"
+        if self.name != prefix and not self.name.startswith(prefix + "-"):
+            raise ValueError(f"an experiment of this data set and method is called {prefix} or {prefix}-...")
+        for section in ("sampling", "few_steps"):
+            drawn = getattr(self, section)
+            if drawn and drawn.images < 2 * self.evaluation.splits:
+                raise ValueError(
+                    f"{section}.images: {drawn.images} is too few for evaluation.splits: "
+                    f"{self.evaluation.splits}; a part needs two images"
+                )
+        if self.sampling.images < 4:
+            raise ValueError(f"sampling.images: {self.sampling.images} is too few for precision and recall; 4 or more")
+        previews, timesteps = self.sampling.previews, self.diffusion.timesteps
+        if previews and timesteps % previews:
+            raise ValueError(f"sampling.previews: {previews} does not divide diffusion.timesteps: {timesteps}")
+        most = max(self.few_steps.steps) if self.few_steps else 0
+        if most > timesteps:
+            raise ValueError(f"few_steps.steps: {most} is more than diffusion.timesteps; allowed: 2..{timesteps}")
+        if self.snapshots and self.snapshots.images < 2 * self.evaluation.splits:
+            raise ValueError(f"snapshots.images: {self.snapshots.images} is too few for evaluation.splits")
+        if box := self.evaluation.neighbour_crop:
+            (top, left, height, width), size = box, self.network.image_size
+            if max(top + height, left + width) > size:
+                raise ValueError(f"evaluation.neighbour_crop: {list(box)} reaches out of images of {size}x{size}")
+        if self.snapshots and (self.snapshots.steps or 0) > timesteps:
+            raise ValueError(
+                f"snapshots.steps: {self.snapshots.steps} is more than diffusion.timesteps; at most {timesteps}"
+            )
+        taken = bool(self.training and self.training.snapshot_every)
+        if taken != bool(self.snapshots):
+            raise ValueError("training.snapshot_every and the section `snapshots` (images, ...) need each other")
+        if self.checkpoint is Selection.LOWEST_FID and not taken:
+            raise ValueError("checkpoint: lowest-fid needs snapshots: training.snapshot_every and section `snapshots`")
+        for split in ("test", "train") if self.likelihood else ():
+            available = getattr(self.data_set, split)
+            if available is None:  # known once the data are prepared
+                continue
+            images = available if (asked := getattr(self.likelihood, split)) == "all" else asked
+            if not 1 <= images <= available:
+                raise ValueError(f"likelihood.{split}: {asked} images; allowed: 1..{available}, or all")
+            if images < self.likelihood.shards:
+                raise ValueError(f"likelihood.shards: {self.likelihood.shards} is more than likelihood.{split}")
+        return self
+
+    @model_validator(mode="after")
+    def seeds_are_others(self):
+        for section, seeds in self.seeds:
+            own = getattr(self, section)
+            if seeds and own is None:
+                raise ValueError(f"seeds.{section}: the weights are released; nothing is trained")
+            if seeds and own.seed in seeds:
+                raise ValueError(f"seeds.{section}: {own.seed} is the experiment's own {section}.seed; name others")
+        return self
+
+    @property
+    def trained_as(self) -> str:
+        """The experiment that the weights are of: another one where only the seed of the sampling is replaced."""
+        return self.repeat.trained_as if self.repeat else self.name
+
+    def stage_config(self, stage: str) -> dict[str, Any]:
+        """All that `stage` may depend on, and nothing that only another stage depends on."""
+        document = self.model_dump(mode="json")
+        if stage == "training":
+            document["name"] = self.trained_as
+        origin = "training" if self.weights is WeightsSource.TRAIN else "checkpoint"
+        keys = {
+            "training": ("name", "data", "network", "diffusion", origin),
+            "sampling": ("name", "sampling"),
+            "snapshots": ("name", "snapshots"),
+            "few_steps": ("name", "few_steps"),
+            "likelihood": ("name", "likelihood"),
+            "evaluation": ("name", *(("repeat",) if self.repeat else ()), "evaluation"),
+        }[stage]
+        return {key: document[key] for key in keys}
+
+    def fingerprint(self) -> str:
+        """Identifies the result of the training."""
+        return training_fingerprint(self.stage_config("training"))
+
+
+def training_fingerprint(config: dict[str, Any]) -> str:
+    """Hash of a training configuration without the keys that cannot change the result."""
+    training = {key: value for key, value in config["training"].items() if key not in ("save_every", "micro_batch")}
+    return hashlib.sha256(json.dumps({**config, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class InceptionSource(Strict):
+    """Where the Inception network is taken from."""
+
+    root: Path | None = Field(None, description="Folder that holds inception-2015-12-05.pt already.")
+    urls: tuple[Address, ...] = Field((), description="Addresses of it, for a mirror; none: where it is published.")
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="Of another file in its place, which can do on this machine whatever you can; none: the published.",
+    )
+
+    @field_validator("root")
+    @classmethod
+    def has_no_braces(cls, root: Path | None) -> Path | None:
+        """Snakemake would fill something in there."""
+        if root and re.search("[{}]", str(root)):
+            raise ValueError("must have no braces in its name: { or }")
+        return root
+
+
+class Scale(Strict):
+    """A budget: which experiments, on which data, how long."""
+
+    description: str
+    stand_ins: dict[str, str] = Field(description="Which data set plays the part of which one of the paper.")
+    compute: Compute = Compute()
+    features: Features = Field(Features.INCEPTION, description="inception or classifier: what scores are made from.")
+    classifier: ClassifierConfig = ClassifierConfig()
+    experiments: dict[str, Experiment]

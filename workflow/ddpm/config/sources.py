@@ -1,0 +1,156 @@
+"""What describes things that others publish: files, data sets and weights."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ddpm.config.base import Address, Strict
+
+
+class RemoteFile(Strict):
+    """A file that others publish."""
+
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="What it is called in the folder that it is downloaded to.")
+    urls: tuple[Address, ...] = Field(min_length=1, description="Addresses, tried in this order.")
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="Checksum, where one is published.")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Checksum, where one is published.")
+    size: int | None = Field(None, ge=1, description="Bytes, where known.")
+    about: int | None = Field(None, ge=1, description="Bytes, about, where the exact number is not known.")
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Those that are known, by kind."""
+        return {kind: value for kind in ("md5", "sha256") if (value := getattr(self, kind))}
+
+
+class Listing(Strict):
+    """Parquet files that are only known from an index: {configuration: {split: [address of each file]}}."""
+
+    urls: tuple[Address, ...] = Field(
+        min_length=1,
+        description="Addresses of the index, tried in this order: https://huggingface.co/api/datasets/{repo}/parquet",
+    )
+    about: int | None = Field(None, ge=1, description="Bytes of all files together, about.")
+
+
+class Reader(StrEnum):
+    """The format that a data set is published in: a module of `ddpm.data.readers` each."""
+
+    DIGITS = "digits"
+    """The scans that ship with scikit-learn."""
+    CIFAR10 = "cifar10"
+    """Pickled batches in a tar.gz."""
+    IDX = "idx"
+    """MNIST's format: gzipped arrays with a header."""
+    CELEBA = "celeba"
+    """JPEGs in a zip, and a list of which image is in which split."""
+    CELEBAHQ = "celebahq"
+    """Encoded images in parquet files, or in the tar of TensorFlow Datasets."""
+    LSUN = "lsun"
+    """Encoded images in an LMDB, zipped or not."""
+    FOLDER = "folder"
+    """Image files."""
+
+
+class PublishedStatistics(RemoteFile):
+    """Mean and covariance of Inception's features of one split, as others computed them: an .npz with `mu`, `sigma`."""
+
+    publisher: str = Field("", description="Whose they are.")
+    images: int | None = Field(None, ge=2, description="Of how many images, where known.")
+    notes: str = Field("", description="Which images, and how they were prepared, as far as it is known.")
+
+
+class DataSet(Strict):
+    """One data set, as it is published and as it is prepared."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")
+    title: str
+    source: str = Field(description="Where it comes from.")
+    licence: str
+    citation: str
+    image_size: int = Field(ge=1, description="Height and width of the prepared images, in pixels.")
+    channels: int = Field(ge=1, le=3, description="1: grey, 3: red, green and blue.")
+    train: int | None = Field(ge=1, description="Training images as published; None: counted when prepared.")
+    test: int | None = Field(ge=0, description="Test images, likewise.")
+    classes: tuple[str, ...] | None = Field(
+        description="Names of the labels; none where there are no labels. None: the class folders, if there are some."
+    )
+    flip: bool = Field(description="Whether training mirrors images at random: the paper's choice.")
+    crop: str = Field(description="What is cut out, in words.")
+    resize: str = Field(description="To what size, by which filter, in words.")
+    notes: str
+    reader: Reader
+    files: tuple[RemoteFile | Listing, ...] = Field((), description="What to download; nothing where data come along.")
+    unverified: bool = Field(
+        False,
+        exclude_if=lambda allowed: not allowed,
+        description="Whether files without a known checksum may come by plain HTTP, on which anybody can change them.",
+    )
+    root: Path | None = Field(None, description="A folder that holds the published files already, used in place.")
+    reencoded: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9]+$",
+        description="The format, as in JPEG, in which somebody encoded the images anew with loss: `root` holds them as "
+        "train/CLASS/... and test/CLASS/.... The title says so, and no number from them gets a verdict.",
+    )
+    contents: dict[str, str] = Field({}, description="md5 of what is in the published files, by name, where known.")
+    means: dict[Literal["train", "test"], tuple[float, ...]] = Field(
+        {}, description="Mean of each channel / 255 of all images of a split, to eight digits, where others report it."
+    )
+    reference: int | None = Field(None, ge=1, description="So many training images, from the first, are the FID's.")
+    statistics: dict[Literal["train", "test"], PublishedStatistics] = Field(
+        {}, description="Others' statistics of a split, which ours are compared with. Nothing else depends on them."
+    )
+
+    @model_validator(mode="after")
+    def can_be_read(self):
+        if self.reader is Reader.FOLDER and self.root is None:
+            raise ValueError("root is missing: the folder of the images")
+        if self.reencoded and self.reader is not Reader.CIFAR10:
+            raise ValueError(
+                "reencoded: is for cifar10; name other copies as a data set of your own, with reader: folder"
+            )
+        if self.reencoded and self.root is None:
+            raise ValueError("reencoded: only what a `root` holds can be a copy; root is missing")
+        if self.channels == 2:
+            raise ValueError("channels: 2 is neither grey (1) nor colour (3)")
+        return self
+
+    @property
+    def published(self) -> dict[str, str]:
+        """The checksum that the publishers state for each file, or that there is none."""
+        known = {}
+        for file in self.files:
+            name, md5 = (file.name, file.md5) if isinstance(file, RemoteFile) else (file.urls[0], None)
+            known[name] = f"md5 {md5}" if md5 else "none published"
+        return known
+
+
+class Checkpoint(Strict):
+    """Weights that somebody has published, in one of the formats that `training/importing.py` opens."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="Names its folder under resources/weights.")
+    files: tuple[RemoteFile, ...] = Field(min_length=1, description="What to download.")
+    averaged: bool = Field(description="Whether these are running means of the weights (EMA), as scored in the paper.")
+    step: int | None = Field(None, ge=0, description="Training steps, where known.")
+    data: str | None = Field(None, description="The data set that it was trained on.")
+    variance: str | None = Field(None, description="The reverse process's variance in the authors' code for it.")
+    network: dict[str, Any] | None = Field(None, description="The network's sizes; None: the experiment's.")
+    note: str = ""
+
+    @model_validator(mode="after")
+    def holds_weights(self):
+        if len(weights := self.not_configurations()) != 1:
+            names = [file.name for file in weights]
+            raise ValueError(f"files: one file of weights is needed, and configurations (.json); there are {names}")
+        return self
+
+    def not_configurations(self) -> list[RemoteFile]:
+        return [file for file in self.files if not file.name.endswith(".json")]
+
+    @property
+    def weights_file(self) -> RemoteFile:
+        """The one file that is no configuration."""
+        return self.not_configurations()[0]

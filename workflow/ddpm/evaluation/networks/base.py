@@ -1,0 +1,49 @@
+"""Networks that turn images into features and class probabilities: what a score needs, whichever file it comes from."""
+
+from abc import ABC, abstractmethod
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddpm.compute.memory import Fitting
+
+if TYPE_CHECKING:  # naming a network, and downloading one, needs no torch
+    import torch
+    from torch import Tensor
+
+
+class FeatureNetwork(ABC):
+    """A network on its device, with its name in every table and the hash of its file."""
+
+    name: str
+    sha256: str
+    batch_size: int  # images per pass
+    device: "torch.device | str"
+
+    @cached_property
+    def fitting(self) -> Fitting:
+        """What has been found to fit into its GPU's memory."""
+        return Fitting(None, partial(print, flush=True))
+
+    @abstractmethod
+    def batch(self, images: np.ndarray) -> tuple["Tensor", "Tensor"]:
+        """One pass: uint8 [n, H, W, C], n > 0 -> features [n, D] and probabilities [n, K]."""
+
+    def __call__(self, images: np.ndarray, batch_size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [N, H, W, C] -> features [N, D] and probabilities [N, K], float32. Rows do not depend on each other."""
+        import torch
+
+        if not len(images):  # networks take no empty batch: the widths are those of a grey image
+            features, probabilities = self(np.full((1, *images.shape[1:]), 128, np.uint8))
+            return features[:0], probabilities[:0]
+        size = batch_size or self.batch_size
+        # TF32, which CUDA's convolutions use unless told otherwise, keeps ten bits: too few for a second moment.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            outputs = [
+                output
+                for i in range(0, len(images), size)
+                for output in self.fitting.each(lambda a, b: self.batch(images[a:b]), i, min(i + size, len(images)))
+            ]
+            features, probabilities = (torch.cat(kind).float().cpu().numpy() for kind in zip(*outputs, strict=True))
+        return features, probabilities

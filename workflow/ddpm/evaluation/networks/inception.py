@@ -1,0 +1,105 @@
+"""The Inception network of the paper's scores, as others published it for PyTorch (no torch to import this)."""
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.sources import RemoteFile
+from ddpm.evaluation.networks.base import FeatureNetwork
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# NVIDIA's translation to TorchScript of the graph that OpenAI's Inception Score and TTUR's FID load
+# (http://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz). It resizes images as that graph does.
+# NVIDIA publishes no checksum. This one is of k-diffusion (evaluation.py), which refuses any other file.
+SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+INCEPTION = RemoteFile(
+    name="inception-2015-12-05.pt",
+    urls=("https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",),
+    sha256=SHA256,
+)
+NAME = "Inception (2015-12-05)"
+AGREEMENT = 1e-3  # largest difference between two ways to the same probabilities
+ARGUMENTS = {"return_features", "no_output_bias"}
+
+
+class Inception(FeatureNetwork):
+    """Both outputs of one pass: the features of FID, and the Inception Score's softmax without bias."""
+
+    batch_size = 128  # some 2 GB at the network's own 299x299
+
+    def __init__(self, model: "torch.jit.ScriptModule", path: Path, device: "torch.device | str", checksum: str):
+        self.model, self.path, self.device, self.sha256 = model, path, device, checksum
+        # Whatever else has the same interface is not called by Inception's name.
+        self.name = NAME if self.sha256 == SHA256 else f"TorchScript network {self.sha256[:8]}"
+        self.output: Tensor | None = None  # [K, D], known after the first pass
+
+    def batch(self, images: np.ndarray) -> tuple["Tensor", "Tensor"]:
+        import torch
+
+        x = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).float()  # channels_last, as it lies
+        x = x.expand(-1, 3, -1, -1)  # a grey image has one channel, which stands for three
+        features = self.model(x, return_features=True)
+        if self.output is None:
+            self.output = self.output_weight(x, features)
+        return features, (features @ self.output.T).softmax(1)
+
+    def output_weight(self, x: "Tensor", features: "Tensor") -> "Tensor":
+        """The weight [K, D] of the last layer, after a check that the probabilities are those of `model` itself."""
+        found = [
+            p for p in self.model.parameters() if features.dim() == p.dim() == 2 and p.shape[1] == features.shape[1]
+        ]
+        if len(found) != 1:
+            raise self.unlike("has no last layer that could be Inception's")
+        probabilities, expected = (features @ found[0].T).softmax(1), self.model(x, no_output_bias=True)
+        if probabilities.shape != expected.shape or (probabilities - expected).abs().max() > AGREEMENT:
+            raise self.unlike("gives other probabilities than its features and its last layer")
+        return found[0]
+
+    def unlike(self, what: str) -> DamagedFile:
+        return DamagedFile(self.path, what, f"Delete it and download {INCEPTION.name} again.")
+
+
+def load_inception(path: Path, device: "torch.device | str" = "cpu", trusted: str | None = None) -> Inception:
+    """The network in the TorchScript file `path`.
+
+    TorchScript is a program. It can call nothing but torch's own operators, but these read and write files, as soon as
+    it is opened. So no file is opened that is not known by its checksum.
+
+    Args:
+        trusted: sha256 of another file than the published one, for which the caller answers.
+
+    Raises:
+        UserError: it is another file.
+        DamagedFile: it is no TorchScript file, or takes other arguments than Inception. (Its last layer is checked when
+            the first images come.)
+    """
+    import torch
+
+    content, expected = path.read_bytes(), trusted or SHA256  # read once: what is compared is what is opened
+    if (found := hashlib.sha256(content).hexdigest()) != expected:
+        whose = "the one that you trust" if trusted else f"the published {INCEPTION.name}"
+        raise UserError(
+            f"{path}: is not {whose}: its sha256 is {found}, not {expected}. A TorchScript file can do whatever you "
+            "can, so it was not opened. Download it again; if you know where this one comes from, and trust it, name "
+            "its sha256: sources.inception.sha256 in config.yaml, or --network-sha256."
+        )
+    try:
+        with warnings.catch_warnings():  # torch would have the file in another format; it is published in this one
+            warnings.simplefilter("ignore", FutureWarning)
+            model = (
+                torch.jit.load(io.BytesIO(content), map_location=device).eval().to(memory_format=torch.channels_last)
+            )
+        arguments = {argument.name for argument in model.forward.schema.arguments}
+    except (RuntimeError, AttributeError) as error:
+        raise DamagedFile(path, f"not a TorchScript network ({str(error).splitlines()[0]})") from error
+    if not arguments >= ARGUMENTS:
+        raise DamagedFile(path, f"does not take {', '.join(sorted(ARGUMENTS - arguments))}: not Inception")
+    return Inception(model, path, device, found)

@@ -1,0 +1,1 @@
+"""What keeps jobs apart and alive: locks, GPUs, SLURM, signals, and the words for what went wrong."""

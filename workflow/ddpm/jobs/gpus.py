@@ -1,0 +1,255 @@
+"""GPUs of this machine: which there are, which are free, and leases, so that no two jobs take the same one.
+
+Snakemake counts GPUs and hands out no numbers. So a job that is to compute on one takes a free one here, by a lock that
+falls with its process, before CUDA is initialised.
+"""
+
+import os
+import re
+import subprocess
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddpm.config.errors import UserError
+from ddpm.storage.files import private_folder
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+IN_USE = 0.1  # a GPU of whose memory more is in use is somebody's
+LOOK_EVERY = 5  # seconds, while a job waits
+SAY_EVERY = 600
+WAIT = 3600  # seconds that a job waits for a GPU, unless DDPM_GPU_WAIT says otherwise
+
+
+@dataclass(frozen=True)
+class Gpu:
+    index: str
+    uuid: str
+    name: str
+    memory: int | None = None
+    """Bytes; None where the driver does not say."""
+    used: int | None = None
+    """Bytes, by whomever."""
+    driver: str = ""
+
+
+def nvidia_smi(query: str, *columns: str) -> list[list[str]]:
+    """The rows of its answer; none where it is missing, fails or speaks of something else."""
+    command = ["nvidia-smi", f"--query-{query}={','.join(columns)}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = ([word.strip() for word in line.split(",")] for line in done.stdout.splitlines())
+    return [row for row in rows if len(row) == len(columns)]
+
+
+def in_bytes(mebibytes: str) -> int | None:
+    return int(mebibytes) * 2**20 if mebibytes.isdecimal() else None
+
+
+def installed() -> tuple[Gpu, ...]:
+    """All GPUs that nvidia-smi lists."""
+    rows = nvidia_smi("gpu", "index", "uuid", "name", "memory.total", "memory.used", "driver_version")
+    return tuple(
+        Gpu(index, uuid, name, in_bytes(total), in_bytes(used), driver)
+        for index, uuid, name, total, used, driver in rows
+    )
+
+
+def visible() -> tuple[Gpu, ...]:
+    """The GPUs that nvidia-smi lists and CUDA_VISIBLE_DEVICES leaves, in its order."""
+    gpus = installed()
+    if VISIBLE not in os.environ:
+        return gpus
+    chosen = []
+    for word in os.environ[VISIBLE].replace(" ", "").split(","):
+        found = [gpu for gpu in gpus if word == gpu.index or (word.startswith("GPU-") and gpu.uuid.startswith(word))]
+        if word.startswith("MIG-"):  # a part of a GPU, which this query does not list
+            found = [Gpu("", word, "MIG instance")]
+        if not found:  # CUDA, too, ends its list at the first that is not there
+            break
+        chosen += found
+    return tuple(chosen)
+
+
+def used_by_others(gpus: Sequence[Gpu]) -> dict[Gpu, str]:
+    """Those on which a process computes, or whose memory is not free, and what is known of it.
+
+    Whoever computes on a GPU that has no lease is somebody else, or a process of ours that is still ending.
+    """
+    computing: dict[str, list[str]] = {}
+    for pid, uuid in nvidia_smi("compute-apps", "pid", "gpu_uuid"):
+        computing.setdefault(uuid, []).append(pid)
+    used = {}
+    for gpu in gpus:
+        if gpu.uuid in computing:
+            used[gpu] = f"process {', '.join(computing[gpu.uuid])} computes on it"
+        elif gpu.memory and gpu.used is not None and gpu.used > IN_USE * gpu.memory:
+            used[gpu] = f"{gpu.used / gpu.memory:.0%} of its memory is in use"
+    return used
+
+
+def lease_folder() -> Path:
+    """Where the locks lie: one folder for every process of this user on this machine, whatever its TMPDIR."""
+    shared = f"/tmp/ddpm-gpus-{os.getuid()}"  # noqa: S108 - known to all of this user's processes, and looked at below
+    folder = Path(os.environ.get("DDPM_GPU_LEASES") or shared)
+    return private_folder(folder, "Name another folder in DDPM_GPU_LEASES.")
+
+
+def take(gpus: Sequence[Gpu], most: int) -> tuple[dict, dict[Gpu, str]]:
+    """Up to `most` free ones of `gpus`, each with its lock, which is held; and why others are not free."""
+    from filelock import FileLock, Timeout
+
+    taken, busy, folder = {}, used_by_others(gpus), lease_folder()
+    with FileLock(folder / "turn.lock"):  # so that of two that want several each, one gets them
+        for gpu in gpus:
+            if len(taken) == most:
+                break
+            if gpu in busy:
+                continue
+            lock = FileLock(folder / f"{gpu.uuid}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                busy[gpu] = "another job of yours has it"
+            else:
+                taken[gpu] = lock
+    return taken, busy
+
+
+def give_back(taken: dict) -> None:
+    for lock in taken.values():
+        lock.release()
+
+
+HELD: list = []  # locks, until this process ends
+
+
+def lease(count: int = 1, log=print) -> bool:
+    """Have CUDA see `count` free GPUs, and keep them for this process and those that it starts, until it ends.
+
+    Free are those that nobody computes on and that have no lease. All `count` are taken at once, or none. Call it
+    before CUDA is initialised. What CUDA_VISIBLE_DEVICES says is honoured: where it names just as many as are needed
+    (`count`, or one for each process that torchrun has started here), nothing is leased; of a longer list, some are.
+
+    Returns:
+        Whether GPUs were leased: False where nvidia-smi lists none, or the choice is made already.
+
+    Raises:
+        UserError: there are fewer than `count`, or they do not become free within DDPM_GPU_WAIT seconds.
+    """
+    gpus = visible()
+    needed = max(count, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    if not gpus or (VISIBLE in os.environ and len(gpus) == needed):
+        return False
+    if needed > len(gpus):
+        raise UserError(too_few(needed, f"{len(gpus)}: {names(gpus)}"))
+    longest, began, said = wait_time(), time.monotonic(), -SAY_EVERY
+    while True:
+        taken, busy = take(gpus, count)
+        if len(taken) == count:
+            break
+        give_back(taken)
+        waited = time.monotonic() - began
+        why = "; ".join(f"GPU {gpu.index or gpu.uuid}: {reason}" for gpu, reason in busy.items())
+        if waited >= longest:
+            raise UserError(
+                f"no GPU has become free in {longest:g} s ({why}). Wait for them, let DDPM_GPU_WAIT name more seconds, "
+                f"or name a GPU that is to be used nevertheless, as in {VISIBLE}={gpus[0].index or gpus[0].uuid}."
+            )
+        if waited - said >= SAY_EVERY:
+            log(f"waiting for {count} of {len(gpus)} GPUs ({why}), for {longest:g} s at most")
+            said = waited
+        time.sleep(min(LOOK_EVERY, max(longest - waited, 0)))
+        gpus = visible() or gpus  # of a busy machine, nvidia-smi may give no answer in time
+    HELD.extend(taken.values())
+    os.environ[VISIBLE] = ",".join(gpu.uuid for gpu in taken)
+    log(f"on {names(taken)}")
+    return True
+
+
+def too_few(needed: int, there: str) -> str:
+    more = f", or let {VISIBLE} name more" if VISIBLE in os.environ else ""
+    return (
+        f"{needed} GPUs are needed here, one for each process, and there are {there}. Ask for fewer "
+        f"(compute.training_gpus, compute.gpus; or the number in --device){more}."
+    )
+
+
+def names(gpus) -> str:
+    return ", ".join(f"GPU {gpu.index} ({gpu.name})" for gpu in gpus)
+
+
+def wait_time() -> float:
+    asked = os.environ.get("DDPM_GPU_WAIT", str(WAIT))
+    try:
+        return float(asked)
+    except ValueError:
+        raise UserError(f"DDPM_GPU_WAIT={asked}: must be a number of seconds.") from None
+
+
+def count_free() -> int:
+    """GPUs that a job could lease now; 1 where there are GPUs and none is free, 0 where there are none."""
+    if not (gpus := visible()):
+        return 0
+    taken, _ = take(gpus, len(gpus))
+    give_back(taken)
+    return max(len(taken), 1)
+
+
+def choose_device(name: str, log=print):
+    """The torch device of that name: cpu, cuda (a GPU of its own), cuda:N (that one), or auto: CUDA if there is a GPU.
+
+    Under torchrun, each process has its own.
+
+    Raises:
+        UserError: there is no such device, or none for this one of torchrun's processes; or torch cannot use it.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UserError(f"--device {name}: no such device. Give cpu, cuda, cuda:0 (a certain GPU), or auto.")
+    leased = name in ("auto", "cuda") and lease(log=log)
+    import torch
+
+    if name == "cpu":
+        return torch.device(name)
+    with warnings.catch_warnings(record=True) as caught:  # torch warns where it should have found a GPU
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    if not usable and (gpus := visible()):
+        raise UserError(unusable(name, gpus, torch, [str(warning.message) for warning in caught]))
+    if not usable and name != "auto":
+        raise UserError(
+            f"--device {name}: torch {torch.__version__} finds no usable GPU here, and nvidia-smi lists none. Use "
+            "--device cpu (compute.device in the configuration), or a machine with a GPU."
+        )
+    if not usable:
+        return torch.device("cpu")
+    there = torch.cuda.device_count()
+    if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ:
+        mine = 0 if leased else int(os.environ["LOCAL_RANK"])
+        if mine >= there:
+            raise UserError(too_few(int(os.environ["LOCAL_WORLD_SIZE"]), str(there)))
+        return torch.device("cuda", mine)
+    device = torch.device("cuda" if name == "auto" else name)
+    if (device.index or 0) >= there:
+        raise UserError(f"--device {name}: torch finds {there} GPUs here, numbered from 0.")
+    return device
+
+
+def unusable(name: str, gpus: Sequence[Gpu], torch, warned: Sequence[str]) -> str:
+    """Why torch cannot use what nvidia-smi lists, as far as it can be known."""
+    if torch.version.cuda is None:
+        why = "it is built without CUDA. Install a torch with CUDA"
+    else:
+        why = (
+            f"it needs a driver for CUDA {torch.version.cuda}, and the driver here is {gpus[0].driver or 'not named'}: "
+            "if that is older, have the driver updated, or install a torch for an older CUDA"
+        )
+    words = f" (torch says: {' '.join(warned[0].split())})" if warned else ""
+    return (
+        f"--device {name}: nvidia-smi lists {names(gpus)}, but torch {torch.__version__} cannot use it: {why}. Or "
+        f"compute without it: --device cpu (compute.device in the configuration).{words}"
+    )

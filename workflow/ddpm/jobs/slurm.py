@@ -1,0 +1,77 @@
+"""Jobs of SLURM: to queue one again, and to end those that a killed run has left behind."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from ddpm.config.errors import UserError
+
+PATIENCE = 120  # seconds that cancelled jobs have to end in
+RESTARTS = "SLURM_RESTART_COUNT"
+
+
+def ask(*command: str) -> str:
+    """What a command of SLURM answers.
+
+    Raises:
+        UserError: it is not on this machine, or refuses.
+    """
+    if not shutil.which(command[0]):
+        raise UserError(f"{command[0]} is not on PATH here (inside a container, bind it): SLURM cannot be asked.")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def requeue(environment=os.environ) -> None:
+    """Put the job that this process runs in back into the queue; SLURM ends it, and starts it again with the same id.
+
+    A job that SLURM is ending already (it was cancelled, say) is left alone: queueing it would bring it back to life.
+
+    Raises:
+        UserError: this is no SLURM job, or SLURM refuses.
+    """
+    if "SLURM_JOB_ID" not in environment:
+        raise UserError("this is no SLURM job, so it cannot be queued again.")
+    job = environment["SLURM_JOB_ID"]
+    # The last task of an array has the number of the whole array.
+    if "SLURM_ARRAY_TASK_ID" in environment:
+        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    if ask("squeue", "--noheader", "--format=%T", "--jobs", job).strip() == "RUNNING":
+        ask("scontrol", "requeue", job)
+
+
+def hand_on(environment=os.environ) -> None:
+    """Tell the job's processes, for their locks, which of its starts this is: the jobstep plugin drops it."""
+    if RESTARTS in environment:
+        environment[f"DDPM_{RESTARTS}"] = environment[RESTARTS]
+
+
+def left_behind(folder: Path) -> list[str]:
+    """The ids of this user's jobs that a Snakemake in `folder` has submitted and that have not ended."""
+    lines = ask("squeue", "--me", "--noheader", "--format=%F|%k|%Z").splitlines()
+    jobs = (line.split("|", 1) for line in lines)
+    return sorted({job for job, rest in jobs if rest.startswith("rule_") and rest.endswith(f"|{folder}")}, key=int)
+
+
+def cancel_left_behind(folder: Path, log=print) -> None:
+    """End the jobs of an earlier Snakemake in `folder` and wait until they have ended: nothing runs twice at once.
+
+    Call it before anything is submitted, in the one Snakemake that holds the lock of `folder`.
+
+    Raises:
+        UserError: they do not end.
+    """
+    jobs = left_behind(folder)
+    if not jobs:
+        return
+    log(f"Cancelling what an earlier run here has left in the queue: SLURM jobs {', '.join(jobs)}.")
+    ask("scancel", *jobs)
+    end = time.monotonic() + PATIENCE
+    while jobs := left_behind(folder):
+        if time.monotonic() > end:
+            raise UserError(f"SLURM jobs {', '.join(jobs)} of an earlier run do not end; nothing was submitted.")
+        time.sleep(1)

@@ -1,0 +1,1 @@
+"""Files that appear whole, checkpoints, the cache of finished chunks, downloads."""

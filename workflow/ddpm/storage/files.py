@@ -1,0 +1,395 @@
+"""Files appear whole or not at all, a damaged one is named with the way out, and what is not ours is left alone.
+
+Every file of the project is written through `whole` and read through the readers here. What may be removed or replaced
+is decided here, too: a folder that is the project's alone bears a mark, and in any other folder a list says which files
+the project has made.
+"""
+
+import errno
+import glob
+import hashlib
+import json
+import lzma
+import math
+import os
+import re
+import socket
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from tokenize import TokenError
+
+import numpy as np
+
+from ddpm.config.errors import DamagedFile, UserError
+
+# What numpy and zipfile raise where bytes are not what they should be.
+NOT_WHOLE = (
+    *(ValueError, EOFError, OSError, AttributeError, RuntimeError, SyntaxError, OverflowError),
+    *(TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
+
+
+FOLDER_MARK = ".ddpm-folder"  # in a folder of this project's alone: says for what it is
+MADE_HERE = ".ddpm-files"  # in a folder that others may use as well: the names of the files that are this project's
+OUR_NOTES = re.compile(r"(.*/)?(\..+\.part(\.[^/]*)?|\.ddpm-folder)")  # what a claim finds of another claim
+
+
+@contextmanager
+def whole(path: Path | str) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; on success flush it to disk and rename it to `path`.
+
+    A process that dies in between leaves `path` as it was. What it leaves beside it, the next writer on the same host
+    (and in the same container) removes. The yielded name keeps the suffix, which many writers take the format from.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts_of_the_dead(path)
+    part = path.with_name(f".{path.stem}.{place_of_pids()}.{os.getpid()}.part{path.suffix}")
+    part.unlink(missing_ok=True)  # of a dead one that had our number, as the first processes of a container do
+    try:
+        with named(path, part):
+            yield part
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            note_made(path)
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path, part: Path) -> Iterator[None]:
+    """Let errors of the disk in the block, which writes `part`, name `path`: a write that fails does not say where."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and "requested and" in str(error):  # numpy's: "262144 requested and 130560 written"
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if error.filename is None or str(error.filename).startswith(str(part)):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a folder beside `path` to fill; on success rename it to `path`.
+
+    Raises:
+        UserError: `path` exists.
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{path}: exists. Give another folder, or remove it first.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as part, named(path, Path(part)):
+        yield (filled := Path(part) / path.name)
+        os.replace(filled, path)
+
+
+def place_of_pids() -> str:
+    """Where a process number means something: this host and this namespace of it, as each container has its own."""
+    with suppress(OSError):
+        return f"{socket.gethostname()}-{os.stat('/proc/self/ns/pid').st_ino}"
+    return socket.gethostname()
+
+
+def remove_parts_of_the_dead(path: Path) -> None:
+    """Remove what killed writers of `path` left beside it, on this host and in this namespace of it."""
+    stem, suffix = glob.escape(f".{path.stem}.{place_of_pids()}."), glob.escape(path.suffix)
+    for part in path.parent.glob(f"{stem}*.part{suffix}"):
+        pid = part.name.removesuffix(f".part{path.suffix}").rpartition(".")[2]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (PermissionError, ValueError):  # somebody else's process, or not our file
+            pass
+
+
+def private_folder(folder: Path, remedy: str) -> Path:
+    """The folder, which is made where there is none: this user's, no link, and nobody else may write to it.
+
+    Raises:
+        UserError: it is not so.
+    """
+    if not folder.is_symlink():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = os.lstat(folder)
+    if stat.S_ISLNK(about.st_mode) or about.st_uid != os.getuid():
+        raise UserError(f"{folder}: is a link, or belongs to somebody else. {remedy}")
+    if about.st_mode & 0o022:
+        raise UserError(f"{folder}: others may write to it (chmod go-w {folder} forbids it). {remedy}")
+    return folder
+
+
+def files_in(folder: Path) -> Iterator[str]:
+    """All that is in `folder`, at any depth, as relative paths; links are not followed, empty folders not named."""
+    for place, folders, files in os.walk(folder):
+        for name in (*files, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
+            yield Path(place, name).relative_to(folder).as_posix()
+
+
+def claim_folder(folder: Path, use: str, unmarked: str = "(?!)") -> None:
+    """See to it that `folder` is this project's, for `use` alone: a new or empty one is marked so.
+
+    Args:
+        unmarked: matches all files (by their path in it) of a folder that an earlier version has left without a mark.
+
+    Raises:
+        UserError: the folder holds something else, or is for another use. Nothing in it was touched.
+    """
+    mark, ours = folder / FOLDER_MARK, re.compile(unmarked)
+    way_out = "Nothing in it was touched: give a new or an empty folder."
+    if mark.is_file():
+        if (found := mark.read_text(errors="replace").strip()) != use:
+            raise UserError(f"{folder}: is for {found[:80]}, not for {use}. {way_out}")
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, where a folder for {use} is needed. Give another name.")
+    for name in files_in(folder):
+        if not (ours.fullmatch(name) or OUR_NOTES.fullmatch(name)):
+            raise UserError(f"{folder}: is not empty (it holds {name}), and not marked as one for {use}. {way_out}")
+    write_text(mark, use + "\n")
+
+
+def remove_ours(folder: Path, names: str) -> None:
+    """Remove the files of `folder` whose relative path is one of `names` in full, and folders that this empties."""
+    for name in list(files_in(folder)):
+        if re.fullmatch(names, name):
+            (folder / name).unlink(missing_ok=True)
+            for parent in list((folder / name).parents)[: name.count("/")]:
+                with suppress(OSError):  # it holds something else
+                    parent.rmdir()
+
+
+def unclaim_folder(folder: Path, names: str) -> None:
+    """Remove what `remove_ours` does from a claimed folder; where nothing else is in it, the folder as well."""
+    if (folder / FOLDER_MARK).is_file():
+        remove_ours(folder, names)
+        if all(map(OUR_NOTES.fullmatch, files_in(folder))):
+            (folder / FOLDER_MARK).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def claim_file(path: Path, ours: bool = False) -> None:
+    """See to it that the file `path` is this project's to write: it is not there, or the project has made it.
+
+    Args:
+        ours: that is known already; earlier versions kept no list of what they made.
+
+    Raises:
+        UserError: it is somebody else's.
+    """
+    made = path.parent / MADE_HERE
+    names = made.read_text(encoding="utf-8").splitlines() if made.is_file() else []
+    if path.name in names and not path.is_symlink():
+        return
+    if os.path.lexists(path) and not ours:
+        raise UserError(
+            f"{path}: is there already, and nothing says that this project has made it, so that it is not overwritten. "
+            "Give another name, or move it away or delete it first."
+        )
+    CLAIMED.add(os.path.abspath(path))
+
+
+CLAIMED: set[str] = set()  # files that are not on their folder's list yet, but will be when they are there
+
+
+def note_made(path: Path) -> None:
+    """Put a claimed file on its folder's list."""
+    if (name := os.path.abspath(path)) in CLAIMED:
+        with open(path.parent / MADE_HERE, "a", encoding="utf-8") as file:  # one short write, which none of others cuts
+            file.write(path.name + "\n")
+        CLAIMED.discard(name)
+
+
+def claim_card(card: Path, *keys: str) -> bool:
+    """`claim_file` of a card.json, which may only replace one with these keys; returns whether there is one.
+
+    Raises:
+        UserError: it is another thing's card.
+    """
+    there = os.path.lexists(card)
+    if there:
+        with suppress(UserError, OSError):
+            document = read_json(card)
+            if isinstance(document, dict) and document.keys() >= set(keys):
+                claim_file(card, ours=True)
+                return True
+        raise UserError(f"{card}: is there already, and is the card of something else. Give another folder.")
+    claim_file(card)
+    return False
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file that is in the way a name of its own, that nothing is lost; returns the new path."""
+    for number in range(1, 1000):
+        if not os.path.lexists(aside := path.with_name(f"{path.name}.aside-{number}")):
+            return path.rename(aside)
+    raise UserError(f"{path}: a thousand files are set aside from there. Move them away.")
+
+
+def write_text(path: Path | str, text: str) -> None:
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: object) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_csv(path: Path | str, names: Iterable[str], rows: Iterable[Iterable[float | str]]) -> None:
+    """Rows of numbers, in full precision, and of words without commas, under `names`."""
+    write_text(path, "\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)]) + "\n")
+
+
+def write_npy(path: Path | str, array: np.ndarray) -> None:
+    with whole(path) as part:
+        np.save(part, array)
+
+
+def write_npz(path: Path | str, *, compressed: bool = True, **arrays: np.ndarray) -> None:
+    """Compressed but for arrays that would not shrink, as features do not: that takes longer than making them."""
+    with whole(path) as part:
+        (np.savez_compressed if compressed else np.savez)(part, **arrays)
+
+
+class NpzWriter:
+    """Adds arrays to an .npz archive, of which no more than one block is in memory."""
+
+    def __init__(self, archive: zipfile.ZipFile):
+        self.archive = archive
+
+    def add(self, **arrays: np.ndarray) -> None:
+        for key, array in arrays.items():
+            with self.archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+    def add_rows(self, key: str, count: int, blocks: Iterable[np.ndarray]) -> None:
+        """Add the `count` rows that `blocks` hold, one block or more, as one array."""
+        blocks = iter(blocks)
+        first = next(blocks)
+        descr = np.lib.format.dtype_to_descr(first.dtype)
+        header = {"descr": descr, "fortran_order": False, "shape": (count, *first.shape[1:])}
+        written = 0
+        with self.archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for block in chain([first], blocks):
+                if (block.dtype, block.shape[1:]) != (first.dtype, first.shape[1:]):
+                    raise ValueError(f"{key}: a block of {block.dtype} {block.shape} after one of {first.shape}")
+                member.write(block.tobytes())
+                written += len(block)
+        if written != count:
+            raise ValueError(f"{key}: {written} rows, where {count} were announced")
+
+
+@contextmanager
+def writing_npz(path: Path | str) -> Iterator[NpzWriter]:
+    """Yield what writes an .npz member by member. They are not compressed: numbers of a network hardly shrink."""
+    with whole(path) as part, zipfile.ZipFile(part, "w") as archive:
+        yield NpzWriter(archive)
+
+
+def read_json(path: Path | str) -> dict:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"not a whole JSON file ({error})") from error
+
+
+def read_npy(path: Path | str) -> np.ndarray:
+    """A read-only, memory-mapped array."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
+    except NOT_WHOLE as error:
+        raise damaged(path, "not a whole .npy array", error) from error
+
+
+@contextmanager
+def open_npz(path: Path | str, *keys: str) -> Iterator["np.lib.npyio.NpzFile"]:
+    """The open archive, which must have the arrays `keys`; what the block finds damaged in it is said."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in keys if key not in archive.files]
+            if missing:
+                raise DamagedFile(path, f"holds {archive.files} where {missing} was expected")
+            yield archive
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
+    except NOT_WHOLE as error:
+        raise damaged(path, "not a whole .npz archive", error) from error
+
+
+def damaged(path: Path | str, what: str, error: Exception) -> Exception:
+    """What to raise for one of NOT_WHOLE: a disk that cannot be read at the moment says nothing about the file."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the beginning
+        return error
+    return DamagedFile(path, f"{what} ({error})")
+
+
+def read_npz(path: Path | str, *keys: str, most: int | None = None) -> dict[str, np.ndarray]:
+    """The arrays named `keys`; every one must be there and pass the archive's own checksum.
+
+    Args:
+        most: bytes that each can have, where the file is of others.
+    """
+    arrays = {}
+    with open_npz(path, *keys) as archive:
+        for key in keys:
+            with archive.zip.open(f"{key}.npy") as member:
+                refuse_bomb(archive.zip.getinfo(f"{key}.npy").file_size, member, key, most)
+                arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
+                require_end(member, key)
+    return arrays
+
+
+def rows_of_npz(path: Path | str, key: str, size: int) -> Iterator[np.ndarray]:
+    """The rows of the array `key` in order, in read-only blocks of `size` (the last one holds what is left).
+
+    One block is in memory at a time. The archive's checksum is compared when the last one is read.
+    """
+    with open_npz(path, key) as archive, archive.zip.open(f"{key}.npy") as member:
+        if np.lib.format.read_magic(member) != (1, 0):
+            raise ValueError(f"{key} is of a newer version than 1.0")
+        (count, *width), by_columns, dtype = np.lib.format.read_array_header_1_0(member)
+        if by_columns or dtype.hasobject:
+            raise ValueError(f"{key} has no rows that could be read one after another")
+        for first in range(0, count, size):
+            shape = min(size, count - first), *width
+            yield np.frombuffer(member.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+        require_end(member, key)
+
+
+def refuse_bomb(size: int, member: zipfile.ZipExtFile, key: str, most: int | None) -> None:
+    """Raise ValueError where an array is larger than its member, which has `size` bytes unpacked, or than `most`.
+
+    NumPy would make room for what the header says before it reads any of it.
+    """
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    member.seek(0)
+    if math.prod(shape) * dtype.itemsize > size or (most is not None and size > most):
+        raise ValueError(f"{key} of {size:,} bytes cannot be {dtype} {shape}")
+
+
+def require_end(member: zipfile.ZipExtFile, key: str) -> None:
+    """Only at its end is a member's checksum compared; an array whose damaged header asks for less ends before."""
+    if member.read(1):
+        raise ValueError(f"{key} has more bytes than its shape takes")
+
+
+def sha256(path: Path | str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

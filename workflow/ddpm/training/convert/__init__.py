@@ -1,0 +1,1 @@
+"""Weights of other people, and for other people: formats, names, downloads."""

@@ -1,0 +1,68 @@
+"""A trained network, read from its file of weights and made ready to use."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ddpm.compute.device import frozen, placed
+from ddpm.compute.flops import network_cost
+from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.precision import Precision
+from ddpm.config.schema import DiffusionConfig, NetworkConfig
+from ddpm.diffusion import GaussianDiffusion
+from ddpm.storage.checkpoints import unpack
+from ddpm.unet import UNet
+
+
+@dataclass
+class Trained:
+    """A trained network, ready to use: in evaluation mode, on its device."""
+
+    model: UNet
+    diffusion: GaussianDiffusion
+    header: dict
+    sha256: str
+    precision: Precision = Precision.FP32
+
+    @property
+    def outcome(self) -> dict:
+        """{"status": "trained" | "unstable", "step": ..., "reason": ...}"""
+        return self.header["outcome"]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)"""
+        network = self.model.config
+        return network.channels, network.image_size, network.image_size
+
+
+def load_weights(path: Path, device: torch.device | None = None) -> Trained:
+    """The network, the process and the history that a weights file describes.
+
+    Args:
+        device: where, and for which, the network is made ready; None: the weights on the CPU, to the last bit.
+
+    Raises:
+        UserError: there are none, or they are damaged.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file. Train the experiment first.")
+    content = path.read_bytes()
+    tensors, header = unpack(content, path)
+    try:
+        config = header["config"]
+        network = NetworkConfig(**config["network"])
+        if (needed := network_cost(network).parameters) != (found := sum(t.numel() for t in tensors.values())):
+            raise ValueError(f"{found:,} numbers, where it has {needed:,}")
+        model = UNet(network)
+        diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"]))
+        model.load_state_dict(tensors)
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise DamagedFile(path, f"its weights do not fit the network that it names ({error})") from error
+    if device is None:
+        model = model.eval().requires_grad_(False)
+    else:
+        model, diffusion = frozen(placed(model, device)), diffusion.to(device)
+    return Trained(model, diffusion, header, hashlib.sha256(content).hexdigest(), model.precision)
