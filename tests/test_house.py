@@ -10,7 +10,6 @@ import pytest
 import yaml
 from environments import (
     ENVIRONMENTS,
-    MEASURING,
     PROJECT_FILE,
     commands,
     functions,
@@ -69,7 +68,7 @@ def test_environments_list_what_their_commands_import_and_nothing_else():
     assert drawing == {"figure", "table", "report"}
     assert not commands("snakemake")
     brought = {"urllib3": "requests", "pandas": "seaborn"}  # by another, on which it depends
-    for environment, own in (("report", drawing), ("torch", set(functions()) - drawing - MEASURING)):
+    for environment, own in (("report", drawing), ("torch", set(functions()) - drawing)):
         assert own >= commands(environment)
         wheels, imports = set(listed(environment)), packages(used(own))
         assert imports - wheels <= {name for name, by in brought.items() if by in wheels}

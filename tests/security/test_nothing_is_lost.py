@@ -217,14 +217,13 @@ OUTPUTS = {
 }
 # What these write to is a folder, at which they look themselves (at its card, or that it is empty), or nothing.
 OTHERS = {"download", "download-weights", "download-network", "download-statistics", "prepare", "export-weights"}
-OTHERS |= {"bench precision", "plan", "requeue"}
+OTHERS |= {"plan", "requeue"}
 
 
 def test_every_command_looks_at_what_it_writes():
     from typer.main import get_command
 
-    commands = dict(get_command(app).commands)
-    commands |= {f"bench {name}": command for name, command in commands.pop("bench").commands.items()}
+    commands = get_command(app).commands
     found = {}
     for name, command in commands.items():
         assert type(command).__name__ == "Careful", name
@@ -286,7 +285,6 @@ PROTECTED = {
     ("data/readers/__init__.py", "holders"): "lists",
     ("provenance.py", "code_version"): "lists the package",
     ("__main__.py", "report"): "lists benchmarks",
-    ("bench/precision.py", "benchmark_precision"): "lists",
 }
 REMOVING = {"rmtree", "unlink", "rename", "rmdir", "removedirs", "glob", "rglob", "move", "replace", "renames"}
 

@@ -57,13 +57,8 @@ def functions() -> dict[str, ast.FunctionDef]:
         for decorator in getattr(node, "decorator_list", ()):
             if not isinstance(decorator, ast.Call):  # of a helper
                 continue
-            named = decorator.args[0].value if decorator.args else node.name
-            found[f"{decorator.func.value.id} {named}".removeprefix("app ")] = node
+            found[decorator.args[0].value if decorator.args else node.name] = node
     return found
-
-
-# No rule measures the network's speed, which takes diffusers, and draws what it has measured.
-MEASURING = {f"bench {name}" for name in ("bench_speed", "growth", "processes", "precision")}
 
 
 def imported(tree: ast.AST, lazily: bool = True) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import atexit
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +26,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-bench = typer.Typer(help="Measure speed, beside diffusers' and beside what the paper's networks need.")
-app.add_typer(bench, name="bench")
 
 
 @app.callback()
@@ -58,8 +54,6 @@ def written(context: typer.Context, option: typer.CallbackParam, out):
 
 def beside(context: typer.Context, out: Path) -> list[Path]:
     """The files that a command with the option --out `out` writes."""
-    if context.info_name == "growth":
-        return [out / "growth.csv", out / "growth.png"]
     if not os.path.basename(os.path.normpath(out)).strip("."):
         raise UserError(f"--out {out}: is a folder, where the name of a file was expected.")
     if context.info_name == "table":
@@ -759,149 +753,13 @@ def requeue() -> None:
     requeue()
 
 
-@bench.callback(invoke_without_command=True)
-def bench_speed(
-    context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for speed.csv and speed.png.")] = Path("results/bench"),
-    against: Annotated[
-        Path | None, typer.Option(help="An earlier speed.csv: a tenth less than its ratio to diffusers is an error.")
-    ] = None,
-    batches: Annotated[
-        str | None, typer.Option(help="Images of a training step and of the rest; 128,1000 on a GPU, 16,16 on a CPU.")
-    ] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="That a measurement takes; there are three of each.")] = 5,
-    compiled: Annotated[
-        bool | None, typer.Option(help="Whether compiled networks are tried, too; by default on a GPU.")
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Without a command: train, sample, bound, read and score with the paper's CIFAR-10 network, beside diffusers."""
-    if context.invoked_subcommand:
-        return
-    from ddpm.bench.speed import benchmark, regressions
-    from ddpm.planning.rates import RATES
-
-    if batches and not re.fullmatch(r"[1-9]\d*,[1-9]\d*", batches):
-        raise UserError(f"--batches {batches}: give two numbers of images with a comma between them, as in 128,1000.")
-    sizes = tuple(map(int, batches.split(","))) if batches else None
-    if against and not against.exists():
-        raise UserError(f"--against {against}: no such file.")
-    for name in ("speed.csv", "speed.png"):
-        claim_file(out / name)
-    table = benchmark(out, choose_device(device), RATES, sizes, seconds, compiled, log)
-    if against and (slower := regressions(table, against)):
-        raise UserError(f"slower than in {against}: {'; '.join(slower)}.")
-
-
-@bench.command("data")
-def bench_data(
-    images: Annotated[int, typer.Option(min=64, help="Images of 256x256 to make and read.")] = 2000,
-    workers: Annotated[str, typer.Option(help="Numbers of worker processes to try, as in 1,2.")] = "1,2",
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
-) -> None:
-    """Images a second from the stores, per core."""
-    from ddpm.bench.data import benchmark_data
-
-    if not all(number.isdecimal() for number in workers.split(",")):
-        raise UserError(f"--workers {workers}: give numbers with commas between them, as in 1,2.")
-    benchmark_data(images, [int(number) for number in workers.split(",")], out, log)
-
-
-@bench.command("features")
-def bench_features(
-    network: Annotated[
-        Path | None, typer.Option(help="Inception's file; its architecture at random weights if left out.")
-    ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 256,
-    size: Annotated[int, typer.Option(min=1, help="Their height and width.")] = 32,
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
-    device: Device = "auto",
-    network_sha256: NetworkSha256 = None,
-) -> None:
-    """The pass over a shard of samples, beside the network's own speed."""
-    from ddpm.bench.features import benchmark_features
-
-    benchmark_features(network, images, size, choose_device(device), out, log, network_sha256)
-
-
-@bench.command("growth")
-def bench_growth(
-    largest: Annotated[int, typer.Option(min=2000, help="Steps of the training, and images of the rest.")] = 50_000,
-    out: Annotated[Path, typer.Option(help="Folder for growth.csv and growth.png.", callback=written)] = Path(
-        "results/bench"
-    ),
-    device: Device = "auto",
-) -> None:
-    """Whether the cost grows in proportion to steps and images, with the demo's network."""
-    from ddpm.bench.growth import benchmark_growth
-
-    benchmark_growth(largest, out, choose_device(device), log)
-
-
-@bench.command("processes")
-def bench_processes(
-    batch: Annotated[int | None, typer.Option(min=1, help="Images of a process: 64 on a GPU, 8 on a CPU.")] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="That a measurement takes; there are three of each.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
-    device: Devices = "2xauto",
-) -> None:
-    """What it costs a training that several processes share its batch."""
-    from ddpm.bench.processes import benchmark_processes
-    from ddpm.parallel import STEP_PATIENCE
-
-    with processes(device, STEP_PATIENCE) as (on, group):
-        benchmark_processes(batch or (64 if on.type == "cuda" else 8), seconds, out, on, group, log)
-
-
-@bench.command("precision")
-def bench_precision(
-    scale: Annotated[str | None, typer.Option(help="The experiment's; demo, or that of --config.")] = None,
-    experiment: Annotated[str, typer.Option(help="What to train, sample and score.")] = "digits-eps-simple",
-    config: Annotated[
-        Path | None, typer.Option(help="A config.yaml, for an experiment or a data set of your own.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many, from the experiment's own on.")] = 3,
-    ways: Annotated[
-        str | None,
-        typer.Option(help='As in "bf16,bf16 compiled", beside fp32; by default compiled ones on a GPU only.'),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Folder for precision.csv and all that is kept between calls.", callback=made_here)
-    ] = Path("results/bench/precision"),
-    device: Device = "auto",
-) -> None:
-    """Loss, bits/dim and FID of an experiment in fp32, by our own layers, in bf16 and compiled, same seeds."""
-    from ddpm import resolving
-    from ddpm.bench.precision import benchmark_precision
-    from ddpm.planning.plan import read_config
-
-    chosen = read_config(config, scale=scale) if config else resolving.load({"scale": scale or "demo"})
-    benchmark_precision(chosen, experiment, out, choose_device(device), seeds, ways, log)
-
-
-@bench.command("scores")
-def bench_scores(
-    size: Annotated[int, typer.Option(min=2, help="Features of an image; Inception has 2048.")] = 2048,
-    images: Annotated[int, typer.Option(min=3, help="Images of a covariance of full rank.")] = 50_000,
-    few: Annotated[int, typer.Option(min=2, help="Images of a singular one: no more than features.")] = 1000,
-    compared: Annotated[int, typer.Option(min=4, help="Images for precision and recall.")] = 10_000,
-    out: Annotated[Path | None, typer.Option(help="A .csv for the table.", callback=written)] = None,
-) -> None:
-    """Seconds and exactness of FID, beside a general matrix root, and seconds of what goes with it."""
-    from ddpm.bench.scores import benchmark_scores
-
-    if not few <= size < images:
-        raise UserError(f"--few {few} --size {size} --images {images}: few must be at most size, images more than it.")
-    benchmark_scores(size, images, few, min(compared, images), out, log)
-
-
 def log(message: str) -> None:
     """Say it. A line that a full disk does not take ends no work, which meets the disk itself where that matters."""
     with suppress_full_disk():
         print(message, flush=True)
 
 
-for command in (*app.registered_commands, *bench.registered_commands):
+for command in app.registered_commands:
     command.cls = Careful
 
 

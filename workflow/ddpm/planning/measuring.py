@@ -11,10 +11,8 @@ from ddpm.computing import frozen, placed
 from ddpm.config import Experiment, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.planning.costs import network_cost, training_flops, training_state
-from ddpm.planning.machine import some_cores
 from ddpm.planning.plan import Plan, threads_of
 from ddpm.planning.rates import RATES, Kind, fingerprint, keep_rates
-from ddpm.processor import processor_name
 from ddpm.sampling.ancestral import reverse_chain
 from ddpm.training.state import Trained
 from ddpm.unet import UNet
@@ -22,13 +20,6 @@ from ddpm.unet import UNet
 SECONDS = 2.0  # that a measurement takes, or one step where that is longer
 BATCH = 128  # at most
 CPU_STEP = 2e11  # operations of a training step on a CPU: a second or a few
-
-
-def device_name(device: torch.device) -> str:
-    """What the file of rates calls `device`, on which this process computes."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return some_cores(processor_name(), torch.get_num_threads())
 
 
 def measure_plan(plan: Plan, device: torch.device, log=print) -> None:

@@ -1,1 +1,0 @@
-"""Measurements of speed, beside what the paper's networks need."""
