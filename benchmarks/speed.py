@@ -41,7 +41,6 @@ from ddpm.training.state import Trained
 from ddpm.unet import UNet
 
 ROUNDS = 3  # in turns, so that whatever else the machine does meets all alike
-HOPELESS = 0.6  # what is slower than this part of the fastest is not timed again
 WORSE = 0.9  # less than this part of an earlier ratio is a regression
 OURS, THEIRS = "this project", "diffusers"
 ORDERS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
@@ -147,34 +146,28 @@ def seconds(step: Callable[[], object], least: float, device: torch.device) -> f
     return taken / calls
 
 
-def timed(found: list[tuple[dict, Callable]], flops: float, least: float, device: torch.device) -> tuple[list, dict]:
-    """A row for each way, and its step by its name.
+def timed(found: list[tuple[dict, Callable]], flops: float, least: float, device: torch.device) -> dict[str, Callable]:
+    """Has each row of `found` say what it measured; returns the steps by their names.
 
     Args:
         flops: operations of an image's step. least: seconds that a measurement takes, of ROUNDS.
     """
-    rows, steps, times, gpu = [], {}, {}, device.type == "cuda"
+    steps, gpu = {}, device.type == "cuda"
     for row, make in found:
         before = torch.cuda.memory_allocated(device) if gpu else 0
         if gpu:
             torch.cuda.reset_peak_memory_stats(device)
-        name = named(row)
-        step = steps[name] = make()
-        row["first_s"], times[name] = seconds(step, 0, device), [seconds(step, 0, device)]
+        step = steps[named(row)] = make()
+        row["first_s"] = seconds(step, 0, device)
+        seconds(step, 0, device)  # the first that is as later ones are
         if gpu:
             row["memory_gb"] = (torch.cuda.max_memory_allocated(device) - before) / 1e9
-        rows.append(row)
-        print(f"{name}: {row['batch'] / times[name][0]:,.1f} images/s in its second step", flush=True)
-    fastest = min(second for second, *_ in times.values())
-    for _ in range(ROUNDS):
-        for name, step in steps.items():
-            if fastest >= HOPELESS * times[name][0]:
-                times[name].append(seconds(step, least, device))
-    for row in rows:
-        second, *more = times[named(row)]
-        row["images_per_s"] = row["batch"] / statistics.median(more or [second])
+        print(f"{named(row)}: the first step took {row['first_s']:.1f} s", flush=True)
+    times = [[seconds(step, least, device) for step in steps.values()] for _ in range(ROUNDS)]
+    for (row, _), taken in zip(found, zip(*times, strict=True), strict=True):
+        row["images_per_s"] = row["batch"] / statistics.median(taken)
         row["tflops"] = row["images_per_s"] * flops / 1e12
-    return rows, steps
+    return steps
 
 
 def kernels(step: Callable[[], object], count: int = 10) -> pd.DataFrame:
@@ -240,8 +233,8 @@ def main(arguments: list[str] | None = None) -> None:
     ):
         found = [way for way in ways(of, work, batch, device, compiled) if re.search(args.only, named(way[0]))]
         if found:
-            more, steps = timed(found, flops, args.seconds, device)
-            rows += more
+            steps = timed(found, flops, args.seconds, device)
+            rows += [row for row, _ in found]
             profiles += [kernels(step).assign(way=way) for way, step in steps.items() if args.profile]
             steps.clear()  # and with them what they hold of the GPU's memory
     if not rows:
