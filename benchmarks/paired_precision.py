@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ddpm.__main__ import choose_device
 from ddpm.config import FewStepsConfig
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.reference import read_reference
+from ddpm.gpus import choose_device
 from ddpm.precision import ASKED, Precision
 from ddpm.sampling.ddim import few_steps_batch
 from ddpm.training.state import load_weights

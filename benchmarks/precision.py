@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 
 from ddpm import computing, resolving
-from ddpm.__main__ import choose_device
 from ddpm.compiling import missing_compiler
 from ddpm.config import Experiment, Features, LikelihoodConfig, Repeat
 from ddpm.data.prepare import download_data, prepare
@@ -30,6 +29,7 @@ from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.networks import FeatureNetwork, load_network
 from ddpm.evaluation.reference import write_reference
 from ddpm.files import read_json, write_json
+from ddpm.gpus import choose_device
 from ddpm.planning.plan import read_config
 from ddpm.precision import ASKED, Precision
 from ddpm.sampling.ancestral import sample_shard

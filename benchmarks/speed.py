@@ -27,11 +27,11 @@ import torch
 from torch.nn import functional as F
 
 from ddpm import resolving
-from ddpm.__main__ import choose_device
 from ddpm.compiling import cache_folder, missing_compiler
 from ddpm.computing import frozen, has_bf16, placed
 from ddpm.config import Experiment
 from ddpm.diffusion import GaussianDiffusion
+from ddpm.gpus import choose_device
 from ddpm.planning.costs import network_cost, training_flops
 from ddpm.precision import ASKED, Precision
 from ddpm.sampling.ancestral import reverse_chain
