@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What docs/cifar10.md tells, measured again on this machine's GPU: a training of minutes by the workflow, samples in three
-# precisions, a training step at 32x32 and at 256x256, and the complete bench. Everything lands in results/.
+# precisions, the speed of every way to train and sample at 32x32, and a training step at 256x256. All lands in results/.
 #   benchmarks/glimpse.sh [CONFIG.yaml]   CONFIG.yaml says where CIFAR-10 is (`sources`), if it is not to be downloaded
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +12,5 @@ scored=(--network results/glimpse/reference/cifar10/classifier.safetensors --ref
 model=results/glimpse/cifar10-eps-simple/model.safetensors
 ./run python benchmarks/paired_precision.py "$model" "${scored[@]}" --out "$out/precision.csv"
 ./run python benchmarks/paired_precision.py "$model" "${scored[@]}" --steps 100 --eta 1 --out "$out/precision-eta1.csv"
-./run python -m ddpm bench --out "$out"
-./run python benchmarks/training_step.py lsun-church256-eps-simple | tee "$out/256.txt"
-./run python benchmarks/training_step.py cifar10-eps-simple --profile "$out/kernels.csv" | tee "$out/32.txt"
+./run python benchmarks/speed.py --profile "$out/kernels.csv" --out "$out"
+./run python benchmarks/speed.py --experiment lsun-church256-eps-simple --only "training: this project, bf16.*compiled" --out "$out/256"

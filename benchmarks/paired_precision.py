@@ -8,12 +8,12 @@ The FID between two sets from the same noise says what the precision changes, wi
 it stands the FID of two halves of one set, drawn from different noise.
 """
 
-import argparse
 import os
 import time
 from itertools import combinations
 from pathlib import Path
 
+import common
 import numpy as np
 import pandas as pd
 import torch
@@ -23,6 +23,7 @@ from ddpm.config.schema import FewStepsConfig
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.reference import read_reference
+from ddpm.jobs.gpus import choose_device
 from ddpm.sampling.ddim import few_steps_batch
 from ddpm.training.model import load_weights
 
@@ -45,7 +46,7 @@ def samples(weights: Path, way: str, config: FewStepsConfig, device: torch.devic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--network", type=Path, required=True, help="Network of the scores.")
     parser.add_argument("--reference", type=Path, required=True, help="features.npz of the real images.")
@@ -56,10 +57,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=50, help="Of DDIM.")
     parser.add_argument("--eta", type=float, default=0.0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
-    device = torch.device(args.device)
+    device = choose_device(args.device)
     network = load_network(args.network, device)
     real, _ = read_reference(args.reference, network.sha256)
     config = FewStepsConfig(steps=(args.steps,), eta=(args.eta,), images=args.images, batch_size=args.batch_size)

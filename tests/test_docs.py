@@ -38,7 +38,11 @@ def test_every_row_with_a_test_has_a_deviation():
     assert held == {deviation["row"] for deviation in deviate.DEVIATIONS}
 
 
-PAGES = ("README", "CONTRIBUTING", "docs/benchmarks", "docs/fidelity", "docs/operations", "docs/oracle")
+PAGES = (
+    "README",
+    "CONTRIBUTING",
+    *(f"docs/{name}" for name in ("benchmarks", "cifar10", "fidelity", "operations", "oracle")),
+)
 
 
 @pytest.mark.parametrize("page", [f"{name}.md" for name in PAGES])
@@ -46,5 +50,5 @@ def test_files_that_a_page_names_exist(page):
     text = (PROJECT / page).read_text()
     for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
         assert ((PROJECT / page).parent / link).exists(), link
-    for path in re.findall(r"(?<![\w/.-])((?:workflow|profiles|envs|docs|tests)/[\w./-]*\w)", text):
+    for path in re.findall(r"(?<![\w/.-])((?:workflow|profiles|envs|docs|tests|benchmarks)/[\w./-]*\w)", text):
         assert (PROJECT / path).exists(), path

@@ -218,14 +218,13 @@ OUTPUTS = {
 }
 # What these write to is a folder, at which they look themselves (at its card, or that it is empty), or nothing.
 OTHERS = {"download", "download-weights", "download-network", "download-statistics", "prepare", "export-weights"}
-OTHERS |= {"bench precision", "plan", "requeue"}
+OTHERS |= {"plan", "requeue"}
 
 
 def test_every_command_looks_at_what_it_writes():
     from typer.main import get_command
 
-    commands = dict(get_command(app).commands)
-    commands |= {f"bench {name}": command for name, command in commands.pop("bench").commands.items()}
+    commands = get_command(app).commands
     found = {}
     for name, command in commands.items():
         assert type(command).__name__ == "Careful", name
@@ -256,7 +255,10 @@ def test_a_folder_is_no_name_of_a_file(out):
 
 # What removes, replaces or lists files, where, how often, and what protects everything that is not the project's.
 PROTECTED = {
-    ("storage/files.py", "whole"): "the part's name holds host, namespace and process; `claim_file` was asked for the target",
+    (
+        "storage/files.py",
+        "whole",
+    ): "the part's name holds host, namespace and process; `claim_file` was asked for the target",
     ("storage/files.py", "whole_folder"): "refuses a target that exists",
     ("storage/files.py", "remove_parts_of_the_dead"): "exact names of parts, of dead writers of this namespace",
     ("storage/files.py", "remove_ours"): "exact names, of a claimed folder, without following links",
@@ -287,7 +289,6 @@ PROTECTED = {
     ("data/readers/__init__.py", "holders"): "lists",
     ("jobs/provenance.py", "code_version"): "lists the package",
     ("cli/report.py", "report"): "lists benchmarks",
-    ("bench/precision.py", "benchmark_precision"): "lists",
 }
 REMOVING = {"rmtree", "unlink", "rename", "rmdir", "removedirs", "glob", "rglob", "move", "replace", "renames"}
 

@@ -376,7 +376,8 @@ LARGE = random.Random(0).randbytes(3_000_000)
 def process(folder: Path, url: str, **known) -> subprocess.Popen:
     """Another process that fetches the file, and prints what it logs."""
     code = (
-        "import json, sys; from pathlib import Path; from ddpm.config.sources import RemoteFile; from ddpm.storage.download import fetch;"
+        "import json, sys; from pathlib import Path; from ddpm.config.sources import RemoteFile;"
+        "from ddpm.storage.download import fetch;"
         "fetch(RemoteFile(**json.loads(sys.argv[1])), Path(sys.argv[2]), lambda line: print(line, flush=True))"
     )
     file = json.dumps({"name": "file", "urls": [url], **known})

@@ -14,7 +14,7 @@ import paper
 import pytest
 import torch
 from deployed import environ, find_uv, put, with_index
-from environments import ENVIRONMENTS, MEASURING, commands, foreign, functions, listed, rules, used
+from environments import ENVIRONMENTS, commands, foreign, functions, listed, rules, used
 from official_weights import drawn
 from servers import serving
 from workspace import SHRUNKEN, Workspace
@@ -128,7 +128,7 @@ def test_nothing_else_is_in_an_environment(conda, ran):
 def test_what_only_some_commands_or_data_need_can_be_imported(conda, ran):
     """Every import of the package that commands of an environment lead to, also those inside of functions."""
     drawing = commands("report")
-    for environment, own in (("torch", set(functions()) - drawing - MEASURING), ("report", drawing)):
+    for environment, own in (("torch", set(functions()) - drawing), ("report", drawing)):
         names = sorted(foreign(used(own)))
         assert len(names) > 10
         command = [conda.python(environment), "-c", IMPORT, *names]

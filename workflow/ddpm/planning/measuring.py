@@ -12,8 +12,6 @@ from ddpm.compute.flops import network_cost, training_flops, training_state
 from ddpm.config.experiment import Experiment
 from ddpm.config.schema import NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.jobs.processor import processor_name
-from ddpm.planning.machine import some_cores
 from ddpm.planning.plan import Plan, threads_of
 from ddpm.planning.rates import RATES, Kind, fingerprint, keep_rates
 from ddpm.sampling.ancestral import reverse_chain
@@ -23,13 +21,6 @@ from ddpm.unet import UNet
 SECONDS = 2.0  # that a measurement takes, or one step where that is longer
 BATCH = 128  # at most
 CPU_STEP = 2e11  # operations of a training step on a CPU: a second or a few
-
-
-def device_name(device: torch.device) -> str:
-    """What the file of rates calls `device`, on which this process computes."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return some_cores(processor_name(), torch.get_num_threads())
 
 
 def measure_plan(plan: Plan, device: torch.device, log=print) -> None:
