@@ -19,6 +19,7 @@ from environments import (
     pins,
     reached,
     rules,
+    source,
     used,
 )
 from workspace import PROJECT
@@ -84,6 +85,48 @@ def test_every_rule_declares_its_environment():
     for name, text in rules():
         if re.search(r"\b(shell|script|notebook|run|wrapper):", text):
             assert re.search(r"conda:\s+\"../../envs/(torch|report)\.yaml\"", text), name or text
+
+
+# Who may import whom: a room imports from those before it. The three of the first tier have no order among themselves,
+# but config imports neither.
+TIERS = ("config storage jobs", "compute", "unet diffusion", "data", "training", "sampling", "evaluation", "report")
+TIERS = {room: i for i, rooms in enumerate((*TIERS, "planning", "cli", "__main__")) for room in rooms.split()}
+
+
+def package_imports() -> dict[str, set[str]]:
+    """By module of the package, relative to it, the modules of it that are imported, at the top or in functions."""
+    package = PROJECT / "workflow"
+    found = {}
+    for path in sorted((package / "ddpm").rglob("*.py")):
+        name = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+        asked = imported(ast.parse(path.read_text()))
+        found[name] = {module for module in asked if module.startswith("ddpm.") and source(module)} - {name}
+    return found
+
+
+def test_no_room_imports_from_one_above_it():
+    for module, asked in package_imports().items():
+        if module == "ddpm":
+            continue
+        room = module.split(".")[1]
+        for other in (name.split(".")[1] for name in asked):
+            assert TIERS[other] <= TIERS[room], f"{module} imports from {other}"
+            assert room != "config" or other == "config", f"{module} imports from {other}"
+
+
+def test_no_modules_import_each_other():
+    """Also not inside of functions, and not over third ones."""
+    asked, done = package_imports(), set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, f"a circle: {' -> '.join((*above, module))}"
+        if module not in done:
+            for other in sorted(asked.get(module, set())):
+                visit(other, (*above, module))
+            done.add(module)
+
+    for module in sorted(asked):
+        visit(module, ())
 
 
 def test_scoring_and_drawing_start_without_torch():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from helpers import run_ddpm
 
-RULES = Path(__file__).parents[1] / "workflow/rules"
+RULES = Path(__file__).parents[2] / "workflow/rules"
 
 
 def test_help_lists_every_command_that_a_rule_calls():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from ddpm.config.enums import Quantisation
 from ddpm.config.errors import DamagedFile, UserError
-from ddpm.config.schema import Quantisation
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.prepare import known, prepare
 from ddpm.data.store import Images

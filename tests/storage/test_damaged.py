@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from helpers import CPU, tiny_experiment
 
+from ddpm.config.enums import Selection
 from ddpm.config.errors import DamagedFile
-from ddpm.config.schema import ClassifierConfig, SamplingConfig, Selection
+from ddpm.config.schema import ClassifierConfig, SamplingConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.likelihood import likelihood_shard

@@ -3,8 +3,8 @@
 import pytest
 from helpers import CPU, tiny_experiment
 
+from ddpm.config.enums import Selection
 from ddpm.config.errors import UserError
-from ddpm.config.schema import Selection
 from ddpm.storage.weights_file import snapshot_file
 from ddpm.training.loop import train
 from ddpm.training.model import load_weights

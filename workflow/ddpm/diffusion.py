@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.config.schema import DiffusionConfig, Objective, Parameterization, Variance
+from ddpm.config.enums import Objective, Parameterization, Variance
+from ddpm.config.schema import DiffusionConfig
 
 Model = Callable[[Tensor, Tensor], Tensor]
 

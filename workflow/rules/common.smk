@@ -15,7 +15,7 @@ try:
     from ddpm.config.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
     from ddpm.config.errors import ExitCode, UserError
     from ddpm.config.precision import ask_for
-    from ddpm.config.schema import Selection
+    from ddpm.config.enums import Selection
     from ddpm.jobs import failures, gpus, slurm
     from ddpm.jobs.failures import explain
     from ddpm.jobs.locks import Lock, Locked

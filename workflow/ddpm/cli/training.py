@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ddpm.cli.options import Config, Devices, log, processes, written
-from ddpm.config.schema import Selection
+from ddpm.config.enums import Selection
 
 app = typer.Typer()
 

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ddpm.compute.flops import network_cost
 from ddpm.config.errors import UserError
@@ -17,7 +18,6 @@ from ddpm.config.precision import ASKED, Precision
 from ddpm.config.schema import NetworkConfig
 from ddpm.jobs import processor
 from ddpm.storage.files import private_folder
-from ddpm.unet import UNet, Upsample
 
 WIDE = 128  # channels from which bf16 and, on a GPU, channels_last are faster; narrower ones wait for memory
 EARNED = 6e15  # operations from which a job gains more than compiling takes: a minute of a GPU
@@ -46,17 +46,17 @@ def precision_of(network: NetworkConfig, device: torch.device) -> Precision:
     return Precision.BF16 if network.ch >= WIDE and has_bf16(device) else Precision.FP32
 
 
-def placed(model: UNet, device: torch.device) -> UNet:
+def placed(model: nn.Module, device: torch.device) -> nn.Module:
     """The same network on `device`, to be computed in the way that is fast there. Its weights stay float32."""
     model.precision = precision_of(model.config, device)
     on_cpu, wide = device.type == "cpu", model.config.ch >= WIDE
     for layer in model.modules():
-        if isinstance(layer, Upsample):  # which oneDNN has a fast transposed convolution for in float32 only
+        if hasattr(layer, "fused"):  # which oneDNN has a fast transposed convolution for in float32 only
             layer.fused = not on_cpu or model.precision is Precision.FP32
     return model.to(device, memory_format=torch.channels_last if on_cpu or wide else torch.preserve_format)
 
 
-def frozen(model: UNet) -> UNet:
+def frozen(model: nn.Module) -> nn.Module:
     """The same network, for results alone: weights that bf16 rounds are rounded once, not each time."""
     model = model.eval().requires_grad_(False)
     if model.precision is Precision.BF16:
@@ -70,7 +70,7 @@ def earned(network: NetworkConfig, passes: float, device: torch.device) -> bool:
     return device.type == "cuda" and passes * network_cost(network).flops >= EARNED
 
 
-def compile_where_earned(model: UNet, passes: float, device: torch.device, log=print) -> bool:
+def compile_where_earned(model: nn.Module, passes: float, device: torch.device, log=print) -> bool:
     """Have the network compiled at its first call, if this job is long enough to gain by it.
 
     Args:

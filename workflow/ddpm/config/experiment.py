@@ -9,12 +9,12 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ddpm.config.base import Address, Strict
+from ddpm.config.enums import Features, Selection, WeightsSource
 from ddpm.config.schema import (
     ClassifierConfig,
     Compute,
     DiffusionConfig,
     EvaluationConfig,
-    Features,
     FewStepsConfig,
     LatentsConfig,
     LikelihoodConfig,
@@ -22,10 +22,8 @@ from ddpm.config.schema import (
     SamplingConfig,
     Seed,
     SeedsConfig,
-    Selection,
     SnapshotsConfig,
     TrainingConfig,
-    WeightsSource,
 )
 from ddpm.config.sources import Checkpoint, DataSet
 

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from ddpm.config.base import ConfigError, Strict, readable, validated
 from ddpm.config.catalogue import FIGURES, NEEDS, SCORES_TABLE, TABLES
+from ddpm.config.enums import Features, Parameterization, Selection, Variance, WeightsSource
 from ddpm.config.experiment import Experiment, InceptionSource, Repeat, Scale
 from ddpm.config.registry import DATASETS, PUBLISHED, default_for, resolve
-from ddpm.config.schema import Features, Parameterization, SeedsConfig, Selection, Variance, WeightsSource
+from ddpm.config.schema import SeedsConfig
 from ddpm.config.sources import Checkpoint, DataSet
 
 SCALES = Path(__file__).parents[2] / "scales"

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.config.schema import Quantisation
+from ddpm.config.enums import Quantisation
 
 
 def to_model_range(images: np.ndarray | Tensor) -> Tensor:

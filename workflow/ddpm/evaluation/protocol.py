@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpm.config.catalogue import is_large
+from ddpm.config.enums import Variance
 from ddpm.config.registry import DATASETS
-from ddpm.config.schema import Variance
 from ddpm.evaluation.networks.inception import NAME
 from ddpm.storage.shards import ANCESTRAL_SAMPLER
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ddpm.config.enums import Objective, Parameterization
 from ddpm.config.experiment import Experiment
 from ddpm.config.registry import default_for
 from ddpm.config.resolving import SCALES, Config
-from ddpm.config.schema import Objective, Parameterization
 from ddpm.config.sources import RemoteFile
 from ddpm.planning.inventory import all_work
 from ddpm.planning.machine import GB, Machine, in_gb, this_machine

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ddpm.compute.flops import FLOAT, network_cost
+from ddpm.config.enums import WeightsSource
 from ddpm.config.experiment import Experiment
 from ddpm.config.resolving import Config
-from ddpm.config.schema import WeightsSource
 from ddpm.config.sources import DataSet, Reader
 from ddpm.planning.experiments import ExperimentWork
 from ddpm.planning.work import Place, Work, count, image_bytes, scored, times, total

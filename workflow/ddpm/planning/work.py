@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpm.compute.flops import FLOAT, INCEPTION_FLOPS
+from ddpm.config.enums import Features
 from ddpm.config.resolving import Config
-from ddpm.config.schema import Features, NetworkConfig
+from ddpm.config.schema import NetworkConfig
 from ddpm.config.sources import DataSet
 from ddpm.planning.rates import Kind
 from ddpm.storage.files import read_json

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ddpm.compute.distributed import ALONE, Group
 from ddpm.compute.memory import Fitting
-from ddpm.config.schema import FewStepsConfig, Quantisation, SamplingConfig
+from ddpm.config.enums import Quantisation
+from ddpm.config.schema import FewStepsConfig, SamplingConfig
 from ddpm.storage.chunk_cache import Draft, Parts
 from ddpm.storage.files import write_npz
 from ddpm.storage.shards import bounds, pack_header

@@ -15,8 +15,9 @@ from torch import Tensor
 from ddpm.compute import rng
 from ddpm.compute.device import compile_where_earned
 from ddpm.compute.distributed import ALONE, Group
+from ddpm.config.enums import Spacing
 from ddpm.config.errors import UserError
-from ddpm.config.schema import FewStepsConfig, Spacing
+from ddpm.config.schema import FewStepsConfig
 from ddpm.data.pixels import to_uint8
 from ddpm.diffusion import GaussianDiffusion, Model, per_image
 from ddpm.sampling.batches import out_of_range, write_shard

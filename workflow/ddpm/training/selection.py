@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ddpm.config.enums import Selection
 from ddpm.config.errors import DamagedFile, UserError
-from ddpm.config.schema import Selection
 from ddpm.storage.files import whole
 from ddpm.storage.tables import read_curve
 from ddpm.storage.weights_file import check_seal, read_header, snapshot_file, with_header

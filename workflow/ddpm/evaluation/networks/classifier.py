@@ -12,8 +12,9 @@ from torch.optim.adamw import adamw  # the class of that name loads torch's comp
 from torch.optim.sgd import sgd
 
 from ddpm.compute import rng
+from ddpm.config.enums import Architecture
 from ddpm.config.errors import DamagedFile, UserError
-from ddpm.config.schema import Architecture, ClassifierConfig
+from ddpm.config.schema import ClassifierConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.evaluation.networks.base import FeatureNetwork
