@@ -62,7 +62,7 @@ onstart:
         snakemake.benchmark.BENCHMARK_INTERVAL_SHORT = 1.0
     if workflow.executor_plugin.name == "slurm":
         try:
-            slurm.cancel_left_behind(Path.cwd())
+            slurm.cancel_orphaned_jobs(Path.cwd())
         except UserError as error:
             raise WorkflowError(str(error))
 

@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ddpm.config.precision import ASKED, Precision
+from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.config.schema import FewStepsConfig
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.reference import read_reference
 from ddpm.jobs.gpus import choose_device
 from ddpm.sampling.ddim import few_steps_batch
-from ddpm.training.model import load_weights
+from ddpm.training.model import load_model
 
 WAYS = {"bf16": (Precision.BF16, True), "float32, TF32": (Precision.FP32, True), "float32": (Precision.FP32, False)}
 
@@ -33,9 +33,9 @@ WAYS = {"bf16": (Precision.BF16, True), "float32, TF32": (Precision.FP32, True),
 def samples(weights: Path, way: str, config: FewStepsConfig, device: torch.device) -> np.ndarray:
     """Images [N, H, W, C] uint8, drawn by DDIM in one of WAYS."""
     precision, tf32 = WAYS[way]
-    os.environ[ASKED] = precision
+    os.environ[PRECISION_ENV] = precision
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-    trained = load_weights(weights, device)
+    trained = load_model(weights, device)
     batches = []
     for first in range(0, config.images, config.batch_size):
         images, failure = few_steps_batch(trained, first, min(first + config.batch_size, config.images), config)

@@ -22,7 +22,7 @@ from ddpm.compute.device import missing_compiler
 from ddpm.config import resolving
 from ddpm.config.enums import Features, Selection
 from ddpm.config.experiment import Experiment, Repeat
-from ddpm.config.precision import ASKED, Precision
+from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.prepare import download_data, prepare
 from ddpm.data.store import Images
@@ -38,7 +38,7 @@ from ddpm.planning.plan import read_config
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.storage.files import read_json, write_json
 from ddpm.training.loop import train
-from ddpm.training.model import load_weights
+from ddpm.training.model import load_model
 
 BASE = "fp32"  # what the others are compared with
 WAYS = {  # in which precision, and whether compiled
@@ -94,12 +94,12 @@ def measure(
     bounds, card, images = [], data / "card.json", Images(data / "train.npy")
     torch.compiler.reset()  # or it refuses, after a few networks, to compile the same code for another
     with (
-        patch.dict(os.environ, {ASKED: precision}),
-        patch.object(compute_device, "earned", lambda network, passes, device: compiled),
+        patch.dict(os.environ, {PRECISION_ENV: precision}),
+        patch.object(compute_device, "worth_compiling", lambda network, passes, device: compiled),
     ):
         outcome, document = folder / "training.json", of.stage_config("training")
         train(document, images, state / "training", final, history, outcome, folder / "weights", device)
-        trained = load_weights(final, device)
+        trained = load_model(final, device)
         once(samples, lambda path: sample_shard(trained, of.sampling, 1, path, device, print, state / "samples"))
         if available := read_json(card)["test"]:
             count = available if of.likelihood.test == "all" else of.likelihood.test

@@ -26,17 +26,17 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from ddpm.compute.device import cache_folder, frozen, has_bf16, missing_compiler, placed
+from ddpm.compute.device import cache_folder, has_bf16, missing_compiler, prepare_for_inference, prepare_model
 from ddpm.compute.flops import network_cost, training_flops
 from ddpm.config import resolving
 from ddpm.config.experiment import Experiment
-from ddpm.config.precision import ASKED, Precision
+from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.jobs.gpus import choose_device
 from ddpm.sampling.ancestral import reverse_chain
 from ddpm.training.convert.diffusers_folder import scheduler_config, unet2d_config
 from ddpm.training.loop import Trainer
-from ddpm.training.model import Trained
+from ddpm.training.model import TrainedModel
 from ddpm.unet import UNet
 
 ROUNDS = 3  # in turns, so that whatever else the machine does meets all alike
@@ -49,18 +49,18 @@ def ours(
     of: Experiment, work: str, batch: int, device: torch.device, precision: Precision, compiled: bool
 ) -> Callable[[], object]:
     """A step of our training (draws, network there and back, clipping, update, average), or of our reverse process."""
-    os.environ[ASKED] = precision
+    os.environ[PRECISION_ENV] = precision
     network = of.network
     if work == "training":
         document = of.stage_config("training")
         document["training"]["batch_size"] = batch
         trainer = Trainer(document, None, device)  # which is given its images
-        trainer.records = compiled and device.type == "cuda"
+        trainer.use_cuda_graph = compiled and device.type == "cuda"
         model, size = trainer.model, (batch, network.image_size, network.image_size, network.channels)
         step = partial(trainer.update, torch.randint(256, size, dtype=torch.uint8, device=device))
     else:
-        model = frozen(placed(UNet(network), device))
-        trained = Trained(model, GaussianDiffusion.from_config(of.diffusion).to(device), {}, "", precision)
+        model = prepare_for_inference(prepare_model(UNet(network), device))
+        trained = TrainedModel(model, GaussianDiffusion.from_config(of.diffusion).to(device), {}, "", precision)
         steps = chain.from_iterable(reverse_chain(trained, 0, batch, seed, device) for seed in count())
         step = torch.inference_mode()(partial(next, steps))
     if compiled:

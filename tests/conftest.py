@@ -131,9 +131,9 @@ def weights(train_images, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(weights):
     """The tiny trained network, as the sampler loads it."""
-    from ddpm.training.model import load_weights
+    from ddpm.training.model import load_model
 
-    return load_weights(weights)
+    return load_model(weights)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from workspace import PROJECT, SHRUNKEN
 
-from ddpm.config.precision import ASKED, Precision
+from ddpm.config.precision import PRECISION_ENV, Precision
 
 NAME = "digits-eps-simple"
 
@@ -16,7 +16,7 @@ NAME = "digits-eps-simple"
 @pytest.fixture(autouse=True)
 def as_a_script_starts(monkeypatch):
     monkeypatch.syspath_prepend(PROJECT / "benchmarks")
-    monkeypatch.setenv(ASKED, Precision.AUTO)
+    monkeypatch.setenv(PRECISION_ENV, Precision.AUTO)
 
 
 def run(script: str, *arguments: object) -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ddpm.compute import device
-from ddpm.compute.device import compile_where_earned, frozen, placed, precision_of
+from ddpm.compute.device import compile_if_worthwhile, precision_of, prepare_for_inference, prepare_model
 from ddpm.config.errors import UserError
-from ddpm.config.precision import ASKED, Precision
+from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.config.schema import NetworkConfig
 from ddpm.jobs import processor
 from ddpm.training.optimizer import FlatParameters
@@ -52,7 +52,7 @@ def bf16(model: UNet) -> UNet:
 
 
 def capabilities(monkeypatch, *instructions: str) -> None:
-    monkeypatch.delenv(ASKED, raising=False)
+    monkeypatch.delenv(PRECISION_ENV, raising=False)
     monkeypatch.setattr(processor, "instructions", lambda: set(instructions))
 
 
@@ -78,12 +78,12 @@ def test_the_first_and_the_last_layer_stay_in_float32(model, inputs):
 
 
 def test_weights_that_are_rounded_once_give_the_same_bits(model, inputs):
-    each_time, once = bf16(model)(*inputs), frozen(bf16(model))
+    each_time, once = bf16(model)(*inputs), prepare_for_inference(bf16(model))
     assert torch.equal(once(*inputs), each_time)
     assert {layer.weight.dtype for layer in once.inner_layers()} == {torch.bfloat16}
     assert once.up[1].upsample.conv.weight.dtype == torch.float32, "its sums are rounded, not what they are of"
     once.up[1].upsample.fused = False
-    assert frozen(once).up[1].upsample.conv.weight.dtype == torch.bfloat16
+    assert prepare_for_inference(once).up[1].upsample.conv.weight.dtype == torch.bfloat16
     assert once.conv_out.weight.dtype == once.temb.dense[0].weight.dtype == torch.float32
 
 
@@ -112,25 +112,25 @@ def test_bf16_where_the_device_has_it_and_the_network_is_wide(monkeypatch):
 
 def test_a_precision_that_is_asked_for(monkeypatch):
     capabilities(monkeypatch, "avx512_bf16")
-    monkeypatch.setenv(ASKED, "fp32")
+    monkeypatch.setenv(PRECISION_ENV, "fp32")
     assert precision_of(WIDE, CPU) is Precision.FP32
-    monkeypatch.setenv(ASKED, "bf16")
+    monkeypatch.setenv(PRECISION_ENV, "bf16")
     assert precision_of(NARROW, CPU) is Precision.BF16
-    monkeypatch.setenv(ASKED, "fp8")
+    monkeypatch.setenv(PRECISION_ENV, "fp8")
     with pytest.raises(UserError, match=r"DDPM_PRECISION=fp8: no such precision. Give one of auto, fp32, bf16."):
         precision_of(WIDE, CPU)
 
 
 def test_the_order_of_memory_changes_no_number_and_no_mask(monkeypatch, inputs):
     """Also not of the dropout, nor of the vectors' named pieces, whose order in memory it is."""
-    monkeypatch.setenv(ASKED, "fp32")
+    monkeypatch.setenv(PRECISION_ENV, "fp32")
     x, t = inputs
     seeds = torch.arange(len(x), dtype=torch.int32)
     torch.manual_seed(0)
     plain = UNet(WIDE).train()
-    ordered = placed(copy.deepcopy(plain), CPU)
+    ordered = prepare_model(copy.deepcopy(plain), CPU)
     assert ordered.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
-    elsewhere = placed(UNet(NARROW), torch.device("meta"))
+    elsewhere = prepare_model(UNet(NARROW), torch.device("meta"))
     assert not elsewhere.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     masks, gradients = [], []
     for network in (plain, ordered):
@@ -153,11 +153,11 @@ def test_upsampling_is_fused_where_that_is_fast(monkeypatch):
     def fused(network: UNet) -> set[bool]:
         return {layer.fused for layer in network.modules() if isinstance(layer, Upsample)}
 
-    monkeypatch.setenv(ASKED, "bf16")
-    assert fused(placed(UNet(WIDE), CPU)) == {False}
-    assert fused(placed(UNet(WIDE), torch.device("meta"))) == {True}
-    monkeypatch.setenv(ASKED, "fp32")
-    assert fused(placed(UNet(WIDE), CPU)) == {True}
+    monkeypatch.setenv(PRECISION_ENV, "bf16")
+    assert fused(prepare_model(UNet(WIDE), CPU)) == {False}
+    assert fused(prepare_model(UNet(WIDE), torch.device("meta"))) == {True}
+    monkeypatch.setenv(PRECISION_ENV, "fp32")
+    assert fused(prepare_model(UNet(WIDE), CPU)) == {True}
 
 
 def test_the_fast_layers_make_the_same_network(monkeypatch, inputs):
@@ -178,8 +178,8 @@ def test_the_fast_layers_make_the_same_network(monkeypatch, inputs):
 
     exact = results(plain)
     for precision, least, most in (("fp32", 0, 1e-4), ("bf16", 2**-12, 2**-5)):
-        monkeypatch.setenv(ASKED, precision)
-        for ours, theirs in zip(results(placed(copy.deepcopy(plain), CPU)), exact, strict=True):
+        monkeypatch.setenv(PRECISION_ENV, precision)
+        for ours, theirs in zip(results(prepare_model(copy.deepcopy(plain), CPU)), exact, strict=True):
             assert least < (ours - theirs).norm() / theirs.norm() < most
 
 
@@ -205,13 +205,13 @@ def test_only_long_work_on_a_gpu_is_compiled(monkeypatch, tmp_path):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     monkeypatch.setattr(model, "compile", lambda **how: compiled.append(how))
     monkeypatch.setattr(device, "missing_compiler", lambda: None)
-    gpu, passes = torch.device("cuda"), device.EARNED / device.network_cost(NARROW).flops
-    assert not compile_where_earned(model, 2 * passes, CPU, said.append)
-    assert not compile_where_earned(model, passes / 2, gpu, said.append)
+    gpu, passes = torch.device("cuda"), device.COMPILE_BREAK_EVEN_FLOPS / device.network_cost(NARROW).flops
+    assert not compile_if_worthwhile(model, 2 * passes, CPU, said.append)
+    assert not compile_if_worthwhile(model, passes / 2, gpu, said.append)
     assert not compiled
-    assert compile_where_earned(model, 2 * passes, gpu, said.append)
+    assert compile_if_worthwhile(model, 2 * passes, gpu, said.append)
     assert len(compiled) == 1
     assert device.os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "resources/compiled")
     monkeypatch.setattr(device, "missing_compiler", lambda: "Triton")
-    assert not compile_where_earned(model, 2 * passes, gpu, said.append)
+    assert not compile_if_worthwhile(model, 2 * passes, gpu, said.append)
     assert said == ["the network is not compiled, which would be faster: there is no Triton"]

@@ -8,7 +8,7 @@ from ddpm.config.registry import DATASETS, resolve
 from ddpm.config.sources import RemoteFile
 from ddpm.data.prepare import prepare
 from ddpm.data.store import Images
-from ddpm.storage.files import MADE_HERE
+from ddpm.storage.files import OWNED_FILES
 
 UNKNOWN = {"md5": None, "sha256": None, "size": None}  # the small files are not the published ones
 
@@ -31,7 +31,7 @@ class Published:
 
     def left(self) -> list[str]:
         """What there is of the prepared folder, at any depth, but for the list of what was made there."""
-        files = (path for path in self.out.rglob("*") if path.is_file() and path.name != MADE_HERE)
+        files = (path for path in self.out.rglob("*") if path.is_file() and path.name != OWNED_FILES)
         return sorted(str(path.relative_to(self.out)) for path in files)
 
 

@@ -18,7 +18,7 @@ from ddpm.compute.memory import OutOfMemory
 from ddpm.config.errors import DiskError, ExitCode, UserError
 from ddpm.jobs import failures
 from ddpm.jobs.failures import KEYS, explain
-from ddpm.jobs.signals import Job
+from ddpm.jobs.signals import StopSignal
 from ddpm.storage.files import write_npy, write_npz, write_text
 
 
@@ -26,7 +26,7 @@ from ddpm.storage.files import write_npy, write_npz, write_text
 def listening(monkeypatch):
     """What `main` does to the signals of its process is undone, and this process's own job is left as it was."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    monkeypatch.setattr(cli, "JOB", Job())
+    monkeypatch.setattr(cli, "stop_signal", StopSignal())
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -17,11 +17,11 @@ from workspace import PROJECT
 from ddpm.config.errors import ExitCode, UserError
 from ddpm.config.schema import SamplingConfig
 from ddpm.jobs import signals
-from ddpm.jobs.signals import Interrupted, Job, seconds
+from ddpm.jobs.signals import Interrupted, StopSignal, seconds
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.checkpoints import load_state, saved_states
-from ddpm.storage.chunk_cache import Parts
+from ddpm.storage.chunk_cache import ChunkCache
 from ddpm.training.loop import Trainer, train
 
 
@@ -31,11 +31,11 @@ def arguments(config: dict, digits: Path, folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def job(monkeypatch) -> Job:
+def job(monkeypatch) -> StopSignal:
     """A fresh one, in the place of this process's, that listens."""
-    fresh, before = Job(), {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    fresh, before = StopSignal(), {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     for name in ("jobs.signals", "storage.chunk_cache", "training.loop", "jobs.locks"):
-        monkeypatch.setattr(f"ddpm.{name}.JOB", fresh)
+        monkeypatch.setattr(f"ddpm.{name}.stop_signal", fresh)
     fresh.listen()
     yield fresh
     for number, handler in before.items():
@@ -62,7 +62,7 @@ def test_a_loss_out_of_range_in_a_cut_row_has_the_same_outcome(train_images):
     config = tiny_experiment(training={"learning_rate": 1e30, "warmup": 0}).stage_config("training")
     whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
     whole.run()
-    cut.run(told=lambda: cut.step == 2)
+    cut.run(should_stop=lambda: cut.step == 2)
     resumed.restore(cut.state("f", "d"))
     resumed.run()
     assert resumed.outcome["status"] == "unstable"
@@ -73,7 +73,7 @@ def test_a_state_of_an_earlier_version_is_gone_on_with(train_images):
     config = tiny_experiment().stage_config("training")
     whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
     whole.run()
-    cut.run(told=lambda: cut.step == 6)
+    cut.run(should_stop=lambda: cut.step == 6)
     state = cut.state("f", "d")
     assert state.tensors.pop("row").numel() == 0
     resumed.restore(state)
@@ -85,7 +85,7 @@ def test_a_training_ends_before_its_deadline(job, train_images, digits, tmp_path
     """Through the command line's own `main`, in this process: the clock is far ahead when the 7th step begins."""
     from ddpm import cli
 
-    monkeypatch.setattr(cli, "JOB", job)
+    monkeypatch.setattr(cli, "stop_signal", job)
     monkeypatch.setenv("DDPM_DEADLINE", "5000000000")
     update = Trainer.update
 
@@ -127,7 +127,7 @@ def test_the_deadline_leaves_time_for_another_round_and_a_save(job, monkeypatch)
     def after(round_of: float, at: float) -> bool:
         job.last_asked, job.pace = at - round_of, 0.0
         clock.update(perf_counter=at, time=at)
-        return job.asked()
+        return job.should_stop()
 
     assert not after(40, at=1000 - signals.MARGIN - 40 - 1)
     assert after(40, at=1000 - signals.MARGIN - 40 + 1)
@@ -142,7 +142,7 @@ def test_an_hour_of_standing_still_is_soon_forgotten(job, monkeypatch):
     clock = iter([0.0, 1.0, 3601.0, *range(3602, 3622)])
     monkeypatch.setattr(signals.time, "perf_counter", lambda: next(clock))
     for _ in range(23):
-        job.asked()
+        job.should_stop()
     assert job.pace == 1.0
 
 
@@ -169,16 +169,16 @@ def test_the_deadline_is_asked_of_an_older_slurm(left, expected, job, tmp_path, 
 
 def test_the_deadline_by_hand_goes_before_slurms(job, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_END_TIME", "2000000000")
-    assert Job().deadline == 2e9
+    assert StopSignal().deadline == 2e9
     monkeypatch.setenv("DDPM_DEADLINE", "1900000000.5")
-    assert Job().deadline == 1900000000.5
+    assert StopSignal().deadline == 1900000000.5
 
 
 def test_no_scheduler_is_no_deadline(job, monkeypatch):
     assert job.left() == math.inf
     monkeypatch.setenv("SLURM_JOB_ID", "42")
     monkeypatch.setenv("PATH", "")
-    assert Job().left() == math.inf
+    assert StopSignal().left() == math.inf
 
 
 def test_sigterm_ends_what_has_nothing_to_save_at_once(job):
@@ -198,7 +198,7 @@ def test_a_warning_that_comes_before_the_work_is_not_lost(job, tmp_path):
     """While packages are loaded, say. The first piece is made, so that this submission gets on, too."""
     signal.raise_signal(signal.SIGUSR1)
     with job.ending(at_once=False):
-        assert job.asked()
+        assert job.should_stop()
     work = Squares(tmp_path)
     with pytest.raises(Interrupted, match="by SIGUSR1: the items before 15 of 5"):
         work.run()
@@ -208,7 +208,7 @@ def test_a_warning_that_comes_before_the_work_is_not_lost(job, tmp_path):
 def test_a_signal_waits_for_a_save(job):
     with job.ending(at_once=False):
         signal.raise_signal(signal.SIGTERM)
-        assert job.asked()
+        assert job.should_stop()
         with pytest.raises(Interrupted), job.ending(at_once=True):
             pytest.fail("it must not begin")
 
@@ -217,7 +217,7 @@ class Squares:
     """Squares of item numbers, of which one piece interrupts the process while it is made."""
 
     def __init__(self, folder, at: int | None = None):
-        self.parts, self.at, self.made = Parts(folder, "a" * 64, {}, ("squares",), lambda message: None), at, []
+        self.parts, self.at, self.made = ChunkCache(folder, "a" * 64, {}, ("squares",), lambda message: None), at, []
 
     def make(self, first, last):
         if self.at is not None and first <= self.at < last:

@@ -15,7 +15,7 @@ from waiting import wait_for
 
 from ddpm.config.errors import ExitCode
 from ddpm.jobs import locks, signals
-from ddpm.jobs.locks import UNREADABLE, Holder, Lock, Locked, holder_in
+from ddpm.jobs.locks import UNREADABLE, Lock, Locked, Owner, holder_in
 
 FORK = multiprocessing.get_context("fork")
 ELSEWHERE = {"host": "n7", "pids": "n7 another-boot pid:[1]"}
@@ -46,9 +46,9 @@ def held_by_another(path: Path):
     process.join()
 
 
-def left_behind(path: Path, ago: float = 0.0, **of_holder) -> Holder:
+def orphaned_jobs(path: Path, ago: float = 0.0, **of_holder) -> Owner:
     """A lock file as a process without a sign of life for `ago` seconds left it."""
-    holder = replace(Holder.me(), **of_holder)
+    holder = replace(Owner.me(), **of_holder)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(holder)))
     os.utime(path, (time.time() - ago,) * 2)
@@ -134,12 +134,12 @@ def test_how_long_to_wait_is_the_environments_word(path, monkeypatch):
 
 
 def test_one_that_waits_ends_before_its_deadline(path, monkeypatch):
-    monkeypatch.setattr(signals.JOB, "deadline", time.time() + 1e6, raising=False)
+    monkeypatch.setattr(signals.stop_signal, "deadline", time.time() + 1e6, raising=False)
     said = []
 
     def log(line: str) -> None:
         said.append(line)
-        signals.JOB.deadline = time.time() + signals.MARGIN
+        signals.stop_signal.deadline = time.time() + signals.MARGIN
 
     with held_by_another(path), pytest.raises(signals.Interrupted, match=r"deadline at .* while waiting: process"):
         Lock(path, "testing", log).acquire()
@@ -163,24 +163,24 @@ def test_a_stopped_process_lives(path):
 
 
 def test_a_process_number_that_was_used_again_is_no_holder(path):
-    left_behind(path, birth="12345")  # the number of this very process
+    orphaned_jobs(path, birth="12345")  # the number of this very process
     assert is_free(path)
 
 
 def test_a_process_of_another_user_of_whom_nothing_is_shown_is_told_by_its_sign_of_life(path, monkeypatch):
     monkeypatch.setattr(locks, "birth_of", lambda pid: locks.HIDDEN)
-    left_behind(path, birth="1")
+    orphaned_jobs(path, birth="1")
     assert not is_free(path)
-    left_behind(path, birth="1", ago=301)
+    orphaned_jobs(path, birth="1", ago=301)
     assert is_free(path)
 
 
 def test_a_holder_on_another_host_lives_while_it_gives_signs(path):
     """Also where a process here has its number, and none has."""
     for pid in (os.getpid(), 2**22 + 1):
-        left_behind(path, **ELSEWHERE, pid=pid, ago=150)
+        orphaned_jobs(path, **ELSEWHERE, pid=pid, ago=150)
         assert not is_free(path)
-        left_behind(path, **ELSEWHERE, pid=pid, ago=301)
+        orphaned_jobs(path, **ELSEWHERE, pid=pid, ago=301)
         assert is_free(path)
 
 
@@ -188,11 +188,11 @@ def test_signs_of_life_are_given(path, monkeypatch):
     monkeypatch.setattr(locks, "BEAT", 0.01)
     with Lock(path, "testing").acquire() as lock:
         os.utime(path, (0, 0))
-        wait_for(lambda: lock.silence() < 60, "a sign of life", 60)
+        wait_for(lambda: lock.heartbeat_age() < 60, "a sign of life", 60)
 
 
 def test_the_age_of_a_sign_is_told_by_the_clock_of_the_disk(path, monkeypatch):
-    left_behind(path, **ELSEWHERE)
+    orphaned_jobs(path, **ELSEWHERE)
     monkeypatch.setattr(time, "time", lambda: 1e12)  # this host's is wrong
     assert not is_free(path)
 
@@ -223,13 +223,13 @@ def test_a_holder_that_is_a_job_of_this_cluster_is_asked_of_its_scheduler(answer
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "8")
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "this")
-    left_behind(path, **ELSEWHERE, ago=ago, **job)
+    orphaned_jobs(path, **ELSEWHERE, ago=ago, **job)
     assert is_free(path) == free
 
 
 def test_without_a_scheduler_the_sign_of_life_counts(path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    left_behind(path, **ELSEWHERE, job="7")
+    orphaned_jobs(path, **ELSEWHERE, job="7")
     assert not is_free(path)
 
 
@@ -243,7 +243,7 @@ def test_a_lock_without_a_name_falls_when_nobody_comes_to_write_it(content, path
 
 
 def test_of_two_who_found_it_dead_the_slower_removes_nothing(path):
-    dead = left_behind(path, birth="1")
+    dead = orphaned_jobs(path, birth="1")
     with Lock(path, "testing", silent).acquire() as faster:
         slower = Lock(path, "testing", silent)
         assert slower.remove(dead) is None
@@ -258,7 +258,7 @@ def test_a_lock_whose_name_is_being_written_is_not_removed(path):
 
 
 def test_who_is_removing_a_dead_holders_lock_is_in_the_way_of_others(path):
-    dead = left_behind(path, birth="1")
+    dead = orphaned_jobs(path, birth="1")
     with held_by_another(path.with_name(f"lock-{dead.token[:8]}")) as process:
         with pytest.raises(Locked, match=f"process {process.pid}"):
             Lock(path, "testing", silent, patience=0).acquire()
@@ -267,7 +267,7 @@ def test_who_is_removing_a_dead_holders_lock_is_in_the_way_of_others(path):
 
 
 def test_what_one_killed_behind_its_removal_of_a_lock_leaves_goes_with_the_next_lock(path):
-    dead = left_behind(path, birth="1")
+    dead = orphaned_jobs(path, birth="1")
     with held_by_another(path.with_name(f"lock-{dead.token[:8]}")):
         path.unlink()
     assert [file.name for file in path.parent.iterdir()] == [f"lock-{dead.token[:8]}"]
@@ -323,7 +323,7 @@ def test_a_disk_that_has_no_room_for_a_name_is_named_and_no_lock_stays(path, mon
 def test_who_has_lost_the_lock_notices(path):
     lock = Lock(path, "testing").acquire()
     lock.check()
-    other = left_behind(path, **ELSEWHERE)
+    other = orphaned_jobs(path, **ELSEWHERE)
     with pytest.raises(Locked, match=r"lost the right of testing: process .* on n7"):
         lock.check()
     lock.release()

@@ -7,7 +7,7 @@ import pytest
 
 from ddpm.config.errors import UserError
 from ddpm.jobs import slurm
-from ddpm.jobs.locks import Holder
+from ddpm.jobs.locks import Owner
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def clients(tmp_path, monkeypatch):
 def test_a_later_start_of_a_job_is_told_from_an_earlier_one(monkeypatch):
     """Its processes find neither of SLURM's variables, and know by this one that an earlier start holds nothing."""
     job = {"SLURM_RESTART_COUNT": "2"}
-    slurm.hand_on(job)
+    slurm.export_restart_count(job)
     del job["SLURM_RESTART_COUNT"]
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
     for key, value in job.items():
         monkeypatch.setenv(key, value)
-    assert Holder.me().restarts == "2"
-    slurm.hand_on(first := {})
+    assert Owner.me().restarts == "2"
+    slurm.export_restart_count(first := {})
     assert not first
 
 
@@ -69,16 +69,16 @@ def test_only_this_folders_jobs_of_snakemake_are_cancelled(clients, tmp_path):
     clients("squeue", f"test -e {tmp_path}/scancel.asked || printf '{lines}'")
     asked = clients("scancel", "")
     said = []
-    slurm.cancel_left_behind(Path("/here"), said.append)
+    slurm.cancel_orphaned_jobs(Path("/here"), said.append)
     assert asked.read_text() == "9 11\n"
     assert "SLURM jobs 9, 11" in said[0]
-    slurm.cancel_left_behind(Path("/here"), said.append)
+    slurm.cancel_orphaned_jobs(Path("/here"), said.append)
     assert len(said) == 1
 
 
 def test_jobs_that_do_not_end_stop_the_run(clients, monkeypatch):
-    monkeypatch.setattr(slurm, "PATIENCE", 0)
+    monkeypatch.setattr(slurm, "TIMEOUT", 0)
     clients("squeue", "echo '11|rule_train|/here'")
     clients("scancel", "")
     with pytest.raises(UserError, match="11 of an earlier run do not end"):
-        slurm.cancel_left_behind(Path("/here"), lambda _: None)
+        slurm.cancel_orphaned_jobs(Path("/here"), lambda _: None)

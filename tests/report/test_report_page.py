@@ -131,14 +131,14 @@ def test_the_page_tells_what_was_run_and_on_what(write):
     assert "unstable at step 1,234: the loss is not finite" in text
 
 
-def test_yardsticks_are_ratios_of_the_numbers(write):
+def test_baselines_are_ratios_of_the_numbers(write):
     text = write()
     assert "97.5 % of the real test images" in text
     assert f"{100 * 7.21 / 8.9:.0f} % of the real test set" in text
     assert "has 250, 25 times as much" in text
 
 
-def test_yardsticks_are_means_over_seeds(write, results, make):
+def test_baselines_are_means_over_seeds(write, results, make):
     run = make.metrics()
     other = make.repeat(run, 1, inception_score={"mean": 8.21, "std": 0.1, "splits": 10})
     text = write(experiments=[results.add(run), results.add(other)])
@@ -148,14 +148,14 @@ def test_yardsticks_are_means_over_seeds(write, results, make):
 
 def test_published_statistics_are_beside_ours(write, results):
     text = write(published=[results.published()])
-    yardsticks = text.split('<section id="yardsticks">')[1].split("</section>")[0]
+    baselines = text.split('<section id="baselines">')[1].split("</section>")[0]
     assert (
         "<li>The statistics of the 360 training images differ from theirs_train_8.npz "
         "by a Fréchet distance of 0.00021.</li>"
-    ) in yardsticks
+    ) in baselines
     assert (
         "<li>The statistics of the 360 test images could not be compared with theirs_test_8.npz: no answer.</li>"
-    ) in yardsticks
+    ) in baselines
     assert "The statistics of" not in write(published=[results.published(data="cifar10")])
 
 
@@ -234,7 +234,7 @@ def test_a_page_of_several_data_sets_keeps_them_apart(write, results, make):
     assert "Not enough rows of Table 2" in text  # whose rows are of one data set
 
 
-def test_without_real_test_images_the_training_set_is_the_yardstick(write, results, tmp_path):
+def test_without_real_test_images_the_training_set_is_the_baseline(write, results, tmp_path):
     path = tmp_path / "reference.json"
     reference = json.loads(results.reference().read_text())
     del reference["inception_score"]["test"], reference["test"], reference["accuracy"]

@@ -169,7 +169,7 @@ def test_nothing_run_still_gives_the_papers_table(table):
         assert {"table3": "19.75", "table4": "1.77581"}.get(name, "3.17") in texts["md"]
 
 
-def test_the_untrained_yardstick_is_in_no_table(table, results, make):
+def test_the_untrained_baseline_is_in_no_table(table, results, make):
     untrained = make.metrics() | {
         "experiment": "digits-eps-simple-untrained",
         "fid": {"train": 999.0, "test": 999.0},

@@ -86,7 +86,7 @@ def test_repeats_are_in_the_row_of_what_they_repeat(scores, make):
     assert row["Bits/dim test ±"] == "0.010"
 
 
-def test_the_untrained_yardstick_and_several_data_sets_and_networks_have_rows(scores, make):
+def test_the_untrained_baseline_and_several_data_sets_and_networks_have_rows(scores, make):
     untrained = make.metrics() | {"experiment": "digits-eps-simple-untrained"}
     cifar = make.as_published("eps-simple", 9.4, 0.1, 3.2) | {"experiment": "cifar10-eps-simple"}
     rows, texts = scores(make.metrics(), untrained, cifar)

@@ -24,7 +24,7 @@ from ddpm.sampling.ancestral import (
 )
 from ddpm.sampling.batches import write_shard
 from ddpm.storage.files import read_npz
-from ddpm.storage.shards import ANCESTRAL_SAMPLER, bounds, unpack_header
+from ddpm.storage.shards import ANCESTRAL_SAMPLER, shard_range, unpack_header
 
 KEYS = ("images", "previews", "preview_times", "start", "status", "header")
 
@@ -68,7 +68,7 @@ def test_image_i_is_the_same_however_the_work_is_cut(shards, batch_size, trained
     parts = samples(trained, tmp_path, shards=shards, batch_size=batch_size)
     for key in ("images", "previews"):
         assert np.array_equal(np.concatenate([part[key] for part in parts]), whole[key])
-    assert [int(part["start"]) for part in parts] == [bounds(40, i, shards)[0] for i in range(1, shards + 1)]
+    assert [int(part["start"]) for part in parts] == [shard_range(40, i, shards)[0] for i in range(1, shards + 1)]
 
 
 def test_more_images_extend_fewer(trained, tmp_path):
@@ -83,7 +83,7 @@ def test_another_seed_gives_other_images(trained, tmp_path):
 
 def test_shards_cut_the_images_evenly():
     for items, shards in ((10, 3), (7, 7), (50_000, 64)):
-        cuts = [bounds(items, i, shards) for i in range(1, shards + 1)]
+        cuts = [shard_range(items, i, shards) for i in range(1, shards + 1)]
         assert cuts[0][0] == 0
         assert cuts[-1][1] == items
         assert all(a[1] == b[0] for a, b in itertools.pairwise(cuts))

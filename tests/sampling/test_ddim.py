@@ -20,7 +20,7 @@ from ddpm.sampling.ancestral import reverse_chain
 from ddpm.sampling.ddim import ddim_chain, ddim_step, ddim_times, few_steps_batch, few_steps_shard
 from ddpm.storage.documents import read_section
 from ddpm.storage.files import read_npz
-from ddpm.storage.shards import DDIM, bounds, read_shard
+from ddpm.storage.shards import DDIM, read_shard, shard_range
 
 T = 1000
 SETTINGS = {"eta": (0.0, 1.0), "steps": (2, 5, 20)}
@@ -193,7 +193,7 @@ def test_image_i_is_the_same_however_the_work_is_cut(parts, batch_size, trained,
     ((whole, _),) = shards(trained, tmp_path)
     cut = [arrays for arrays, _ in shards(trained, tmp_path, parts=parts, batch_size=batch_size)]
     assert np.array_equal(np.concatenate([arrays["images"] for arrays in cut]), whole["images"])
-    assert [int(arrays["start"]) for arrays in cut] == [bounds(40, i, parts)[0] for i in range(1, parts + 1)]
+    assert [int(arrays["start"]) for arrays in cut] == [shard_range(40, i, parts)[0] for i in range(1, parts + 1)]
 
 
 def test_a_shard_holds_every_setting_and_says_how_it_was_made(trained, tmp_path):

@@ -57,11 +57,11 @@ from ddpm.storage.files import read_npy, rows_of_npz, sha256, write_json, write_
 from ddpm.storage.shards import read_shard
 from ddpm.storage.weights_file import saved_states
 from ddpm.training.convert.importing import import_weights
-from ddpm.training.model import load_weights
+from ddpm.training.model import load_model
 
 TIMES = int(os.environ.get("DDPM_FUZZ", 100))
 ROOM = 3 * 2**30
-PATIENCE = 600  # seconds for a subject
+TIMEOUT = 600  # seconds for a subject
 EXTREME = [0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]
 
 
@@ -235,7 +235,7 @@ def trained(folder: Path) -> Path:
 SEALED = {"fingerprint": "f", "data_sha256": "d", "scale": "demo", "precision": "fp32"}
 
 
-@subject("weights", lambda folder: load_weights(folder / "model.safetensors", CPU))
+@subject("weights", lambda folder: load_model(folder / "model.safetensors", CPU))
 def _(folder: Path) -> list[Path]:
     return [trained(folder)]
 
@@ -245,7 +245,7 @@ def with_new_seal(folder: Path) -> object:
     path = folder / "model.safetensors"
     content = path.read_bytes().replace(b'\\"sha256\\"', b'\\"unused\\"')
     path.write_bytes(content)
-    return load_weights(path, CPU)
+    return load_model(path, CPU)
 
 
 @subject("weights that are sealed anew", with_new_seal)
@@ -307,7 +307,7 @@ def _(folder: Path) -> list[Path]:
     from ddpm.training.convert.diffusers_folder import export
 
     network_document(folder)
-    export(load_weights(trained(folder.parent)), folder / "exported")
+    export(load_model(trained(folder.parent)), folder / "exported")
     for path in (folder / "exported").rglob("*.*"):
         path.rename(folder / path.name)
     return sorted(folder.glob("*config.json"))
@@ -322,7 +322,7 @@ def evaluated(folder: Path) -> None:
     config = ClassifierConfig(width=8, features=16, epochs=1)
     train_classifier(config, folder / "data", folder / "classifier.safetensors", CPU, quiet)
     network = load_network(folder / "classifier.safetensors")
-    sample_shard(load_weights(trained(folder)), SamplingConfig(images=8), 1, folder / "samples.npz", CPU, quiet)
+    sample_shard(load_model(trained(folder)), SamplingConfig(images=8), 1, folder / "samples.npz", CPU, quiet)
     write_features(network, folder / "samples.npz", folder / "features.npz", None, quiet)
     write_reference(network, folder / "data", 2, folder / "real.npz", folder / "real.json", None, quiet)
     (folder / "network").write_text(network.sha256)
@@ -386,9 +386,9 @@ def _(folder: Path) -> list[Path]:
 def _(folder: Path) -> list[Path]:
     from dataclasses import asdict
 
-    from ddpm.jobs.locks import Holder
+    from ddpm.jobs.locks import Owner
 
-    (folder / "lock").write_text(json.dumps(asdict(Holder.me())))
+    (folder / "lock").write_text(json.dumps(asdict(Owner.me())))
     return [folder / "lock"]
 
 
@@ -437,7 +437,7 @@ def mutate_and_use(name: str, folder: Path) -> None:
 def test_damaged_files_end_in_words(name, tmp_path):
     child = multiprocessing.get_context("spawn").Process(target=fuzz, args=(name, tmp_path / "fuzz"))
     child.start()
-    child.join(PATIENCE)
+    child.join(TIMEOUT)
     ended = child.exitcode
     child.kill()
     number, said = ((tmp_path / "fuzz" / each) for each in ("progress", "said"))

@@ -25,7 +25,7 @@ from ddpm.storage.checkpoints import save_weights
 from ddpm.storage.files import read_json, read_npz
 from ddpm.training.convert.diffusers_folder import network_of_unet2d, read_folder, unet2d_config
 from ddpm.training.convert.importing import read_tensors
-from ddpm.training.model import load_weights
+from ddpm.training.model import load_model
 from ddpm.unet import UNet
 
 GIGABYTE = 2**30
@@ -202,7 +202,7 @@ def test_weights_that_ask_for_a_larger_network_are_refused_before_it_is_built(tm
     config["network"] |= {"ch": 8192, "ch_mult": [64, 64], "groups": 4}
     save_weights(tmp_path / "model.safetensors", weights, {"config": config, "weights": "ema", "outcome": {}})
     with pytest.raises(DamagedFile, match=r"numbers, where it has [\d,]{15,}"):
-        load_weights(tmp_path / "model.safetensors", CPU)
+        load_model(tmp_path / "model.safetensors", CPU)
 
 
 # Would fail if torch unpacked what it never packs.
@@ -237,7 +237,7 @@ def test_a_hostile_header_is_damage(header, tmp_path):
     for length in (len(header), 2**63 - 1, 0):
         (tmp_path / "x.safetensors").write_bytes(length.to_bytes(8, "little") + header + bytes(16))
         with pytest.raises(DamagedFile):
-            load_weights(tmp_path / "x.safetensors", CPU)
+            load_model(tmp_path / "x.safetensors", CPU)
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"9" * 10_000, b"\xff\xfe", b'{"a": 1e999999}{'])

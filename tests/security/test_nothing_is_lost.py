@@ -22,8 +22,8 @@ from ddpm.data.prepare import prepare
 from ddpm.evaluation.reference import write_reference
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.storage import chunk_cache
-from ddpm.storage.chunk_cache import Parts
-from ddpm.storage.files import FOLDER_MARK, MADE_HERE, claim_folder
+from ddpm.storage.chunk_cache import ChunkCache
+from ddpm.storage.files import FOLDER_MARK, OWNED_FILES, claim_folder
 from ddpm.training.loop import train
 
 
@@ -33,7 +33,7 @@ def quiet(message: str) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """All files of `folder`, at any depth, but for the project's own notes."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MADE_HERE)
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != OWNED_FILES)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -102,8 +102,8 @@ def test_the_reference_removes_only_its_own_pieces(digits, users, tmp_path):
 def test_pieces_of_another_source_go_by_their_names_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
 
-    def pieces(source: str) -> Parts:
-        made = Parts(tmp_path / "state", source * 64, {}, ("x",), quiet)
+    def pieces(source: str) -> ChunkCache:
+        made = ChunkCache(tmp_path / "state", source * 64, {}, ("x",), quiet)
         list(made.each(0, 30, 10, lambda first, last: {"x": np.arange(first, last)}))
         return made
 
@@ -129,7 +129,7 @@ def test_links_are_not_followed(users, tmp_path, monkeypatch):
     claim_folder(state, "finished pieces of work")
     (state / ("a" * 16)).symlink_to(users)
     before = contents(users)
-    made = Parts(state, "b" * 64, {}, ("x",), quiet)
+    made = ChunkCache(state, "b" * 64, {}, ("x",), quiet)
     list(made.each(0, 3, 1, lambda first, last: {"x": np.arange(first, last)}))
     assert contents(users) == before
 
@@ -172,7 +172,7 @@ def test_preparing_into_a_users_folder_removes_nothing(users, tmp_path):
 
 def test_prepared_data_of_an_earlier_version_are_made_anew(digits, tmp_path):
     """They have a card, and no list of what was made."""
-    shutil.copytree(digits, tmp_path / "digits", ignore=shutil.ignore_patterns(MADE_HERE))
+    shutil.copytree(digits, tmp_path / "digits", ignore=shutil.ignore_patterns(OWNED_FILES))
     prepare(DATASETS["digits"], None, tmp_path / "digits", log=quiet)
     assert contents(tmp_path / "digits") == contents(digits)
 
@@ -198,7 +198,7 @@ def test_weights_are_not_imported_over_themselves(weights, users, tmp_path):
     for out in (mine, tmp_path / "thesis/../model.safetensors"):
         assert "would be read and overwritten" in refused("import-weights", mine, "--out", out)
     assert "is there already" in refused("import-weights", mine, "--out", users / "my.safetensors")
-    (tmp_path / MADE_HERE).write_text("model.safetensors\n")  # also where the project has made it
+    (tmp_path / OWNED_FILES).write_text("model.safetensors\n")  # also where the project has made it
     assert "would be read and overwritten" in refused("select", mine, "--checkpoint", "final", "--out", mine)
     assert mine.read_bytes() == before
 
@@ -235,7 +235,7 @@ def test_every_command_looks_at_what_it_writes():
     assert found == {name: set() if name in OTHERS else OUTPUTS.get(name, {"out"}) for name in commands}
 
 
-LOOKING = {"written", "file_made_here"}
+LOOKING = {"written", "lock_output_file"}
 
 
 def test_what_the_project_has_made_it_makes_again(digits, tmp_path):
@@ -257,30 +257,30 @@ def test_a_folder_is_no_name_of_a_file(out):
 PROTECTED = {
     (
         "storage/files.py",
-        "whole",
+        "atomic_write",
     ): "the part's name holds host, namespace and process; `claim_file` was asked for the target",
-    ("storage/files.py", "whole_folder"): "refuses a target that exists",
-    ("storage/files.py", "remove_parts_of_the_dead"): "exact names of parts, of dead writers of this namespace",
+    ("storage/files.py", "atomic_folder"): "refuses a target that exists",
+    ("storage/files.py", "remove_stale_temp_files"): "exact names of parts, of dead writers of this namespace",
     ("storage/files.py", "remove_ours"): "exact names, of a claimed folder, without following links",
     ("storage/files.py", "unclaim_folder"): "only the mark; rmdir takes empty folders alone",
     ("storage/files.py", "set_aside"): "a new name, which nothing has",
     ("storage/chunk_cache.py", "kept"): "lists, by exact names, in a claimed folder",
     ("storage/chunk_cache.py", "drop_other_sources"): "lists; `remove_ours` removes",
-    ("storage/chunk_cache.py", "at"): "one of `kept`, which is damaged",
+    ("storage/chunk_cache.py", "lookup"): "one of `kept`, which is damaged",
     ("storage/chunk_cache.py", "drop_drafts"): "exact names in a claimed folder",
     ("storage/chunk_cache.py", "finish"): "those of `kept` that the shard holds",
     ("storage/chunk_cache.py", "is_idle"): "lists locks",
     ("storage/chunk_cache.py", "load"): "a damaged draft, in a claimed folder",
     ("jobs/locks.py", "take"): "the lock file that this call has made",
     ("jobs/locks.py", "remove"): "a lock whose holder is dead, under a lock",
-    ("jobs/locks.py", "let_go"): "the lock file that names this process, and guards of its own token's form",
+    ("jobs/locks.py", "release_file"): "the lock file that names this process, and guards of its own token's form",
     ("evaluation/likelihood.py", "likelihood_shard"): "lists; `discard` removes from claimed folders",
     (
         "storage/checkpoints.py",
         "save_state",
     ): "earlier states by exact names, in a claimed folder, never the one just written",
     ("storage/weights_file.py", "saved_states"): "lists, by exact names",
-    ("training/loop.py", "publish"): "lists, by exact names",
+    ("training/loop.py", "export_snapshots"): "lists, by exact names",
     ("data/prepare.py", "all_or_nothing"): "files that `claim_file` has allowed before",
     ("storage/transfer.py", "finish"): "the part's own names; what was at the target was set aside",
     ("storage/transfer.py", "discard"): "the part's own names",

@@ -1,4 +1,4 @@
-"""Several users on one machine or disk: nobody's file leads another one's job astray, or is taken for its own."""
+"""Several users on one machine or disk: nobody's file is_main another one's job astray, or is taken for its own."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from ddpm.config.errors import ExitCode, UserError
 from ddpm.jobs import gpus, locks
 from ddpm.jobs.locks import Lock, Locked, holder_in
 from ddpm.storage import files
-from ddpm.storage.files import place_of_pids, private_folder, whole
+from ddpm.storage.files import atomic_write, place_of_pids, private_folder
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def lock(path: Path) -> Lock:
     return Lock(path, "working", lambda message: None, patience=0)
 
 
-# Would fail if a link that leads nowhere were taken for a lock that was just given back: an endless loop.
+# Would fail if a link that is_main nowhere were taken for a lock that was just given back: an endless loop.
 @pytest.mark.parametrize("kind", ["dangling link", "link", "folder", "pipe"])
 def test_what_is_no_lock_file_is_named_and_left_alone(kind, path, tmp_path):
     target = tmp_path / "target"
@@ -97,7 +97,7 @@ def test_files_beside_a_lock_stay(path):
 
 def test_a_token_leads_to_no_other_folder(path):
     """A lock's content is somebody else's word."""
-    holder = locks.Holder.me()
+    holder = locks.Owner.me()
     assert locks.guard_of(locks.replace(holder, token="../../etc/x")) == "00000000"
     assert locks.guard_of(holder) == holder.token[:8]
 
@@ -106,12 +106,12 @@ def test_a_token_leads_to_no_other_folder(path):
 def test_a_living_writer_in_another_container_keeps_its_file(tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(files, "place_of_pids", lambda: place_of_pids().partition("-")[0] + "-1234567")
-        with whole(tmp_path / "a.txt") as theirs:
+        with atomic_write(tmp_path / "a.txt") as theirs:
             theirs.write_text("being written")
             kept = theirs.with_name(theirs.name.replace(str(os.getpid()), str(2**22 + 1)))  # which no process here has
             theirs.rename(kept)
             elsewhere.undo()
-            with whole(tmp_path / "a.txt") as mine:
+            with atomic_write(tmp_path / "a.txt") as mine:
                 mine.write_text("new")
             assert kept.exists()
             kept.rename(theirs)

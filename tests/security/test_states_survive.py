@@ -68,12 +68,12 @@ def test_only_the_first_process_sets_aside(tmp_path, monkeypatch):
     save_state(tmp_path, state(20))
     newest = saved_states(tmp_path)[-1]
     newest.write_bytes(b"damaged")
-    assert load_state(tmp_path, "f", "d", lambda _: None, leads=False).step == 10
+    assert load_state(tmp_path, "f", "d", lambda _: None, is_main=False).step == 10
     assert newest.exists()
     listed = saved_states(tmp_path)
     assert load_state(tmp_path, "f", "d", lambda _: None).step == 10
     monkeypatch.setattr("ddpm.storage.checkpoints.saved_states", lambda folder: listed)
-    assert load_state(tmp_path, "f", "d", lambda _: None, leads=False).step == 10
+    assert load_state(tmp_path, "f", "d", lambda _: None, is_main=False).step == 10
 
 
 # Would fail if a file set aside replaced another one.

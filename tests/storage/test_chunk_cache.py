@@ -5,7 +5,7 @@ import pytest
 
 from ddpm.jobs.locks import Locked
 from ddpm.storage import chunk_cache, files
-from ddpm.storage.chunk_cache import Parts
+from ddpm.storage.chunk_cache import ChunkCache
 from ddpm.storage.files import place_of_pids, write_npz
 
 SQUARES = {"x": 2, "seed": 0}
@@ -16,7 +16,7 @@ class Work:
 
     def __init__(self, folder, source="a" * 64, settings=SQUARES, fail_at=None):
         self.said = []
-        self.parts = Parts(folder, source, settings, ("squares",), self.said.append)
+        self.parts = ChunkCache(folder, source, settings, ("squares",), self.said.append)
         self.made, self.fail_at = [], fail_at
 
     def make(self, first, last):
@@ -212,7 +212,7 @@ class Sums(Work):
                     raise KeyboardInterrupt
                 self.made.append((first, number))
                 x = x + np.float32(number)
-                if draft.due(done=number == 19):
+                if draft.should_save(done=number == 19):
                     draft.keep(next=np.array(number + 1), x=x)
         return {"squares": x}
 

@@ -20,7 +20,7 @@ from ddpm.sampling.ancestral import sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.files import read_npz, rows_of_npz, write_npz
 from ddpm.training.loop import train
-from ddpm.training.model import load_weights
+from ddpm.training.model import load_model
 from ddpm.training.selection import select_weights
 
 
@@ -63,19 +63,19 @@ def test_no_flipped_bit_of_weights_goes_unnoticed(weights, tmp_path):
     path, chosen = tmp_path / "final.safetensors", tmp_path / "model.safetensors"
     path.write_bytes(content := weights.read_bytes())
     header = int.from_bytes(content[:8], "little")
-    first = load_weights(path)
+    first = load_model(path)
     for at in (*range(8), *range(8, header, 997), header + 8, len(content) // 2, len(content) - 1):
         flip(path, at, bit=2)
-        for use in (load_weights, lambda path: select_weights(path, Selection.FINAL, chosen)):
+        for use in (load_model, lambda path: select_weights(path, Selection.FINAL, chosen)):
             with pytest.raises(DamagedFile, match=r"final\.safetensors: .*Delete it and run the same command again"):
                 use(path)
         assert not chosen.exists()
         flip(path, at, bit=2)
     select_weights(path, Selection.FINAL, chosen)
-    assert first.sha256 != load_weights(chosen).sha256, "the choice is in the header, whose checksum is its own"
+    assert first.sha256 != load_model(chosen).sha256, "the choice is in the header, whose checksum is its own"
     flip(chosen, -1)
     with pytest.raises(DamagedFile, match=r"model\.safetensors: .*checksum"):
-        load_weights(chosen)
+        load_model(chosen)
 
 
 def test_a_classifier_with_a_flipped_bit_is_named(digits, tmp_path):
@@ -165,7 +165,7 @@ def test_a_damaged_piece_is_made_again(damage, name, trained, digits, network, t
     monkeypatch.setattr(network, "batch_size", 4)
     make(tmp_path / "a.npz", None, said.append)
     monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
-    monkeypatch.setattr(chunk_cache.Parts, "finish", lambda *_: None)  # as if it was killed before the end
+    monkeypatch.setattr(chunk_cache.ChunkCache, "finish", lambda *_: None)  # as if it was killed before the end
     make(tmp_path / "b.npz", tmp_path / "state", said.append)
     (piece,) = tmp_path.joinpath("state").rglob("6-10.npz")
     if damage == "flipped":
@@ -192,7 +192,7 @@ def test_a_damaged_snapshot_is_not_handed_on(train_images, tmp_path):
     good = snapshot.read_bytes()
     flip(snapshot, -1)
     with pytest.raises(DamagedFile, match="checksum"):
-        load_weights(snapshot)
+        load_model(snapshot)
     snapshot.unlink()
     with pytest.raises(DamagedFile, match=rf"Only another training .* delete {tmp_path / 'state'} and run this again"):
         run()

@@ -18,12 +18,12 @@ from hostile import Hostile
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.storage.checkpoints import State, save_state, save_weights
 from ddpm.storage.files import (
+    atomic_write,
     place_of_pids,
     read_json,
     read_npy,
     read_npz,
     rows_of_npz,
-    whole,
     write_csv,
     write_json,
     write_npy,
@@ -124,7 +124,7 @@ def test_killed_inside_a_write(kind, tmp_path):
 def test_a_failing_writer_leaves_nothing(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole(path) as part:
+    with pytest.raises(RuntimeError), atomic_write(path) as part:
         part.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -145,7 +145,7 @@ def test_parts_of_the_living_and_of_other_hosts_are_left_alone(tmp_path):
     other = tmp_path / ".a.elsewhere.1.part.txt"
     for part in (mine, other):
         part.write_text("being written")
-    with whole(tmp_path / "a.txt") as part:
+    with atomic_write(tmp_path / "a.txt") as part:
         part.write_text("new")
     assert mine.exists()
     assert other.exists()
@@ -154,7 +154,7 @@ def test_parts_of_the_living_and_of_other_hosts_are_left_alone(tmp_path):
 def test_a_part_of_a_dead_writer_that_had_this_processs_number_is_not_written_into(tmp_path):
     (tmp_path / "kept.txt").write_text("kept")
     os.link(tmp_path / "kept.txt", tmp_path / f".a.{place_of_pids()}.{os.getpid()}.part.txt")
-    with whole(tmp_path / "a.txt") as part:
+    with atomic_write(tmp_path / "a.txt") as part:
         part.write_text("new")
     assert (tmp_path / "kept.txt").read_text() == "kept"
 

@@ -93,7 +93,7 @@ def note_work(journal: Journal, command: str, moment: Callable[..., None]) -> No
     from ddpm.storage import chunk_cache
 
     chunk_cache.SAVE_EVERY = 0
-    each = chunk_cache.Parts.each
+    each = chunk_cache.ChunkCache.each
 
     def each_noted(self, start: int, stop: int, size: int, make: Callable):
         def note(first: int, last: int) -> None:
@@ -102,7 +102,7 @@ def note_work(journal: Journal, command: str, moment: Callable[..., None]) -> No
 
         return each(self, start, stop, size, noted(make, note))
 
-    chunk_cache.Parts.each = each_noted
+    chunk_cache.ChunkCache.each = each_noted
     if command == "train":
         from ddpm.training.loop import Trainer
 

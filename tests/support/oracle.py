@@ -24,7 +24,7 @@ from ddpm.diffusion import GaussianDiffusion, linear_betas
 from ddpm.evaluation.likelihood import likelihood_shard
 from ddpm.evaluation.rate_distortion import read_bounds
 from ddpm.training.loop import Trainer
-from ddpm.training.model import Trained
+from ddpm.training.model import TrainedModel
 from ddpm.unet import UNet
 
 # --- the paper's process (eq. 4, 6, 7), written out once more, so that no table of the package is trusted ---
@@ -314,11 +314,11 @@ class Oracle:
         return output.to(x_t.dtype)
 
 
-def trained_oracle(data: Data, parameterization: str = "eps", variance: str = "fixedlarge") -> Trained:
+def trained_oracle(data: Data, parameterization: str = "eps", variance: str = "fixedlarge") -> TrainedModel:
     """The oracle as the sampler and the likelihood are given a network."""
     diffusion = GaussianDiffusion(linear_betas(T), parameterization, variance)
     header = {"outcome": {"status": "trained", "step": 0, "reason": None}}
-    return Trained(Oracle(data, parameterization), diffusion, header, sha256="oracle")
+    return TrainedModel(Oracle(data, parameterization), diffusion, header, sha256="oracle")
 
 
 class Drawn:
@@ -341,7 +341,7 @@ class Drawn:
         return to_model_range(self.array).double()
 
 
-def measured_bound(trained: Trained, images: Drawn, folder: Path) -> dict[str, np.ndarray]:
+def measured_bound(trained: TrainedModel, images: Drawn, folder: Path) -> dict[str, np.ndarray]:
     """The bound of all images, as the workflow computes and reads it: in two files, in float32."""
     paths = [folder / f"{shard}.npz" for shard in (1, 2)]
     config = LikelihoodConfig(shards=2)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from helpers import CPU
 
-from ddpm.compute.distributed import BATCH_PATIENCE, Group, process_group
+from ddpm.compute.distributed import BATCH_TIMEOUT, Group, process_group
 
 FORK = multiprocessing.get_context("fork")
 
@@ -36,7 +36,7 @@ def member(
 
 
 def start(
-    size: int, job: Callable[[Group], None], said: Path | None = None, patience: timedelta = BATCH_PATIENCE
+    size: int, job: Callable[[Group], None], said: Path | None = None, patience: timedelta = BATCH_TIMEOUT
 ) -> list[multiprocessing.Process]:
     """Processes 0 .. size-1 of a group, each in `job`; what they die of goes to the folder `said`, `{rank}.txt`."""
     port = free_port()

@@ -11,12 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from ddpm.jobs.signals import Job
+from ddpm.jobs.signals import StopSignal
 
-asked, rounds, moment = Job.asked, 0, None
+should_stop, rounds, moment = StopSignal.should_stop, 0, None
 
 
-def asked_after_a_rest(job: Job) -> bool:
+def should_stop_after_a_rest(job: StopSignal) -> bool:
     global rounds, moment
     rest = Path(f"rest-{sys.argv[1]}")
     if moment is None:
@@ -27,9 +27,9 @@ def asked_after_a_rest(job: Job) -> bool:
         note = Path(f"resting-{os.getpid()}")
         note.with_suffix(".part").write_text(json.dumps([sys.argv, dict(os.environ)]))
         note.with_suffix(".part").rename(note)
-        while rest.exists() and not asked(job):
+        while rest.exists() and not should_stop(job):
             time.sleep(0.1)
-    return asked(job)
+    return should_stop(job)
 
 
-Job.asked = asked_after_a_rest
+StopSignal.should_stop = should_stop_after_a_rest

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from disks import PAGE, Disk
 
-from ddpm.storage.files import MADE_HERE
+from ddpm.storage.files import OWNED_FILES
 
 EXPERIMENT = "digits-eps-simple"
 TRAINED, SCORED = (f"results/demo/{EXPERIMENT}/{name}" for name in ("final.safetensors", "metrics.json"))
@@ -22,7 +22,7 @@ def disk(fresh) -> Disk:
 def contents(results: Path) -> dict[str, bytes]:
     """The files of the experiment and of what it is compared with, but for the state."""
     files = [file for name in (EXPERIMENT, "reference") for file in (results / name).rglob("*") if file.is_file()]
-    files = [file for file in files if file.name != MADE_HERE]  # whose order is that in which files were made
+    files = [file for file in files if file.name != OWNED_FILES]  # whose order is that in which files were made
     names = {file: str(file.relative_to(results)) for file in files}
     return {name: file.read_bytes() for file, name in names.items() if "/state/" not in name}
 

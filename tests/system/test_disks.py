@@ -23,11 +23,11 @@ from ddpm.evaluation.networks.classifier import train_classifier
 from ddpm.evaluation.reference import write_reference
 from ddpm.jobs import failures
 from ddpm.jobs.failures import explain
-from ddpm.jobs.locks import Holder, Lock
+from ddpm.jobs.locks import Lock, Owner
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.storage import chunk_cache
-from ddpm.storage.files import MADE_HERE, write_json
-from ddpm.training.model import load_weights
+from ddpm.storage.files import OWNED_FILES, write_json
+from ddpm.training.model import load_model
 
 SECTIONS = {
     "training": {"snapshot_every": 4, "steps": 8, "log_every": 2, "save_every": 2},
@@ -75,7 +75,7 @@ def sources(digits, weights, tmp_path_factory) -> Path:
     config = ClassifierConfig(width=8, features=16, epochs=1)
     (folder / "classifier.config.json").write_text(config.model_dump_json())
     train_classifier(config, digits, folder / "network.safetensors", CPU, log=lambda message: None)
-    sample_shard(load_weights(weights), experiment.sampling, 1, folder / "samples.npz", CPU, log=lambda message: None)
+    sample_shard(load_model(weights), experiment.sampling, 1, folder / "samples.npz", CPU, log=lambda message: None)
     network = load_network(folder / "network.safetensors")
     write_reference(network, digits, 2, folder / "real.npz", folder / "real.json", log=lambda message: None)
     write_features(network, folder / "samples.npz", folder / "features.npz", log=lambda message: None)
@@ -160,7 +160,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         name: file.read_bytes()
         for name, file in files.items()
-        if not name.startswith("state/") and file.name != MADE_HERE
+        if not name.startswith("state/") and file.name != OWNED_FILES
     }
 
 
@@ -224,7 +224,7 @@ def test_a_read_only_disk_is_named_before_any_work(name, ddpm, sources, mounted,
 
 def test_a_lock_that_was_left_on_a_disk_that_is_read_only_now(mounted):
     disk = mounted()
-    dead = replace(Holder.me(), pid=2**22 + 1)
+    dead = replace(Owner.me(), pid=2**22 + 1)
     write_json(disk.folder / "lock", asdict(dead))
     disk.remount("ro")
     with pytest.raises(OSError) as refused:

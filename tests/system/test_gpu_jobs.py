@@ -11,7 +11,7 @@ from workspace import SHRUNKEN, Workspace
 
 DOCUMENT = "results/demo/digits-eps-simple/config/training.json"  # made in a moment
 # A job as the rules' are, but for CUDA, which is not here: it leases, and fails where another one has its GPU.
-JOB = """
+stop_signal = """
 import os, sys, time
 from pathlib import Path
 from ddpm import gpus
@@ -140,7 +140,7 @@ def add_jobs(workspace: Workspace, until: str = "True") -> None:
     """Jobs of which the first ones hold their GPUs until the expression is true."""
     with open(workspace.folder / "Snakefile", "a") as file:
         file.write(RULE)
-    (workspace.folder / "job.py").write_text(JOB)
+    (workspace.folder / "job.py").write_text(stop_signal)
     (workspace.folder / "at-a-time").mkdir()
     (workspace.folder / "until").write_text(until)
 

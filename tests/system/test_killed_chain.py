@@ -14,13 +14,13 @@ import ready
 from killing import Journal
 from workspace import PROJECT, SHRUNKEN, Workspace
 
-from ddpm.storage.files import MADE_HERE
+from ddpm.storage.files import OWNED_FILES
 
 KILLS = 50
 DRIVER_KILLS = 6
 SAVED_EVERY = SHRUNKEN["defaults"]["training"]["save_every"]
 # What no run makes as the one before: times, what belongs to the work in progress, and in which order files were made.
-ELSEWHERE = {"logs", "benchmarks", "state", "report.html", MADE_HERE}
+ELSEWHERE = {"logs", "benchmarks", "state", "report.html", OWNED_FILES}
 
 
 def made(workspace: Workspace) -> dict[str, bytes]:
@@ -117,8 +117,8 @@ def test_no_piece_that_was_saved_is_made_again(killed):
     resumed = 0
     for folder, processes in pieces.items():
         made_before = set()
-        for made_here in processes.values():
-            assert made_before.isdisjoint(made_here), folder
-            made_before |= set(made_here[:-1])
+        for lock_output in processes.values():
+            assert made_before.isdisjoint(lock_output), folder
+            made_before |= set(lock_output[:-1])
         resumed += len(processes) > 1 and len(made_before) > 0
     assert resumed

@@ -22,7 +22,7 @@ from ddpm.jobs.failures import last_words
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import Trainer
-from ddpm.training.model import load_weights
+from ddpm.training.model import load_model
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 PYTHON = [sys.executable, "-m"]
@@ -143,7 +143,7 @@ def test_two_nodes_train_like_one_process(digits, train_images, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     one = Trainer(config, train_images, CPU)
     one.run()
-    two = load_weights(tmp_path / "final.safetensors").model.state_dict()
+    two = load_model(tmp_path / "final.safetensors").model.state_dict()
     expected = one.parameters.split(one.average)
     largest = one.average.abs().max()
     assert max((two[name] - tensor).abs().max() for name, tensor in expected.items()) < 2e-6 * largest

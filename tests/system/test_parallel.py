@@ -11,12 +11,12 @@ import torch
 from helpers import CPU, tiny_experiment, train_command
 from processes import together
 
-from ddpm.compute.distributed import ALONE, Group
+from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.errors import UserError
 from ddpm.config.schema import TrainingConfig
 from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import Trainer, train, training_batch
-from ddpm.training.model import load_weights
+from ddpm.training.model import load_model
 
 
 def torchrun(processes: int, config: dict, digits: Path, folder: Path) -> subprocess.CompletedProcess:
@@ -31,7 +31,7 @@ def in_a_row(weights: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def saved(folder: Path) -> torch.Tensor:
-    return in_a_row(load_weights(folder / "final.safetensors").model.state_dict())
+    return in_a_row(load_model(folder / "final.safetensors").model.state_dict())
 
 
 def averaged(trainer: Trainer) -> torch.Tensor:
@@ -115,7 +115,7 @@ def test_what_two_have_saved_is_gone_on_with_by_any_number(size, train_images, t
     saved_states(tmp_path / "state")[-1].unlink()  # of the last step; that of the sixth is left
     (tmp_path / "final.safetensors").unlink()
     if size == 1:
-        job(ALONE)
+        job(SINGLE_PROCESS)
         assert said[0] == "resuming digits-eps-simple-test at step 6"
     else:
         together(size, job, tmp_path)

@@ -12,20 +12,20 @@ from workspace import PROJECT
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"no SLURM: {missing()}")
 
-JOB = """
+stop_signal = """
 import json, os, sys, time
 from pathlib import Path
 from ddpm import gpus
-from ddpm.jobs.signals import JOB, UserError
+from ddpm.jobs.signals import stop_signal, UserError
 
-JOB.save_takes = float(sys.argv[2])
+stop_signal.save_takes = float(sys.argv[2])
 try:
-    JOB.require_time()
+    stop_signal.require_time()
     refused = ""
 except UserError as error:
     refused = str(error)
 leased = gpus.lease(2)
-told = {"deadline": JOB.deadline, "refused": refused, "leased": leased, "gpus": os.environ[gpus.VISIBLE]}
+told = {"deadline": stop_signal.deadline, "refused": refused, "leased": leased, "gpus": os.environ[gpus.VISIBLE]}
 Path(sys.argv[1]).write_text(json.dumps(told))
 while not Path("seen").exists():
     time.sleep(0.1)
@@ -35,7 +35,7 @@ while not Path("seen").exists():
 @pytest.mark.parametrize("save_takes", [10, 60])
 def test_a_job_knows_its_deadline_and_its_gpus(save_takes, cluster, tmp_path):
     """Of two minutes. That deadline is noticed by a job which needs 150 s to save twice and to end. No nvidia-smi."""
-    (tmp_path / "job.py").write_text(JOB)
+    (tmp_path / "job.py").write_text(stop_signal)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/squeue").symlink_to(cluster.bin / "squeue")
     environment = {**cluster.environment(), "PYTHONPATH": f"{PROJECT}/workflow"}

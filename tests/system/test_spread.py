@@ -16,7 +16,7 @@ from processes import start, together
 from waiting import alive, wait_for
 
 from ddpm.compute import distributed
-from ddpm.compute.distributed import ALONE, Group
+from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.errors import ExitCode, UserError
 from ddpm.config.schema import FewStepsConfig, LikelihoodConfig, SamplingConfig, SnapshotsConfig
 from ddpm.data.store import Images
@@ -30,7 +30,7 @@ from ddpm.sampling.ancestral import sample_shard
 from ddpm.sampling.ddim import few_steps_shard
 from ddpm.sampling.snapshots import snapshot_shard
 from ddpm.storage import chunk_cache
-from ddpm.storage.chunk_cache import Parts
+from ddpm.storage.chunk_cache import ChunkCache
 from ddpm.storage.shards import read_shard
 
 SAMPLING = SamplingConfig(images=70, shards=2, batch_size=8, previews=4)  # 35 images: five batches, the last a part
@@ -92,7 +92,7 @@ KINDS = ("samples", "few steps", "snapshot", "likelihood", "features")
 def test_any_number_of_processes_gives_the_bytes_of_one(job, tmp_path):
     """And each makes batches, none of which is made twice."""
     batches = []
-    job.run(tmp_path / "one", ALONE, batches.append)
+    job.run(tmp_path / "one", SINGLE_PROCESS, batches.append)
     for size in (2, 3):
         said = tmp_path / f"said-{size}"
 
@@ -109,8 +109,8 @@ def test_any_number_of_processes_gives_the_bytes_of_one(job, tmp_path):
 
 @pytest.mark.parametrize("job", KINDS, indirect=True)
 def test_what_a_killed_group_had_is_gone_on_with_by_another_number(job, tmp_path):
-    """Whoever leads dies after the second round of two; three go on, and then one finds all of it done."""
-    job.run(tmp_path / "undisturbed", ALONE)
+    """Whoever is_main dies after the second round of two; three go on, and then one finds all of it done."""
+    job.run(tmp_path / "undisturbed", SINGLE_PROCESS)
 
     def until(batches: int, file: Path):
         def log(message: str) -> None:
@@ -137,7 +137,7 @@ def test_what_a_killed_group_had_is_gone_on_with_by_another_number(job, tmp_path
     assert len(first - second) >= 2
     again = []
     (tmp_path / "killed/shard.npz").unlink()
-    job.run(tmp_path / "killed", ALONE, again.append)
+    job.run(tmp_path / "killed", SINGLE_PROCESS, again.append)
     assert all("kept from earlier work" in message for message in again)
     assert (tmp_path / "killed/shard.npz").read_bytes() == (tmp_path / "undisturbed/shard.npz").read_bytes()
 
@@ -163,15 +163,15 @@ def test_every_process_keeps_the_batch_that_it_has_at_hand(how, trained, tmp_pat
     job, ends_at = Job("samples", trained, None), (25, 28)
     if how == "told":  # once a minute there is nothing to keep yet
         monkeypatch.setattr(chunk_cache, "SAVE_EVERY", 60)
-    job.run(tmp_path / "undisturbed", ALONE)
+    job.run(tmp_path / "undisturbed", SINGLE_PROCESS)
 
     leader = tmp_path / "leader"
 
     def first(group: Group) -> None:
-        signals.JOB.listen()
+        signals.stop_signal.listen()
 
         def end() -> None:
-            if how == "killed" and not group.leads:
+            if how == "killed" and not group.is_main:
                 wait_for(leader.exists, "the first one's kill")
                 wait_for(lambda: not alive(int(leader.read_text())), "its end")
             elif how == "killed":
@@ -242,7 +242,7 @@ def test_an_error_of_one_process_is_shown_with_its_rank_and_ends_all(rank, tmp_p
 
     def job(group: Group) -> None:
         group_rank.append(group.rank)
-        list(group.each(Parts(None, "a", {}, ("squares",)), 0, 100, 10, make))
+        list(group.each(ChunkCache(None, "a", {}, ("squares",)), 0, 100, 10, make))
 
     assert ends(start(3, job, tmp_path), 600) == [1, 1, 1]
     assert f"UserError: rank {rank} of 3 on " in (said := (tmp_path / f"{rank}.txt").read_text())
@@ -259,7 +259,7 @@ def test_of_several_that_are_told_to_end_the_first_speaks_for_all(monkeypatch):
 
     monkeypatch.setattr(Group, "told", lambda group, value=None: (0, 20))
     with pytest.raises(Interrupted) as end:
-        list(Group(1, 2).each(Parts(None, "a", {}, ("squares",)), 0, 20, 10, make))
+        list(Group(1, 2).each(ChunkCache(None, "a", {}, ("squares",)), 0, 20, 10, make))
     assert (str(end.value), end.value.status) == ("", ExitCode.INTERRUPTED)
 
 
@@ -267,7 +267,7 @@ def test_any_other_error_keeps_its_traceback_and_says_whose_it_is(tmp_path):
     def job(group: Group) -> None:
         if group.rank == 1:
             raise ZeroDivisionError("a bug")
-        group.same(1)
+        group.all_equal(1)
 
     assert ends(start(2, job, tmp_path), 600) == [1, 1]
     said = (tmp_path / "1.txt").read_text()

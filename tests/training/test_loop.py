@@ -16,7 +16,7 @@ from ddpm.storage.checkpoints import load_state, save_state, saved_states
 from ddpm.storage.weights_file import EMA, RAW, snapshot_file
 from ddpm.training import loop
 from ddpm.training.loop import Trainer, image_indices, train, training_batch
-from ddpm.training.model import load_weights
+from ddpm.training.model import load_model
 
 
 def run(config, images, folder, log=lambda message: None):
@@ -148,7 +148,7 @@ def test_weights_are_the_average(train_images, tmp_path):
     run(config, train_images, tmp_path)
     trainer = Trainer(config, train_images, CPU)
     trainer.run()
-    loaded = load_weights(tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors")
     for name, tensor in trainer.parameters.split(trainer.average).items():
         assert torch.equal(loaded.model.state_dict()[name], tensor)
     assert not torch.equal(trainer.average, trainer.parameters.values)
@@ -182,7 +182,7 @@ def test_the_save_interval_changes_nothing(train_images, tmp_path):
     for name, experiment in (("a", one), ("b", other)):
         (tmp_path / name).mkdir()
         run(experiment.stage_config("training"), train_images, tmp_path / name)
-        weights.append(load_weights(tmp_path / name / "model.safetensors").model.state_dict())
+        weights.append(load_model(tmp_path / name / "model.safetensors").model.state_dict())
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
@@ -214,7 +214,7 @@ def test_damaged_weights_are_named(damage, train_images, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes({"cut": weights[: len(weights) // 2], "foreign": b"<html>" * 99, "empty": b""}[damage])
     with pytest.raises(DamagedFile, match=r"model\.safetensors: .*Delete it"):
-        load_weights(path)
+        load_model(path)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_loss_out_of_range_is_a_result(training, words, train_images, tmp_path
     assert result["status"] == "unstable"
     assert 1 <= result["step"] <= 12
     assert any(word in result["reason"] for word in words.split("|"))
-    assert load_weights(tmp_path / "model.safetensors").outcome == result
+    assert load_model(tmp_path / "model.safetensors").outcome == result
     run(experiment.stage_config("training"), train_images, tmp_path)
     assert outcome(tmp_path) == result, "and running again keeps it"
 
@@ -315,10 +315,10 @@ def test_what_fits_into_memory_is_recorded(train_images, monkeypatch):
             played.append(len(inputs[0]))
             return self.work(*inputs)
 
-    monkeypatch.setattr(loop, "Recorded", StandIn)
+    monkeypatch.setattr(loop, "CUDAGraphCallable", StandIn)
     trainer, undisturbed = (Trainer(config, train_images, CPU, log=lambda words: None) for _ in range(2))
     undisturbed.run()
-    trainer.records = True
+    trainer.use_cuda_graph = True
     out_of_memory_above(3, trainer, monkeypatch)
     trainer.run()
     assert recorded == [2], "only what fits, once"
@@ -334,9 +334,9 @@ def test_a_recorded_training_is_the_same(settings, train_images):
     plain, trainer = (Trainer(config, train_images, torch.device("cuda")) for _ in range(2))
     before = plain.parameters.values.clone()
     plain.run()
-    trainer.records = True
+    trainer.use_cuda_graph = True
     trainer.run()
-    assert trainer.recorded is not None
+    assert trainer.cuda_graph is not None
     assert (plain.parameters.values - before).abs().max() > 1e-3
     assert (plain.parameters.values - trainer.parameters.values).abs().max() < 1e-4
     for one, other in zip(plain.history, trainer.history, strict=True):
@@ -366,7 +366,7 @@ def test_snapshots_are_the_weights_along_the_way(train_images, tmp_path):
         trainer = Trainer(tiny_experiment(training={"steps": step}).stage_config("training"), train_images, CPU)
         trainer.run()
         for file, vector, kind in zip(files, (trainer.average, trainer.parameters.values), ("ema", "raw"), strict=True):
-            loaded = load_weights(file)
+            loaded = load_model(file)
             assert loaded.outcome == {"status": "trained", "step": step, "reason": None}
             assert loaded.header["weights"] == kind
             for name, tensor in trainer.parameters.split(vector).items():

@@ -30,7 +30,7 @@ from ddpm.training.convert.diffusers_folder import export, scheduler_config, une
 from ddpm.training.convert.importing import import_weights
 from ddpm.training.convert.naming import OLD_DIFFUSERS_NAMES, to_diffusers, to_ours
 from ddpm.training.convert.released import download_weights
-from ddpm.training.model import load_weights
+from ddpm.training.model import load_model
 from ddpm.unet import UNet
 
 NETWORK = NetworkConfig(
@@ -96,7 +96,7 @@ KINDS = (
 def test_every_format_gives_the_same_network(kind, tmp_path):
     out, outcome = tmp_path / "model.safetensors", tmp_path / "training.json"
     import_weights(write(tmp_path, kind), out, outcome, DOCUMENT)
-    trained = load_weights(out)
+    trained = load_model(out)
     state = trained.model.state_dict()
     assert state.keys() == OURS.keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in OURS.items())
@@ -108,7 +108,7 @@ def test_every_format_gives_the_same_network(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["ours.safetensors", "diffusers", "2022"])
 def test_a_source_that_describes_itself_needs_no_configuration(kind, tmp_path):
     import_weights(write(tmp_path, kind), tmp_path / "model", None)
-    trained = load_weights(tmp_path / "model")
+    trained = load_model(tmp_path / "model")
     assert trained.model.config == NETWORK
     assert trained.diffusion.num_timesteps == 20
     assert trained.header["weights"] == ("ema" if kind == "ours.safetensors" else "unknown")
@@ -249,7 +249,7 @@ def description(path: Path, kind: str, **changes) -> Checkpoint:
     return Checkpoint(**{"name": "tiny", "files": files, "averaged": True, "step": 790_000, **changes})
 
 
-def publish(server, tmp_path, kind: str, how: str = "good", **changes) -> Checkpoint:
+def export_snapshots(server, tmp_path, kind: str, how: str = "good", **changes) -> Checkpoint:
     """A checkpoint whose files the server holds."""
     path = write(tmp_path, kind)
     checkpoint = description(path, kind)
@@ -264,12 +264,12 @@ def publish(server, tmp_path, kind: str, how: str = "good", **changes) -> Checkp
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "diffusers"])
 def test_published_files_are_downloaded_and_converted(kind, server, tmp_path):
-    checkpoint = publish(server, tmp_path, kind)
+    checkpoint = export_snapshots(server, tmp_path, kind)
     folder = tmp_path / "weights/tiny"
     download_weights(checkpoint, folder)
     config = {**DOCUMENT, "checkpoint": checkpoint.model_dump(mode="json")}
     import_weights(folder / "card.json", tmp_path / "model", tmp_path / "training.json", config)
-    trained = load_weights(tmp_path / "model")
+    trained = load_model(tmp_path / "model")
     assert all(torch.equal(trained.model.state_dict()[name], tensor) for name, tensor in OURS.items())
     assert trained.header["weights"] == "ema"
     assert trained.outcome == {"status": "released", "step": 790_000, "reason": None}
@@ -286,14 +286,14 @@ def test_published_files_are_downloaded_and_converted(kind, server, tmp_path):
     ],
 )
 def test_a_bad_download_leaves_no_file(how, changes, words, server, tmp_path):
-    checkpoint = publish(server, tmp_path, "official.ckpt", how, **changes)
+    checkpoint = export_snapshots(server, tmp_path, "official.ckpt", how, **changes)
     with pytest.raises(UserError, match=words):
         download_weights(checkpoint, tmp_path / "weights")
     assert all(path.name.startswith(".") for path in (tmp_path / "weights").iterdir())
 
 
 def test_a_file_that_changed_after_its_download_is_refused(server, tmp_path):
-    checkpoint = publish(server, tmp_path, "official.ckpt")
+    checkpoint = export_snapshots(server, tmp_path, "official.ckpt")
     download_weights(checkpoint, tmp_path / "weights")
     file = tmp_path / "weights/official.ckpt"
     content = bytearray(file.read_bytes())
@@ -311,7 +311,7 @@ def test_a_copy_by_hand_must_have_the_published_checksum(tmp_path):
 
 def test_by_hand(server, tmp_path):
     """The commands of the README."""
-    checkpoint = publish(server, tmp_path, "2022")
+    checkpoint = export_snapshots(server, tmp_path, "2022")
     write_json(tmp_path / "training.json", {**DOCUMENT, "checkpoint": checkpoint.model_dump(mode="json")})
     for command in (
         ["download-weights", tmp_path / "training.json", "--out", tmp_path / "weights"],
@@ -321,7 +321,7 @@ def test_by_hand(server, tmp_path):
     ):
         done = CliRunner().invoke(app, [str(word) for word in command], catch_exceptions=False)
         assert done.exit_code == 0, done.output
-    one, other = (load_weights(tmp_path / name).model.state_dict() for name in ("model", "again"))
+    one, other = (load_model(tmp_path / name).model.state_dict() for name in ("model", "again"))
     assert all(torch.equal(one[name], tensor) for name, tensor in other.items())
 
 

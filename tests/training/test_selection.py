@@ -7,7 +7,7 @@ from ddpm.config.enums import Selection
 from ddpm.config.errors import UserError
 from ddpm.storage.weights_file import snapshot_file
 from ddpm.training.loop import train
-from ddpm.training.model import load_weights
+from ddpm.training.model import load_model
 from ddpm.training.selection import select_weights
 
 SCORES = "step,images,inception_score,inception_score_std,fid_train,fid_test\n"
@@ -28,7 +28,7 @@ def chosen(folder, selection, out, scores=None):
     path = out / "model.safetensors"
     scored = out / "snapshots.csv" if scores is not None else None
     select_weights(folder / "final.safetensors", selection, path, folder / "weights", scored)
-    return load_weights(path)
+    return load_model(path)
 
 
 def same_weights(one, other) -> bool:
@@ -38,7 +38,7 @@ def same_weights(one, other) -> bool:
 
 def test_the_final_weights_are_passed_on_and_say_so(folder, tmp_path):
     trained = chosen(folder, Selection.FINAL, tmp_path)
-    assert same_weights(trained, load_weights(folder / "final.safetensors"))
+    assert same_weights(trained, load_model(folder / "final.safetensors"))
     assert trained.outcome == {"status": "trained", "step": 12, "reason": None, "checkpoint": "final"}
 
 
@@ -46,7 +46,7 @@ def test_the_final_weights_are_passed_on_and_say_so(folder, tmp_path):
 def test_the_lowest_fid_is_chosen_and_says_among_how_many(best, folder, tmp_path):
     rows = [f"{step},20,2.0,0.1,{5.0 if step == best else 7.0 + step},1.0\n" for step in (3, 6, 9, 12)]
     trained = chosen(folder, Selection.LOWEST_FID, tmp_path, "".join(rows))
-    assert same_weights(trained, load_weights(snapshot_file(folder / "weights", best)))
+    assert same_weights(trained, load_model(snapshot_file(folder / "weights", best)))
     said = {"checkpoint": "lowest-fid", "snapshots": 4, "snapshot_images": 20}
     assert trained.outcome == {"status": "trained", "step": best, "reason": None, **said}
     assert trained.header["weights"] == "ema"
@@ -68,5 +68,5 @@ def test_an_unstable_training_passes_its_last_weights_on(train_images, tmp_path)
     names = ("final.safetensors", "t.csv", "t.json", "weights")
     train(config, train_images, tmp_path / "state", *(tmp_path / name for name in names), CPU, log=lambda message: None)
     trained = chosen(tmp_path, Selection.LOWEST_FID, tmp_path, "")
-    assert trained.outcome == load_weights(tmp_path / "final.safetensors").outcome
+    assert trained.outcome == load_model(tmp_path / "final.safetensors").outcome
     assert trained.outcome["status"] == "unstable"

@@ -14,7 +14,7 @@ try:
     from ddpm.config.base import ConfigError
     from ddpm.config.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
     from ddpm.config.errors import ExitCode, UserError
-    from ddpm.config.precision import ask_for
+    from ddpm.config.precision import set_precision_env
     from ddpm.config.enums import Selection
     from ddpm.jobs import failures, gpus, slurm
     from ddpm.jobs.failures import explain
@@ -35,7 +35,7 @@ except ConfigError as error:
 SCALE = CONFIG.scale
 EXPERIMENTS = CONFIG.scale_config.experiments
 COMPUTE = CONFIG.scale_config.compute
-ask_for(COMPUTE.precision)  # of all jobs, wherever they run
+set_precision_env(COMPUTE.precision)  # of all jobs, wherever they run
 RESULTS = f"results/{SCALE}"
 DATA = sorted({experiment.data for experiment in EXPERIMENTS.values()})
 # All but those that sample from another's weights.
@@ -104,7 +104,7 @@ PREFIX = (
 # A job of a cluster: SLURM's warnings reach all of its processes, and Snakemake and the shell outlive them until the
 # one that computes has saved its state. What is then interrupted goes on in another submission.
 if workflow.remote_exec:
-    slurm.hand_on()
+    slurm.export_restart_count()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     PREFIX += f"trap : TERM; trap '[ $? != {ExitCode.INTERRUPTED:d} ] || python -m ddpm requeue' EXIT; "
 

@@ -10,9 +10,9 @@ import typer
 from ddpm.cli import data, evaluation, planning, report, sampling, training
 from ddpm.cli.options import Careful, log
 from ddpm.config.errors import listed
-from ddpm.config.precision import ASKED, Precision, ask_for
+from ddpm.config.precision import PRECISION_ENV, Precision, set_precision_env
 from ddpm.jobs.failures import give_up_unsaid, report_failure
-from ddpm.jobs.signals import JOB, Interrupted
+from ddpm.jobs.signals import Interrupted, stop_signal
 
 app = typer.Typer(
     help="Denoising Diffusion Probabilistic Models: every job of the workflow, by hand.",
@@ -32,13 +32,13 @@ def common(
     precision: Annotated[
         Precision,
         typer.Option(
-            envvar=ASKED,
+            envvar=PRECISION_ENV,
             help="What the layers of the network compute in; auto: bf16 where it is wide and the device has bf16.",
         ),
     ] = Precision.AUTO,
 ) -> None:
     """What all commands share."""
-    ask_for(precision)
+    set_precision_env(precision)
 
 
 def main() -> None:
@@ -53,12 +53,14 @@ def main() -> None:
     # The last of all that is done at the end, since it comes first here. The interpreter would go on to take torch
     # apart, which takes up to half a second and leaves nothing behind.
     atexit.register(leave)
-    JOB.listen()
+    stop_signal.listen()
     try:
         try:
             app()
         finally:
-            JOB.at_once = False  # there is nothing left to end: a signal from here on changes neither words nor status
+            stop_signal.at_once = (
+                False  # there is nothing left to end: a signal from here on changes neither words nor status
+            )
     except Interrupted as end:
         if str(end):  # one of several processes speaks for all
             log(str(end))

@@ -71,7 +71,7 @@ def reference(
     data: Annotated[Path, typer.Option(help="Folder of the prepared data set.")],
     out: Out,
     summary: Annotated[Path, typer.Option(help="reference.json: how real images score.", callback=written)],
-    splits: Annotated[int, typer.Option(min=1, help="Parts of the Inception Score.")] = 10,
+    splits: Annotated[int, typer.Option(min=1, help="ChunkCache of the Inception Score.")] = 10,
     device: Device = "auto",
     state: State = None,
     network_sha256: NetworkSha256 = None,
@@ -138,14 +138,14 @@ def likelihood(
     """The variational bound of one shard of real images, all T terms."""
     from ddpm.data.store import Images
     from ddpm.evaluation.likelihood import likelihood_shard
-    from ddpm.training.model import load_weights
+    from ddpm.training.model import load_model
 
     images, split = Images(data), data.stem
     settings = section_of_shard(config, "likelihood", shard)
     asked = getattr(settings, split)
     count = len(images) if asked == "all" else asked
     with processes(device) as (on, group):
-        trained = load_weights(weights, on)
+        trained = load_model(weights, on)
         likelihood_shard(trained, images, split, count, settings, shard, out, on, log, state, group)
 
 

@@ -62,7 +62,7 @@ def paths_in(values) -> Iterator[Path]:
 Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
 
 
-def made_here(context: typer.Context, out: Path) -> Path:
+def lock_output(context: typer.Context, out: Path) -> Path:
     """`out`, which nobody else makes until this command ends; of several processes, the first one sees to that."""
     if os.environ.get("RANK", "0") == "0" and os.environ.get(MAKING) != str(out):
         from ddpm.jobs.locks import Lock
@@ -77,15 +77,15 @@ def made_here(context: typer.Context, out: Path) -> Path:
 MAKING = "DDPM_MAKING"  # tells the processes that a command starts what it has locked
 
 
-def file_made_here(context: typer.Context, option: typer.CallbackParam, out: Path) -> Path:
-    """`out` of `made_here`, a file."""
-    return made_here(context, written(context, option, out))
+def lock_output_file(context: typer.Context, option: typer.CallbackParam, out: Path) -> Path:
+    """`out` of `lock_output`, a file."""
+    return lock_output(context, written(context, option, out))
 
 
-Out = Annotated[Path, typer.Option(help="File to write.", callback=file_made_here)]
+Out = Annotated[Path, typer.Option(help="File to write.", callback=lock_output_file)]
 
 
-OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", callback=made_here)]
+OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", callback=lock_output)]
 
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is a GPU.")]
@@ -125,7 +125,7 @@ State = Annotated[
 ]
 
 
-def together(device: str) -> str:
+def spawn_ranks(device: str) -> str:
     """`device` without its number of processes. Where it has one, they are started, and this one ends as they do."""
     count, _, name = device.rpartition("x")
     if count and "RANK" not in os.environ:  # which those have
@@ -144,7 +144,7 @@ Devices = Annotated[
     str,
     typer.Option(
         help="cpu, cuda, or auto: CUDA where there is a GPU. 2xcuda: two processes with a GPU each share the batches.",
-        callback=together,
+        callback=spawn_ranks,
     ),
 ]
 

@@ -35,11 +35,11 @@ def sample(
 ) -> None:
     """Draw one shard of images from a trained network."""
     from ddpm.sampling.ancestral import sample_shard
-    from ddpm.training.model import load_weights
+    from ddpm.training.model import load_model
 
     settings = section_of_shard(config, "sampling", shard)
     with processes(device) as (on, group):
-        sample_shard(load_weights(weights, on), settings, shard, out, on, log, state, group)
+        sample_shard(load_model(weights, on), settings, shard, out, on, log, state, group)
 
 
 @app.command()
@@ -79,11 +79,11 @@ def few_steps(
 ) -> None:
     """Draw one shard of images in few steps with DDIM: an addition, in no table or figure of the paper."""
     from ddpm.sampling.ddim import few_steps_shard
-    from ddpm.training.model import load_weights
+    from ddpm.training.model import load_model
 
     settings = section_of_shard(config, "few_steps", shard)
     with processes(device) as (on, group):
-        few_steps_shard(load_weights(weights, on), settings, shard, out, on, log, state, group)
+        few_steps_shard(load_model(weights, on), settings, shard, out, on, log, state, group)
 
 
 @app.command()
@@ -99,9 +99,9 @@ def trajectory(
     """Record images on their way to noise (q) and samples on their way from it (p)."""
     from ddpm.data.store import Images
     from ddpm.sampling.ancestral import write_trajectory
-    from ddpm.training.model import load_weights
+    from ddpm.training.model import load_model
 
-    write_trajectory(load_weights(weights, choose_device(device)), Images(data), count, frames, seed, out)
+    write_trajectory(load_model(weights, choose_device(device)), Images(data), count, frames, seed, out)
 
 
 @app.command("shared-latents")
@@ -116,10 +116,10 @@ def shared_latents(
 ) -> None:
     """Split reverse chains at t = T, 3T/4, T/2, T/4 and sample on from each x_t: Figure 7."""
     from ddpm.sampling.latents import write_latents
-    from ddpm.training.model import load_weights
+    from ddpm.training.model import load_model
 
     on = choose_device(device)
-    write_latents(load_weights(weights, on), chains, samples, batch_size, seed, out, on, log)
+    write_latents(load_model(weights, on), chains, samples, batch_size, seed, out, on, log)
 
 
 @app.command()
@@ -138,8 +138,8 @@ def interpolate(
     """Diffuse, mix and denoise pairs of images: Figures 8 and 9."""
     from ddpm.data.store import Images
     from ddpm.sampling.interpolation import write_interpolations
-    from ddpm.training.model import load_weights
+    from ddpm.training.model import load_model
 
     on = choose_device(device)
-    trained = load_weights(weights, on)
+    trained = load_model(weights, on)
     write_interpolations(trained, Images(data), pairs, steps or [500], batch_size, seed, out, on, log)

@@ -36,13 +36,13 @@ def train(
     device: Devices = "auto",
 ) -> None:
     """Train a network, or go on where an earlier call stopped. Under torchrun, its processes share each batch."""
-    from ddpm.compute.distributed import STEP_PATIENCE
+    from ddpm.compute.distributed import STEP_TIMEOUT
     from ddpm.data.store import Images
     from ddpm.storage.documents import read_stage_config
     from ddpm.training.loop import train
 
     document = read_stage_config(config, "network", "diffusion", "training")
-    with processes(device, STEP_PATIENCE) as (on, group):
+    with processes(device, STEP_TIMEOUT) as (on, group):
         train(document, Images(data), state, out, history, outcome, snapshots, on, scale, log, group)
 
 
@@ -99,6 +99,6 @@ def export_weights(
 ) -> None:
     """Write a trained network as a folder that diffusers loads."""
     from ddpm.training.convert.diffusers_folder import export
-    from ddpm.training.model import load_weights
+    from ddpm.training.model import load_model
 
-    export(load_weights(weights), out)
+    export(load_model(weights), out)

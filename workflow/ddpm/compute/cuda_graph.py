@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Recorded:
+class CUDAGraphCallable:
     """A function of tensors on a GPU, recorded once and played again with other numbers in the same memory.
 
     Args:

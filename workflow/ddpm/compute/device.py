@@ -14,13 +14,13 @@ from torch import nn
 
 from ddpm.compute.flops import network_cost
 from ddpm.config.errors import UserError
-from ddpm.config.precision import ASKED, Precision
+from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.config.schema import NetworkConfig
 from ddpm.jobs import processor
 from ddpm.storage.files import private_folder
 
 WIDE = 128  # channels from which bf16 and, on a GPU, channels_last are faster; narrower ones wait for memory
-EARNED = 6e15  # operations from which a job gains more than compiling takes: a minute of a GPU
+COMPILE_BREAK_EVEN_FLOPS = 6e15  # operations from which a job gains more than compiling takes: a minute of a GPU
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -37,16 +37,18 @@ def precision_of(network: NetworkConfig, device: torch.device) -> Precision:
         UserError: the environment asks for something else than a precision.
     """
     try:
-        asked = Precision(os.environ.get(ASKED, Precision.AUTO))
+        asked = Precision(os.environ.get(PRECISION_ENV, Precision.AUTO))
     except ValueError:
         allowed = ", ".join(Precision)
-        raise UserError(f"{ASKED}={os.environ[ASKED]}: no such precision. Give one of {allowed}.") from None
+        raise UserError(
+            f"{PRECISION_ENV}={os.environ[PRECISION_ENV]}: no such precision. Give one of {allowed}."
+        ) from None
     if asked is not Precision.AUTO:
         return asked
     return Precision.BF16 if network.ch >= WIDE and has_bf16(device) else Precision.FP32
 
 
-def placed(model: nn.Module, device: torch.device) -> nn.Module:
+def prepare_model(model: nn.Module, device: torch.device) -> nn.Module:
     """The same network on `device`, to be computed in the way that is fast there. Its weights stay float32."""
     model.precision = precision_of(model.config, device)
     on_cpu, wide = device.type == "cpu", model.config.ch >= WIDE
@@ -56,7 +58,7 @@ def placed(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device, memory_format=torch.channels_last if on_cpu or wide else torch.preserve_format)
 
 
-def frozen(model: nn.Module) -> nn.Module:
+def prepare_for_inference(model: nn.Module) -> nn.Module:
     """The same network, for results alone: weights that bf16 rounds are rounded once, not each time."""
     model = model.eval().requires_grad_(False)
     if model.precision is Precision.BF16:
@@ -65,12 +67,12 @@ def frozen(model: nn.Module) -> nn.Module:
     return model
 
 
-def earned(network: NetworkConfig, passes: float, device: torch.device) -> bool:
+def worth_compiling(network: NetworkConfig, passes: float, device: torch.device) -> bool:
     """Whether a job gains more by a compiled network than compiling takes. On a CPU none does."""
-    return device.type == "cuda" and passes * network_cost(network).flops >= EARNED
+    return device.type == "cuda" and passes * network_cost(network).flops >= COMPILE_BREAK_EVEN_FLOPS
 
 
-def compile_where_earned(model: nn.Module, passes: float, device: torch.device, log=print) -> bool:
+def compile_if_worthwhile(model: nn.Module, passes: float, device: torch.device, log=print) -> bool:
     """Have the network compiled at its first call, if this job is long enough to gain by it.
 
     Args:
@@ -79,7 +81,7 @@ def compile_where_earned(model: nn.Module, passes: float, device: torch.device, 
     Returns:
         Whether it will be. TORCH_COMPILE_DISABLE=1 in the environment turns it off.
     """
-    if not earned(model.config, passes, device):
+    if not worth_compiling(model.config, passes, device):
         return False
     if device.type == "cuda" and (missing := missing_compiler()):
         log(f"the network is not compiled, which would be faster: there is no {missing}")

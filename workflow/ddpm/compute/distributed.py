@@ -15,8 +15,8 @@ import numpy as np
 
 from ddpm.config.errors import UserError
 from ddpm.jobs.locks import Lock
-from ddpm.jobs.signals import JOB, Interrupted, Stopped
-from ddpm.storage.chunk_cache import Parts
+from ddpm.jobs.signals import Interrupted, Stopped, stop_signal
+from ddpm.storage.chunk_cache import ChunkCache
 
 if TYPE_CHECKING:  # one process alone needs no torch for this
     import torch
@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 # How long a process waits for the others before it takes them for lost. Whoever dies is noticed at once, by torchrun;
 # this is for one that hangs, or a node that is cut off.
-STEP_PATIENCE = timedelta(minutes=10)  # an update, or the first process saving the state
-BATCH_PATIENCE = timedelta(hours=1)  # a batch of images through all T steps: those that have none wait so long
+STEP_TIMEOUT = timedelta(minutes=10)  # an update, or the first process saving the state
+BATCH_TIMEOUT = timedelta(hours=1)  # a batch of images through all T steps: those that have none wait so long
 MEETING = "DDPM_MEETING"  # names the file at which the processes of `launching` meet
 GRACE = 5  # seconds in which torchrun ends a process that has lost another
 
@@ -40,7 +40,7 @@ class Group:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes files and says things."""
         return self.rank == 0
 
@@ -60,7 +60,7 @@ class Group:
         """Replace `x` by its mean over all processes."""
         return self.sum_(x.div_(self.size)) if self.size > 1 else x
 
-    def same(self, value: int) -> bool:
+    def all_equal(self, value: int) -> bool:
         """Whether all processes hold the same number."""
         if self.size == 1:
             return True
@@ -71,28 +71,28 @@ class Group:
             distributed.all_gather(values, torch.tensor([value]))
         return len({int(each) for each in values}) == 1
 
-    def told(self, value: T | None = None) -> T | None:
+    def broadcast(self, value: T | None = None) -> T | None:
         """The `value` of the first process, which JSON can hold, in all of them, which wait for it."""
         if self.size == 1:
             return value
         import torch
 
-        words = json.dumps(value).encode() if self.leads else b""
+        words = json.dumps(value).encode() if self.is_main else b""
         with listening() as distributed:
             distributed.broadcast(length := torch.tensor([len(words)]), src=0)
             sent = torch.zeros(int(length), dtype=torch.uint8)
-            if self.leads:
+            if self.is_main:
                 sent = torch.frombuffer(bytearray(words), dtype=torch.uint8)
             distributed.broadcast(sent, src=0)
         return json.loads(sent.numpy().tobytes())
 
     def acquire(self, lock: Lock | None) -> None:
         """Wait together until the first process holds `lock`, if that has one. Raises what `Lock.acquire` does."""
-        while not self.told(self.leads and (lock is None or lock.attempt())):
-            if self.leads:
+        while not self.broadcast(self.is_main and (lock is None or lock.attempt())):
+            if self.is_main:
                 time.sleep(lock.pause)
 
-    def gathered(self, piece: "Piece", outcome: type[Exception] | tuple = ()) -> list["Piece"]:
+    def gather(self, piece: "Piece", outcome: type[Exception] | tuple = ()) -> list["Piece"]:
         """The pieces of all processes in their order, in the first one; nothing in the others."""
         import torch
 
@@ -101,16 +101,16 @@ class Group:
         with listening() as distributed:
             distributed.all_gather(lengths, torch.tensor([len(mine)]))
             longest = int(max(lengths))
-            all_of_them = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size if self.leads else 0)]
+            all_of_them = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size if self.is_main else 0)]
             filled = torch.nn.functional.pad(mine, (0, longest - len(mine)))
-            distributed.gather(filled, all_of_them if self.leads else None, dst=0)
+            distributed.gather(filled, all_of_them if self.is_main else None, dst=0)
         return [
             unpacked(sent[: int(n)].numpy().tobytes(), outcome) for sent, n in zip(all_of_them, lengths, strict=False)
         ]
 
     def each(
         self,
-        parts: Parts,
+        parts: ChunkCache,
         start: int,
         stop: int,
         size: int,
@@ -137,8 +137,8 @@ class Group:
                 return error
 
         def make_together(first: int, last: int) -> dict[str, np.ndarray]:
-            self.told((first, last))
-            pieces = [piece for piece in self.gathered(mine(first, last), outcome) if piece is not None]
+            self.broadcast((first, last))
+            pieces = [piece for piece in self.gather(mine(first, last), outcome) if piece is not None]
             for piece in pieces:
                 if isinstance(piece, Exception):
                     raise piece
@@ -146,22 +146,22 @@ class Group:
 
         lock = parts.lock_of(start, stop)
         self.acquire(lock)
-        if not self.leads:
+        if not self.is_main:
             try:
-                while span := self.told():
-                    self.gathered(mine(*span))
+                while span := self.broadcast():
+                    self.gather(mine(*span))
             except Stopped:  # the first process saves what all have made, and speaks for all
                 raise Interrupted from None
             return
         try:
             yield from parts.each(start, stop, self.size * size, make_together, lock)
         except outcome:
-            self.told(None)
+            self.broadcast(None)
             raise
-        self.told(None)
+        self.broadcast(None)
 
 
-ALONE = Group()
+SINGLE_PROCESS = Group()
 
 
 # What the processes say to each other is JSON and plain arrays, never pickles: on a machine of several users, and on
@@ -200,20 +200,20 @@ def listening():
     try:
         yield distributed
     except RuntimeError as error:
-        with JOB.ending(at_once=True):
+        with stop_signal.ending(at_once=True):
             time.sleep(GRACE)
         raise UserError(f"lost another process, whose own words say why ({str(error).splitlines()[0]}).") from error
 
 
 @contextmanager
-def process_group(device: "torch.device", patience: timedelta = BATCH_PATIENCE) -> Iterator[Group]:
+def process_group(device: "torch.device", patience: timedelta = BATCH_TIMEOUT) -> Iterator[Group]:
     """The processes that torchrun has started for this job; between GPUs NCCL, between CPUs gloo.
 
     What goes wrong in one of several is raised with its number.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     from torch import cuda, distributed
 

@@ -12,7 +12,7 @@ from ddpm.config.errors import UserError
 SECRET = re.compile(r"(?i)token|secret|passw|signature|credential|api.?key|^(sig|key|auth|authorization|pwd)$")
 
 
-class Strict(BaseModel):
+class FrozenModel(BaseModel):
     """Unknown keys are errors, and values do not change after the check. Errors name them without their values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ddpm.config.base import Address, Strict
+from ddpm.config.base import Address, FrozenModel
 from ddpm.config.enums import Features, Selection, WeightsSource
 from ddpm.config.schema import (
     ClassifierConfig,
@@ -28,7 +28,7 @@ from ddpm.config.schema import (
 from ddpm.config.sources import Checkpoint, DataSet
 
 
-class Repeat(Strict):
+class Repeat(FrozenModel):
     """What makes an experiment a repeat: it is the experiment `of`, with one seed replaced."""
 
     of: str
@@ -45,7 +45,7 @@ class Repeat(Strict):
         return self.of if self.varies == "sampling" else self.name
 
 
-class Experiment(Strict):
+class Experiment(FrozenModel):
     """One trained model and all that is measured of it."""
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")
@@ -156,7 +156,7 @@ def training_fingerprint(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps({**config, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
 
 
-class InceptionSource(Strict):
+class InceptionSource(FrozenModel):
     """Where the Inception network is taken from."""
 
     root: Path | None = Field(None, description="Folder that holds inception-2015-12-05.pt already.")
@@ -176,7 +176,7 @@ class InceptionSource(Strict):
         return root
 
 
-class Scale(Strict):
+class Scale(FrozenModel):
     """A budget: which experiments, on which data, how long."""
 
     description: str

@@ -3,7 +3,7 @@
 import os
 from enum import StrEnum
 
-ASKED = "DDPM_PRECISION"  # in the environment: of this process and of those that it starts
+PRECISION_ENV = "DDPM_PRECISION"  # in the environment: of this process and of those that it starts
 
 
 class Precision(StrEnum):
@@ -15,6 +15,6 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
-def ask_for(precision: Precision) -> None:
+def set_precision_env(precision: Precision) -> None:
     """Of this process and of those that it starts."""
-    os.environ[ASKED] = precision
+    os.environ[PRECISION_ENV] = precision

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ddpm.config.base import ConfigError, Strict, readable, validated
+from ddpm.config.base import ConfigError, FrozenModel, readable, validated
 from ddpm.config.catalogue import FIGURES, NEEDS, SCORES_TABLE, TABLES
 from ddpm.config.enums import Features, Parameterization, Selection, Variance, WeightsSource
 from ddpm.config.experiment import Experiment, InceptionSource, Repeat, Scale
@@ -23,7 +23,7 @@ SCALES = Path(__file__).parents[2] / "scales"
 REPEATS = re.compile(r"(.+)-(?:training|sampling)-seed\d+")  # what `Repeat.name` gives
 
 
-class Config(Strict):
+class Config(FrozenModel):
     """config.yaml and its scale, checked and resolved."""
 
     scale: str

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ddpm.config.base import Strict
+from ddpm.config.base import FrozenModel
 from ddpm.config.enums import Architecture, Objective, Parameterization, Quantisation, Spacing, Variance
 from ddpm.config.precision import Precision
 
@@ -19,7 +19,7 @@ Offset = Annotated[int, Field(ge=0, strict=True)]
 Rate = Annotated[float, Field(gt=0)]
 
 
-class NetworkConfig(Strict):
+class NetworkConfig(FrozenModel):
     """The U-Net's sizes. `image_size` and `channels` come from the data set, `out_channels` from the variance."""
 
     image_size: Count = Field(le=8192, description="Height and width of the images, in pixels.")
@@ -58,7 +58,7 @@ class NetworkConfig(Strict):
         return self
 
 
-class DiffusionConfig(Strict):
+class DiffusionConfig(FrozenModel):
     """The process: what is predicted, what is minimised, which variance, over which schedule."""
 
     parameterization: Parameterization = Field(description="eps, mu or x0: what the network predicts.")
@@ -78,7 +78,7 @@ class DiffusionConfig(Strict):
         return self
 
 
-class TrainingConfig(Strict):
+class TrainingConfig(FrozenModel):
     """The training loop."""
 
     steps: int = Field(ge=0, strict=True, description="Updates of the weights. 0 leaves the initial network.")
@@ -88,7 +88,7 @@ class TrainingConfig(Strict):
     grad_clip: Rate = Field(1.0, description="Largest global norm of a gradient.")
     clip_shards: Count = Field(
         1,
-        description="Parts of the batch whose gradients are clipped each on its own. 8 is the authors' TPU.",
+        description="ChunkCache of the batch whose gradients are clipped each on its own. 8 is the authors' TPU.",
     )
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="Of the running mean of the weights.")
     flip: bool = Field(description="Random horizontal flips. Default: the paper's choice for the data set.")
@@ -129,7 +129,7 @@ def shards_fit(config):
     return config
 
 
-class SamplingConfig(Strict):
+class SamplingConfig(FrozenModel):
     """Ancestral sampling, all T steps."""
 
     images: Count = Field(50_000, description="Images to draw.")
@@ -143,7 +143,7 @@ class SamplingConfig(Strict):
     check_shards = model_validator(mode="after")(shards_fit)
 
 
-class SnapshotsConfig(Strict):
+class SnapshotsConfig(FrozenModel):
     """Samples of each snapshot of a training: for their FID, and to look at."""
 
     images: Count = Field(5_000, description="Images to draw from each snapshot.")
@@ -159,7 +159,7 @@ class SnapshotsConfig(Strict):
     seed: Seed = Field(0, description="Names every random number; image i starts where that of sampling.seed does.")
 
 
-class FewStepsConfig(Strict):
+class FewStepsConfig(FrozenModel):
     """Few-step sampling with DDIM (Song et al. 2021): an addition, in no table or figure of the paper."""
 
     steps: tuple[Annotated[int, Field(ge=2, strict=True)], ...] = Field(
@@ -186,7 +186,7 @@ class FewStepsConfig(Strict):
         return self
 
 
-class LatentsConfig(Strict):
+class LatentsConfig(FrozenModel):
     """Samples that share a latent, and interpolations between real images: Figures 7, 8 and 9."""
 
     chains: Count = Field(4, description="Reverse chains that are split into several (Figure 7).")
@@ -195,7 +195,7 @@ class LatentsConfig(Strict):
     seed: Seed = Field(0, description="Names every random number.")
 
 
-class LikelihoodConfig(Strict):
+class LikelihoodConfig(FrozenModel):
     """The variational bound on the log likelihood, with all T terms."""
 
     test: int | Literal["all"] = Field("all", description="Images of the test set, from the first on.")
@@ -205,10 +205,10 @@ class LikelihoodConfig(Strict):
     seed: Seed = Field(0, description="Names the noise: one draw per image and t.")
 
 
-class EvaluationConfig(Strict):
+class EvaluationConfig(FrozenModel):
     """Scores of the samples."""
 
-    splits: Count = Field(10, description="Parts of the samples over which the Inception Score is averaged.")
+    splits: Count = Field(10, description="ChunkCache of the samples over which the Inception Score is averaged.")
     replicates: int = Field(100, ge=2, strict=True, description="Bootstrap samples behind the interval of a FID.")
     seed: Seed = Field(0, description="Names the draws of these, of KID's subsets, and of the FID for infinitely many.")
     neighbour_rows: Count = Field(5, description="Samples whose nearest training images are shown (Figure 15).")
@@ -219,7 +219,7 @@ class EvaluationConfig(Strict):
     )
 
 
-class ClassifierConfig(Strict):
+class ClassifierConfig(FrozenModel):
     """The classifier that stands for Inception."""
 
     architecture: Architecture = Field(Architecture.CONVNET, description="convnet, or resnet10 for photographs.")
@@ -231,7 +231,7 @@ class ClassifierConfig(Strict):
     seed: Seed = Field(0, description="Names every random number of its training.")
 
 
-class SeedsConfig(Strict):
+class SeedsConfig(FrozenModel):
     """Further seeds, under each of which the experiment is repeated, for the mean and the spread of its numbers."""
 
     training: tuple[Seed, ...] = Field((), description="For training.seed: each trains, samples and scores again.")
@@ -245,7 +245,7 @@ class SeedsConfig(Strict):
         return self
 
 
-class Compute(Strict):
+class Compute(FrozenModel):
     """What one job of a stage is given."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a GPU.")

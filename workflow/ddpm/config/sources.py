@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ddpm.config.base import Address, Strict
+from ddpm.config.base import Address, FrozenModel
 
 
-class RemoteFile(Strict):
+class RemoteFile(FrozenModel):
     """A file that others publish."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", description="What it is called in the folder that it is downloaded to.")
@@ -25,7 +25,7 @@ class RemoteFile(Strict):
         return {kind: value for kind in ("md5", "sha256") if (value := getattr(self, kind))}
 
 
-class Listing(Strict):
+class Listing(FrozenModel):
     """Parquet files that are only known from an index: {configuration: {split: [address of each file]}}."""
 
     urls: tuple[Address, ...] = Field(
@@ -62,7 +62,7 @@ class PublishedStatistics(RemoteFile):
     notes: str = Field("", description="Which images, and how they were prepared, as far as it is known.")
 
 
-class DataSet(Strict):
+class DataSet(FrozenModel):
     """One data set, as it is published and as it is prepared."""
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")
@@ -128,7 +128,7 @@ class DataSet(Strict):
         return known
 
 
-class Checkpoint(Strict):
+class Checkpoint(FrozenModel):
     """Weights that somebody has published, in one of the formats that `training/importing.py` opens."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="Names its folder under resources/weights.")

@@ -16,7 +16,7 @@ from ddpm.data.readers import Part
 from ddpm.data.store import checksum
 from ddpm.data.streams import reported
 from ddpm.storage.download import check_copy, download, downloaded
-from ddpm.storage.files import claim_card, claim_file, whole, write_json, write_npy, write_npz
+from ddpm.storage.files import atomic_write, claim_card, claim_file, write_json, write_npy, write_npz
 
 SPLITS = ("train", "test")
 PREPARED = ("train.npy", "test.npy", "labels.npz", "card.json")
@@ -119,7 +119,7 @@ def write_images(data: DataSet, split: str, part: Part, shape: tuple[int, ...], 
     """One split, batch by batch, to the array file `path`."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (part.count, *shape)}
     # Not through a memory map: where the disk gets full under one, the process is killed without a word.
-    with whole(path) as array, open(array, "wb") as file:
+    with atomic_write(path) as array, open(array, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         written = 0
         for batch in reported(part.batches, part.count, f"read {split}", log, len):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.compute.distributed import ALONE, Group
+from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.errors import UserError
 from ddpm.evaluation.networks.base import FeatureNetwork
-from ddpm.storage.chunk_cache import Parts
+from ddpm.storage.chunk_cache import ChunkCache
 from ddpm.storage.files import read_npz, write_npz
 from ddpm.storage.shards import pack_header, read_shard, unpack_header
 
@@ -23,7 +23,12 @@ def at(t: int | None, kind: str) -> str:
 
 
 def write_features(
-    network: FeatureNetwork, samples: Path, path: Path, state: Path | None = None, log=print, group: Group = ALONE
+    network: FeatureNetwork,
+    samples: Path,
+    path: Path,
+    state: Path | None = None,
+    log=print,
+    group: Group = SINGLE_PROCESS,
 ) -> None:
     """Write `features` [n, D] and `probabilities` [n, K] of a shard, and of its previews under each time's name.
 
@@ -42,7 +47,7 @@ def write_features(
     source = hashlib.sha256(f"{header['weights_sha256']} {network.sha256}".encode()).hexdigest()
     on = str(network.device).partition(":")[0]  # whichever GPU
     keys = tuple(at(t, kind) for t in (None, *times) for kind in KINDS)
-    parts = Parts(state if group.leads else None, source, drawn | {"features on": on}, keys, log)
+    parts = ChunkCache(state if group.is_main else None, source, drawn | {"features on": on}, keys, log)
 
     def make(first: int, last: int) -> dict[str, np.ndarray]:
         rows, made = slice(first - start, last - start), {}
@@ -57,7 +62,7 @@ def write_features(
         return made
 
     pieces = list(group.each(parts, start, stop, network.batch_size, make))
-    if not group.leads:
+    if not group.is_main:
         return
     pieces = pieces or [make(start, start)]
     write_npz(

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 
 from ddpm.compute import rng
-from ddpm.compute.device import compile_where_earned
-from ddpm.compute.distributed import ALONE, Group
+from ddpm.compute.device import compile_if_worthwhile
+from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.compute.memory import Fitting
 from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
-from ddpm.storage.chunk_cache import Parts, discard
+from ddpm.storage.chunk_cache import ChunkCache, discard
 from ddpm.storage.files import write_npz
-from ddpm.storage.shards import bounds, pack_header
-from ddpm.training.model import Trained
+from ddpm.storage.shards import pack_header, shard_range
+from ddpm.training.model import TrainedModel
 
 TERMS, ERRORS, PRIOR = KEYS = ("terms", "squared_errors", "prior")
 TIMES = 10  # times between two looks at the clock, which wait for the GPU
@@ -25,7 +25,13 @@ TIMES = 10  # times between two looks at the clock, which wait for the GPU
 
 @torch.inference_mode()
 def bound_of_batch(
-    trained: Trained, images: np.ndarray, start: int, split: str, seed: int, device: torch.device, parts: Parts
+    trained: TrainedModel,
+    images: np.ndarray,
+    start: int,
+    split: str,
+    seed: int,
+    device: torch.device,
+    parts: ChunkCache,
 ) -> dict[str, np.ndarray]:
     """Terms [n, T] in bits/dim, squared errors of x0-hat [n, T] (range [-1, 1]), prior [n] in bits/dim.
 
@@ -55,7 +61,7 @@ def bound_of_batch(
 
 
 def likelihood_shard(
-    trained: Trained,
+    trained: TrainedModel,
     images: Images,
     split: str,
     count: int,
@@ -65,7 +71,7 @@ def likelihood_shard(
     device: torch.device,
     log=print,
     state: Path | None = None,
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
 ) -> None:
     """Write shard number `shard` (from 1) of the bound of the first `count` images of `split`.
 
@@ -75,18 +81,18 @@ def likelihood_shard(
     Args:
         group: the processes that share the batches; the first one writes.
     """
-    start, stop = bounds(count, shard, config.shards)
+    start, stop = shard_range(count, shard, config.shards)
     timesteps, began = trained.diffusion.num_timesteps, time.monotonic()
     settings = {"split": split, "images": images.sha256, "seed": config.seed, "device": device.type}
     settings["precision"] = trained.precision
-    compile_where_earned(trained.model, (stop - start) * timesteps / group.size, device, log)
-    parts = Parts(state / "images" if state and group.leads else None, trained.sha256, settings, KEYS, log)
+    compile_if_worthwhile(trained.model, (stop - start) * timesteps / group.size, device, log)
+    parts = ChunkCache(state / "images" if state and group.is_main else None, trained.sha256, settings, KEYS, log)
     times, fitting = state / "times" if state else None, Fitting("likelihood.batch_size", log)
 
     def bound(first: int, last: int) -> dict[str, np.ndarray]:
         batch = f"{split} images {first}..{last - 1}"
         folder = times / f"{first}-{last}" if times else None
-        done = Parts(
+        done = ChunkCache(
             folder, trained.sha256, settings, (TERMS, ERRORS), lambda message: log(f"{batch}, times: {message}")
         )
         return bound_of_batch(trained, images[slice(first, last)], first, split, config.seed, device, done)
@@ -100,7 +106,7 @@ def likelihood_shard(
     pieces = []
     if stable := trained.outcome["status"] != "unstable":
         pieces = list(group.each(parts, start, stop, config.batch_size, make))
-    if not group.leads:
+    if not group.is_main:
         return
     header = {
         "weights_sha256": trained.sha256,

@@ -25,7 +25,7 @@ class Protocol:
     images: int = 50_000
     """Samples per score."""
     splits: int = 10
-    """Parts of the Inception Score."""
+    """ChunkCache of the Inception Score."""
     features: str = NAME
     learned: bool = False
     """Whether the paper also has rows of a learned variance."""

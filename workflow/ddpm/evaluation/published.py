@@ -12,7 +12,7 @@ from ddpm.config.sources import DataSet, PublishedStatistics
 from ddpm.evaluation.fid import frechet_distance
 from ddpm.evaluation.networks.inception import NAME, SHA256
 from ddpm.evaluation.reference import SPLITS
-from ddpm.storage.download import NotDownloaded, examine, fetch
+from ddpm.storage.download import NotDownloaded, fetch, verify_copy
 from ddpm.storage.files import claim_card, read_json, read_npz, sha256, write_json
 from ddpm.storage.shards import unpack_header
 from ddpm.storage.transfer import Failure
@@ -38,7 +38,7 @@ def fetched(file: PublishedStatistics, root: Path | None, folder: Path, log) -> 
     missing = {"status": "not fetched", "file": None, "sha256": None}
     there = root.absolute() / file.name if root and (root / file.name).is_file() else None
     try:
-        copy = examine(there, file) if there else fetch(file, folder, log, once=True)
+        copy = verify_copy(there, file) if there else fetch(file, folder, log, once=True)
     except NotDownloaded as error:
         reason = "; ".join(f"{url}: {failure}" for url, failure in error.failures.items())
         return {**known, **missing, "reason": reason}

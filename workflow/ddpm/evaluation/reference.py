@@ -13,7 +13,7 @@ from ddpm.evaluation.fid import Moments, Statistics
 from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.precision_recall import FEWEST
-from ddpm.storage.chunk_cache import Parts, discard
+from ddpm.storage.chunk_cache import ChunkCache, discard
 from ddpm.storage.files import NpzWriter, read_npz, write_json, writing_npz
 from ddpm.storage.shards import pack_header, unpack_header
 
@@ -56,7 +56,7 @@ def write_reference(
                     f"{data}: {count} {split} images are too few for an Inception Score over {splits} parts, and for "
                     f"precision and recall, which need {FEWEST}."
                 )
-            parts = Parts(state, network.sha256, {"images": images.sha256}, KINDS, log)
+            parts = ChunkCache(state, network.sha256, {"images": images.sha256}, KINDS, log)
             probabilities = add_split(archive, network, images, count, split, arrays.parent, parts)
             parts.release()
             mean, std = inception_score(probabilities, splits)
@@ -75,7 +75,7 @@ def write_reference(
 
 
 def add_split(
-    archive: NpzWriter, network: FeatureNetwork, images: Images, count: int, split: str, folder: Path, parts: Parts
+    archive: NpzWriter, network: FeatureNetwork, images: Images, count: int, split: str, folder: Path, parts: ChunkCache
 ) -> np.ndarray:
     """Add the arrays of the first `count` images to the archive, chunk by chunk.
 

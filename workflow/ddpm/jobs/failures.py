@@ -35,7 +35,7 @@ ERROR = "ERROR: "  # begins the last words of a log
 
 
 @dataclass(frozen=True)
-class Ending:
+class ExitReport:
     """What is said last, and the exit status; whether a traceback goes before."""
 
     message: str
@@ -43,16 +43,16 @@ class Ending:
     traceback: bool = False
 
 
-def explain(error: Exception, arguments: Sequence[str]) -> Ending:
+def explain(error: Exception, arguments: Sequence[str]) -> ExitReport:
     """What an error that ends `python -m ddpm ARGUMENTS` means, and what to do."""
     if isinstance(error, UserError):
-        return Ending(str(error), error.code)
+        return ExitReport(str(error), error.code)
     for known in (memory_full(error, arguments), gpu_unknown(error), disk_refuses(error), package_missing(error)):
         if known:
             return known
     what = traceback.format_exception_only(error)[-1].strip()
     command = shlex.join(["python", "-m", "ddpm", *arguments])
-    return Ending(f"unexpected {what} (the lines above say where), in: {command}", ExitCode.UNEXPECTED, True)
+    return ExitReport(f"unexpected {what} (the lines above say where), in: {command}", ExitCode.UNEXPECTED, True)
 
 
 def report_failure(error: Exception, arguments: Sequence[str]) -> ExitCode:
@@ -84,11 +84,11 @@ def give_up_unsaid() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def memory_full(error: Exception, arguments: Sequence[str]) -> Ending | None:
+def memory_full(error: Exception, arguments: Sequence[str]) -> ExitReport | None:
     key = KEYS.get(next((word for word in arguments if not word.startswith("-")), ""))
     lower = f", or lower {key} in the configuration" if key else ""
     if gpu_is_full(error):
-        return Ending(
+        return ExitReport(
             f"the GPU's memory is full ({first_line(error)}). nvidia-smi shows whether other programs hold some of it: "
             f"wait for them, run this on a GPU with more{lower}.",
             ExitCode.MEMORY,
@@ -96,7 +96,7 @@ def memory_full(error: Exception, arguments: Sequence[str]) -> Ending | None:
         )
     # What torch says where the system gives it no memory.
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return Ending(
+        return ExitReport(
             f"main memory is full ({first_line(error)}). Run fewer jobs at a time (snakemake --cores), ask the "
             f"scheduler for more memory (mem_mb){lower}.",
             ExitCode.MEMORY,
@@ -105,10 +105,10 @@ def memory_full(error: Exception, arguments: Sequence[str]) -> Ending | None:
     return None
 
 
-def gpu_unknown(error: Exception) -> Ending | None:
+def gpu_unknown(error: Exception) -> ExitReport | None:
     if not (isinstance(error, RuntimeError) and "no kernel image is available" in str(error)):
         return None
-    return Ending(
+    return ExitReport(
         "this torch holds no code for this GPU, which is older or newer than those that it was built for "
         "(`python -c 'import torch; print(torch.cuda.get_arch_list(), torch.cuda.get_device_capability())'`). Choose "
         "another GPU (CUDA_VISIBLE_DEVICES), install a torch that was built for it, or set compute.device: cpu.",
@@ -116,7 +116,7 @@ def gpu_unknown(error: Exception) -> Ending | None:
     )
 
 
-def disk_refuses(error: Exception) -> Ending | None:
+def disk_refuses(error: Exception) -> ExitReport | None:
     if not isinstance(error, OSError):
         return None
     where = Path(str(error.filename)).absolute() if error.filename else Path.cwd()
@@ -142,7 +142,7 @@ def disk_refuses(error: Exception) -> Ending | None:
         )
     else:
         return None
-    return Ending(message, ExitCode.DISK, named)
+    return ExitReport(message, ExitCode.DISK, named)
 
 
 def existing(folder: Path) -> Path:
@@ -151,10 +151,10 @@ def existing(folder: Path) -> Path:
     return next(each for each in (folder, *folder.parents) if os.path.isdir(each))
 
 
-def package_missing(error: Exception) -> Ending | None:
+def package_missing(error: Exception) -> ExitReport | None:
     if not isinstance(error, ModuleNotFoundError) or (error.name or "ddpm").split(".")[0] == "ddpm":
         return None
-    return Ending(
+    return ExitReport(
         f"the package {error.name} is missing in the environment of {sys.executable}. Use the project's own (./run "
         "snakemake ..., ./run python -m ddpm ...), let Snakemake make each rule's (--use-conda), or install what "
         "pyproject.toml lists into this one.",

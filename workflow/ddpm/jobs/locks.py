@@ -24,7 +24,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from ddpm.config.errors import ExitCode, UserError
-from ddpm.jobs.signals import JOB, Interrupted, asked_of_slurm
+from ddpm.jobs.signals import Interrupted, asked_of_slurm, stop_signal
 from ddpm.jobs.slurm import RESTARTS
 
 BEAT = 20  # seconds between two signs of life
@@ -32,7 +32,7 @@ STALE = 300  # seconds without one, after which a holder that cannot be asked co
 SAY_EVERY = 60  # seconds between two lines in the log of one that waits
 LONGEST = 2**16  # bytes of a lock file
 LONGEST_PAUSE = 30  # seconds between two attempts
-PATIENCE = 600  # seconds of waiting where there is no deadline and no DDPM_LOCK_WAIT
+TIMEOUT = 600  # seconds of waiting where there is no deadline and no DDPM_LOCK_WAIT
 # States of a SLURM job whose processes may still write. One that waits to run again has none.
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"}
 
@@ -74,7 +74,7 @@ def birth_of(pid: int) -> str | None:
 
 
 @dataclass(frozen=True)
-class Holder:
+class Owner:
     """A process that holds a lock."""
 
     token: str  # of this lock, of all that there ever were
@@ -88,14 +88,14 @@ class Holder:
     since: str
 
     @classmethod
-    def me(cls) -> "Holder":
+    def me(cls) -> "Owner":
         """This process, for a new lock."""
         job, cluster = (os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "CLUSTER_NAME"))
         restarts = os.environ.get(RESTARTS) or os.environ.get(f"DDPM_{RESTARTS}", "")
         pid, since = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S")
         return cls(uuid4().hex, socket.gethostname(), pids_of(), pid, birth_of(pid), job, restarts, cluster, since)
 
-    def lives(self, silent: float, me: "Holder") -> bool:
+    def is_alive(self, silent: float, me: "Owner") -> bool:
         """Whether the holder lives, as `me` can tell, `silent` seconds after its last sign of life."""
         if self.pids == me.pids and (birth := birth_of(self.pid)) != HIDDEN:
             return birth == self.birth
@@ -125,7 +125,7 @@ class Holder:
         return f"scancel {self.job}" if self.job else f"kill {self.pid} on {self.host}"
 
 
-UNREADABLE = Holder(token="", host="", pids="", pid=0, birth=None, job="", restarts="", cluster="", since="")
+UNREADABLE = Owner(token="", host="", pids="", pid=0, birth=None, job="", restarts="", cluster="", since="")
 """Who has not written its name to the end yet, or was killed before."""
 
 
@@ -133,7 +133,7 @@ ANOTHER_USERS = replace(UNREADABLE, token="another user's")  # noqa: S106 - a to
 """Whose lock file this user may not read, as a umask of 077 makes it."""
 
 
-def holder_in(path: Path) -> Holder | None:
+def holder_in(path: Path) -> Owner | None:
     """Whom the lock file names; None where there is no file.
 
     Raises:
@@ -143,7 +143,7 @@ def holder_in(path: Path) -> Holder | None:
         with open(path, "rb", opener=open_plain) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise IsADirectoryError(errno.EISDIR, "no plain file", str(path))
-            return Holder(**json.loads(file.read(LONGEST)))
+            return Owner(**json.loads(file.read(LONGEST)))
     except FileNotFoundError:
         return None
     except PermissionError:
@@ -193,7 +193,7 @@ class Lock:
         """Take the lock if it is free or its holder dead. Raises what `acquire` does when it is time to."""
         if (holder := self.take()) is None:
             return True
-        silent, now = self.silence(), time.monotonic()
+        silent, now = self.heartbeat_age(), time.monotonic()
         if self.began < 0:
             self.began = now
         waited, patience = now - self.began, self.bearable()
@@ -209,8 +209,8 @@ class Lock:
             self.said = now
             limit = f"for up to {patience:.0f} s" if patience < math.inf else "until this job's own deadline"
             self.log(f"{who}; waiting for it {limit}")
-        if JOB.asked():
-            raise Interrupted(f"interrupted by {JOB.why} while waiting: {who}")
+        if stop_signal.should_stop():
+            raise Interrupted(f"interrupted by {stop_signal.why} while waiting: {who}")
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
         return False
 
@@ -223,12 +223,12 @@ class Lock:
                 raise UserError(f"DDPM_LOCK_WAIT: {value!r} is not a number of seconds.") from None
         if self.patience is not None:
             return self.patience
-        return PATIENCE if JOB.deadline == math.inf else math.inf
+        return TIMEOUT if stop_signal.deadline == math.inf else math.inf
 
-    def take(self) -> Holder | None:
+    def take(self) -> Owner | None:
         """Take the lock, or return the living holder that is in the way."""
-        self.me = Holder.me()
-        with JOB.ending(at_once=False):  # or a file without a name could stay
+        self.me = Owner.me()
+        with stop_signal.ending(at_once=False):  # or a file without a name could stay
             while True:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 try:
@@ -237,7 +237,7 @@ class Lock:
                 except FileExistsError:
                     if (holder := holder_in(self.path)) is None:  # it has just been given back
                         continue
-                    if holder.lives(self.silence(), self.me) or (holder := self.remove(holder)):
+                    if holder.is_alive(self.heartbeat_age(), self.me) or (holder := self.remove(holder)):
                         return holder
                 except FileNotFoundError:  # the folder has just been removed
                     continue
@@ -249,17 +249,17 @@ class Lock:
                 error.filename = str(self.path)  # a write that fails does not say where
                 raise
             ended = threading.Event()
-            self.release = weakref.finalize(self, let_go, self.path, self.me, ended)
+            self.release = weakref.finalize(self, release_file, self.path, self.me, ended)
             threading.Thread(target=beat, args=(file, ended), daemon=True).start()
         return None
 
-    def silence(self) -> float:
+    def heartbeat_age(self) -> float:
         """Seconds since the holder's last sign of life, by the clock of the disk, which all hosts share."""
         with suppress(FileNotFoundError), tempfile.TemporaryFile(dir=self.path.parent) as probe:
             return max(os.fstat(probe.fileno()).st_mtime - self.path.stat().st_mtime, 0.0)
         return 0.0
 
-    def remove(self, dead: Holder) -> Holder | None:
+    def remove(self, dead: Owner) -> Owner | None:
         """Remove the lock file of `dead`; returns who is at that already.
 
         One at a time: of two who found it dead, the slower could remove the lock that the faster has taken since.
@@ -268,7 +268,7 @@ class Lock:
         if (faster := guard.take()) is not None:
             return faster
         with guard:
-            if holder_in(self.path) == dead and (dead.pid or self.silence() >= STALE):
+            if holder_in(self.path) == dead and (dead.pid or self.heartbeat_age() >= STALE):
                 self.log(f"{dead} was {self.work} and is dead: its lock falls")
                 self.path.unlink()
         return None
@@ -286,7 +286,7 @@ class Lock:
         self.release()
 
 
-def guard_of(dead: Holder) -> str:
+def guard_of(dead: Owner) -> str:
     """Eight digits for the name of a lock under which a dead holder's is removed."""
     return dead.token[:8] if re.fullmatch("[0-9a-f]{32}", dead.token) else "00000000"
 
@@ -299,7 +299,7 @@ def beat(file: int, ended: threading.Event) -> None:
     os.close(file)
 
 
-def let_go(path: Path, me: Holder, ended: threading.Event) -> None:
+def release_file(path: Path, me: Owner, ended: threading.Event) -> None:
     """Remove the lock file, if it is still this process's, and no child's that was forked with it.
 
     Before it go the files of who was killed while removing an earlier lock of that path, of which there is none now.

@@ -34,7 +34,7 @@ class Stopped(Interrupted):
         self.status = 128 + number
 
 
-class Job:
+class StopSignal:
     """This process, as whoever started it may end it."""
 
     def __init__(self):
@@ -42,15 +42,15 @@ class Job:
         self.warning = ""  # SIGUSR1, if it came while there was nothing to save
         self.at_once: bool | None = None  # whether a signal ends the process where it is; None: nothing is to be saved
         self.save_takes = 0.0  # seconds: the longest, or what is expected before the first
-        self.pace = 0.0  # seconds between two calls of `asked`, the latest or near-latest
+        self.pace = 0.0  # seconds between two calls of `should_stop`, the latest or near-latest
         self.last_asked: float | None = None
 
     def listen(self) -> None:
         """React to SIGTERM and SIGUSR1 from here on. What comes after the first that counts changes nothing."""
         for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self.hear)
+            signal.signal(number, self.on_signal)
 
-    def hear(self, number: int, frame: object) -> None:
+    def on_signal(self, number: int, frame: object) -> None:
         if self.at_once is None and number == signal.SIGUSR1:
             self.warning = "SIGUSR1"
         elif not self.signal:
@@ -65,7 +65,7 @@ class Job:
 
     @contextmanager
     def ending(self, at_once: bool | None) -> Iterator[None]:
-        """Whether a signal ends the process within this block, or is only noted until `asked`; see `at_once`."""
+        """Whether a signal ends the process within this block, or is only noted until `should_stop`; see `at_once`."""
         before, self.at_once = self.at_once, at_once
         try:
             self.check()
@@ -81,7 +81,7 @@ class Job:
         self.last_asked = time.perf_counter()
         self.save_takes = max(self.save_takes, self.last_asked - began)
 
-    def asked(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether to save and end now: a signal has come, or after one more round of the caller's it may be too late.
 
         Costs less than a microsecond.
@@ -125,7 +125,7 @@ class Job:
             )
 
 
-JOB = Job()
+stop_signal = StopSignal()
 
 
 def asked_of_slurm(*command: str) -> str | None:

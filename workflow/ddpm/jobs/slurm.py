@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ddpm.config.errors import UserError
 
-PATIENCE = 120  # seconds that cancelled jobs have to end in
+TIMEOUT = 120  # seconds that cancelled jobs have to end in
 RESTARTS = "SLURM_RESTART_COUNT"
 
 
@@ -44,20 +44,20 @@ def requeue(environment=os.environ) -> None:
         ask("scontrol", "requeue", job)
 
 
-def hand_on(environment=os.environ) -> None:
+def export_restart_count(environment=os.environ) -> None:
     """Tell the job's processes, for their locks, which of its starts this is: the jobstep plugin drops it."""
     if RESTARTS in environment:
         environment[f"DDPM_{RESTARTS}"] = environment[RESTARTS]
 
 
-def left_behind(folder: Path) -> list[str]:
+def orphaned_jobs(folder: Path) -> list[str]:
     """The ids of this user's jobs that a Snakemake in `folder` has submitted and that have not ended."""
     lines = ask("squeue", "--me", "--noheader", "--format=%F|%k|%Z").splitlines()
     jobs = (line.split("|", 1) for line in lines)
     return sorted({job for job, rest in jobs if rest.startswith("rule_") and rest.endswith(f"|{folder}")}, key=int)
 
 
-def cancel_left_behind(folder: Path, log=print) -> None:
+def cancel_orphaned_jobs(folder: Path, log=print) -> None:
     """End the jobs of an earlier Snakemake in `folder` and wait until they have ended: nothing runs twice at once.
 
     Call it before anything is submitted, in the one Snakemake that holds the lock of `folder`.
@@ -65,13 +65,13 @@ def cancel_left_behind(folder: Path, log=print) -> None:
     Raises:
         UserError: they do not end.
     """
-    jobs = left_behind(folder)
+    jobs = orphaned_jobs(folder)
     if not jobs:
         return
     log(f"Cancelling what an earlier run here has left in the queue: SLURM jobs {', '.join(jobs)}.")
     ask("scancel", *jobs)
-    end = time.monotonic() + PATIENCE
-    while jobs := left_behind(folder):
+    end = time.monotonic() + TIMEOUT
+    while jobs := orphaned_jobs(folder):
         if time.monotonic() > end:
             raise UserError(f"SLURM jobs {', '.join(jobs)} of an earlier run do not end; nothing was submitted.")
         time.sleep(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ddpm.compute.device import frozen, placed
+from ddpm.compute.device import prepare_for_inference, prepare_model
 from ddpm.compute.flops import network_cost, training_flops, training_state
 from ddpm.config.experiment import Experiment
 from ddpm.config.schema import NetworkConfig
@@ -15,7 +15,7 @@ from ddpm.diffusion import GaussianDiffusion
 from ddpm.planning.plan import Plan, threads_of
 from ddpm.planning.rates import RATES, Kind, fingerprint, keep_rates
 from ddpm.sampling.ancestral import reverse_chain
-from ddpm.training.model import Trained
+from ddpm.training.model import TrainedModel
 from ddpm.unet import UNet
 
 SECONDS = 2.0  # that a measurement takes, or one step where that is longer
@@ -70,13 +70,13 @@ def measure_network(
     network: NetworkConfig, diffusion: GaussianDiffusion, batch: int, device: torch.device
 ) -> dict[str, float]:
     """Operations per second by kind. The update of the weights, which does not depend on the batch, is left out."""
-    model = placed(UNet(network), device).train()
+    model = prepare_model(UNet(network), device).train()
     x0 = torch.rand(batch, network.channels, network.image_size, network.image_size, device=device) * 2 - 1
     t = torch.randint(diffusion.num_timesteps, (batch,), device=device)
     noise = torch.randn_like(x0)
     training = seconds(lambda: diffusion.training_losses(model, x0, t, noise).mean().backward(), device)
 
-    trained = Trained(frozen(model), diffusion, {}, "", model.precision)
+    trained = TrainedModel(prepare_for_inference(model), diffusion, {}, "", model.precision)
     with torch.inference_mode():
         steps = chain.from_iterable(reverse_chain(trained, 0, batch, seed, device) for seed in count())
         sampling = seconds(lambda: next(steps), device)

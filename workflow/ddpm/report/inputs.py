@@ -40,7 +40,7 @@ def read_metrics(path: Path) -> dict:
 
 
 def is_untrained(run: dict) -> bool:
-    """Whether this is the yardstick of an untrained network, which belongs in no table."""
+    """Whether this is the baseline of an untrained network, which belongs in no table."""
     return "untrained" in run["experiment"].split("-")
 
 

@@ -76,7 +76,7 @@ def write_page(
             cards=[flat(read_json(path)) for path in cards],
             made_from=flat(shown.get("made_from") or {}) if shown else {},
             made_from_name=shown["experiment"] if shown else "",
-            yardsticks=yardsticks(of_rows, *([read_json(path) for path in kind] for kind in (references, published))),
+            baselines=baselines(of_rows, *([read_json(path) for path in kind] for kind in (references, published))),
             tables=[each for each in shown_tables if each["name"] != SCORES_TABLE],
             scores=[each for each in shown_tables if each["name"] == SCORES_TABLE],
             rules=RULES,
@@ -141,7 +141,7 @@ def describe(run: dict, config: dict[str, dict]) -> dict:
     }
 
 
-def yardsticks(runs: list[dict], references: list[dict], published: list[dict]) -> list[dict]:
+def baselines(runs: list[dict], references: list[dict], published: list[dict]) -> list[dict]:
     """Per data set: what the network of the scores says of real images, and how near to them the main run comes."""
     found = []
     for reference in references:

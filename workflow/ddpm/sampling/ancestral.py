@@ -8,22 +8,22 @@ import torch
 from torch import Tensor
 
 from ddpm.compute import rng
-from ddpm.compute.device import compile_where_earned
-from ddpm.compute.distributed import ALONE, Group
+from ddpm.compute.device import compile_if_worthwhile
+from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.store import Images
 from ddpm.sampling.batches import out_of_range, write_shard
-from ddpm.storage.chunk_cache import NOTHING_KEPT, Draft
+from ddpm.storage.chunk_cache import NO_PARTIAL_BATCH, PartialBatch
 from ddpm.storage.files import write_npz
 from ddpm.storage.shards import ANCESTRAL_SAMPLER
-from ddpm.training.model import Trained
+from ddpm.training.model import TrainedModel
 
 LOOK_EVERY = 50  # steps: a look at the values waits for the GPU
 
 
 def reverse_chain(
-    trained: Trained, start: int, stop: int, seed: int, device: torch.device
+    trained: TrainedModel, start: int, stop: int, seed: int, device: torch.device
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """The reverse process of images start .. stop-1, from t = T-1 down to 0.
 
@@ -36,7 +36,7 @@ def reverse_chain(
 
 
 def denoise(
-    trained: Trained, x: Tensor, steps: int, *noise: object, start: int = 0
+    trained: TrainedModel, x: Tensor, steps: int, *noise: object, start: int = 0
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """The reverse process from `x`, which is x_t of `steps` noising steps, down to t = 0.
 
@@ -58,12 +58,12 @@ def preview_times(timesteps: int, previews: int) -> list[int]:
 
 @torch.inference_mode()
 def sample_batch(
-    trained: Trained,
+    trained: TrainedModel,
     start: int,
     stop: int,
     config: SamplingConfig,
     device: torch.device,
-    draft: Draft = NOTHING_KEPT,
+    draft: PartialBatch = NO_PARTIAL_BATCH,
 ) -> tuple[np.ndarray, np.ndarray, dict | None]:
     """Images start .. stop-1 as uint8 [n, H, W, C], previews [n, previews, H, W, C], and None or how it failed.
 
@@ -87,20 +87,20 @@ def sample_batch(
             previews[:, slots[t]] = to_uint8(x0, config.quantisation)
         if t % LOOK_EVERY == 0 and (reason := out_of_range(x, config.limit)):
             return previews[:0], previews[:0], {"status": "unstable", "step": t + 1, "reason": reason}
-        if draft.due(done=t == 0):
+        if draft.should_save(done=t == 0):
             draft.keep(t=np.array(t), x=x.cpu().numpy(), previews=previews)
     return to_uint8(x, config.quantisation), previews, None
 
 
 def sample_shard(
-    trained: Trained,
+    trained: TrainedModel,
     config: SamplingConfig,
     shard: int,
     path: Path,
     device: torch.device,
     log=print,
     state: Path | None = None,
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: images, previews, and how it went.
 
@@ -113,7 +113,7 @@ def sample_shard(
     channels, height, width = trained.image_shape
     image = (height, width, channels)
     passes = config.images // config.shards * trained.diffusion.num_timesteps
-    compile_where_earned(trained.model, passes / group.size, device, log)
+    compile_if_worthwhile(trained.model, passes / group.size, device, log)
     write_shard(
         path,
         trained,
@@ -137,7 +137,7 @@ def trajectory_times(timesteps: int, frames: int) -> list[int]:
 
 
 @torch.inference_mode()
-def write_trajectory(trained: Trained, images: Images, count: int, frames: int, seed: int, path: Path) -> None:
+def write_trajectory(trained: TrainedModel, images: Images, count: int, frames: int, seed: int, path: Path) -> None:
     """x_t of `count` real images under q and of `count` samples under p at the same times, as uint8.
 
     Args:

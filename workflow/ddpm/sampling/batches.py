@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.compute.distributed import ALONE, Group
+from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.compute.memory import Fitting
 from ddpm.config.enums import Quantisation
 from ddpm.config.schema import FewStepsConfig, SamplingConfig
-from ddpm.storage.chunk_cache import Draft, Parts
+from ddpm.storage.chunk_cache import ChunkCache, PartialBatch
 from ddpm.storage.files import write_npz
-from ddpm.storage.shards import bounds, pack_header
-from ddpm.training.model import Trained
+from ddpm.storage.shards import pack_header, shard_range
+from ddpm.training.model import TrainedModel
 
 
 def out_of_range(x: Tensor, limit: float) -> str | None:
@@ -38,18 +38,18 @@ class Unstable(Exception):
 
 
 Arrays = dict[str, np.ndarray]
-Draw = Callable[[int, int, Draft], tuple]
+Draw = Callable[[int, int, PartialBatch], tuple]
 
 
-def drawn(
-    trained: Trained,
+def sample_range(
+    trained: TrainedModel,
     start: int,
     stop: int,
     batch_size: int,
     draw: Draw,
     shapes: dict[str, tuple[int, ...]],
-    parts: Parts,
-    group: Group = ALONE,
+    parts: ChunkCache,
+    group: Group = SINGLE_PROCESS,
     log=print,
     section: str = "sampling",
 ) -> tuple[Arrays, dict]:
@@ -94,7 +94,7 @@ def drawn(
 
 def write_shard(
     path: Path,
-    trained: Trained,
+    trained: TrainedModel,
     config: SamplingConfig | FewStepsConfig,
     shard: int,
     draw: Draw,
@@ -104,7 +104,7 @@ def write_shard(
     log=print,
     quantisation: Quantisation = Quantisation.NEAREST,
     state: Path | None = None,
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
     section: str = "sampling",
     **settings: np.ndarray,
 ) -> None:
@@ -118,12 +118,12 @@ def write_shard(
         section: as of `drawn`.
         settings: arrays that no image changes.
     """
-    start, stop = bounds(config.images, shard, config.shards)
+    start, stop = shard_range(config.images, shard, config.shards)
     parts = kept_batches(state, trained, config, tuple(shapes), sampler, device, quantisation, log)
-    arrays, status = drawn(trained, start, stop, config.batch_size, draw, shapes, parts, group, log, section)
-    if not group.leads:
+    arrays, status = sample_range(trained, start, stop, config.batch_size, draw, shapes, parts, group, log, section)
+    if not group.is_main:
         return
-    header = {**about(trained, sampler, device, quantisation), "sampling": config.model_dump(mode="json")}
+    header = {**sample_metadata(trained, sampler, device, quantisation), "sampling": config.model_dump(mode="json")}
     write_npz(
         path,
         **arrays,
@@ -138,14 +138,14 @@ def write_shard(
 
 def kept_batches(
     state: Path | None,
-    trained: Trained,
+    trained: TrainedModel,
     config: SamplingConfig | FewStepsConfig,
     names: tuple[str, ...],
     sampler: str,
     device: torch.device,
     quantisation: Quantisation = Quantisation.NEAREST,
     log=print,
-) -> Parts:
+) -> ChunkCache:
     """The finished batches in `state` of images that these weights and settings would give again."""
     asked = config.model_dump(mode="json")
     decisive = {key: value for key, value in asked.items() if key not in ("images", "shards", "batch_size")}
@@ -156,11 +156,11 @@ def kept_batches(
         "precision": trained.precision,
         **decisive,
     }
-    return Parts(state, trained.sha256, drawn_by, names, log)
+    return ChunkCache(state, trained.sha256, drawn_by, names, log)
 
 
-def about(
-    trained: Trained, sampler: str, device: torch.device, quantisation: Quantisation = Quantisation.NEAREST
+def sample_metadata(
+    trained: TrainedModel, sampler: str, device: torch.device, quantisation: Quantisation = Quantisation.NEAREST
 ) -> dict:
     """What every file of drawn images says of itself: the network, how it was trained and sampled."""
     return {

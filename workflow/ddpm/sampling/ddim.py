@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from ddpm.compute import rng
-from ddpm.compute.device import compile_where_earned
-from ddpm.compute.distributed import ALONE, Group
+from ddpm.compute.device import compile_if_worthwhile
+from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.enums import Spacing
 from ddpm.config.errors import UserError
 from ddpm.config.schema import FewStepsConfig
 from ddpm.data.pixels import to_uint8
 from ddpm.diffusion import GaussianDiffusion, Model, per_image
 from ddpm.sampling.batches import out_of_range, write_shard
-from ddpm.storage.chunk_cache import NOTHING_KEPT, Draft
+from ddpm.storage.chunk_cache import NO_PARTIAL_BATCH, PartialBatch
 from ddpm.storage.shards import DDIM
-from ddpm.training.model import Trained
+from ddpm.training.model import TrainedModel
 
 DDIM_SAMPLER = f"{DDIM}, few steps, x0-hat not clipped"
 
@@ -72,7 +72,7 @@ def ddim_step(
 
 
 def ddim_chain(
-    trained: Trained, x: Tensor, times: list[int], eta: float, seed: int, start: int
+    trained: TrainedModel, x: Tensor, times: list[int], eta: float, seed: int, start: int
 ) -> Iterator[tuple[int, Tensor]]:
     """The chain through `times`, from the last one to the image, of the images from number `start` on.
 
@@ -93,7 +93,7 @@ def ddim_chain(
 
 @torch.inference_mode()
 def few_steps_batch(
-    trained: Trained, start: int, stop: int, config: FewStepsConfig, draft: Draft = NOTHING_KEPT
+    trained: TrainedModel, start: int, stop: int, config: FewStepsConfig, draft: PartialBatch = NO_PARTIAL_BATCH
 ) -> tuple[np.ndarray, dict | None]:
     """Images start .. stop-1 of every setting as uint8 [n, settings, H, W, C], and None or how one failed.
 
@@ -117,7 +117,7 @@ def few_steps_batch(
             x = rng.normal(config.seed, "x_T", start=start, stop=stop, shape=trained.image_shape, device=device)
         chain = ddim_chain(trained, x, times, eta, config.seed, start)
         for t, x in chain:
-            if draft.due(done=t == 0):
+            if draft.should_save(done=t == 0):
                 draft.keep(images=np.array(images, np.uint8), t=np.array(t), x=x.cpu().numpy())
         if reason := out_of_range(x, config.limit):
             return np.zeros(0), {"status": "unstable", "step": 1, "reason": f"eta {eta:g}, {steps} steps: {reason}"}
@@ -126,14 +126,14 @@ def few_steps_batch(
 
 
 def few_steps_shard(
-    trained: Trained,
+    trained: TrainedModel,
     config: FewStepsConfig,
     shard: int,
     path: Path,
     device: torch.device,
     log=print,
     state: Path | None = None,
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards`: the images of every pair of eta and steps.
 
@@ -147,7 +147,7 @@ def few_steps_shard(
     eta, steps = zip(*product(config.eta, config.steps), strict=True)
     evaluations = [len(ddim_times(trained.diffusion.num_timesteps, count, config.spacing)) for count in steps]
     passes = config.images // config.shards * sum(evaluations)
-    compile_where_earned(trained.model, passes / group.size, device, log)
+    compile_if_worthwhile(trained.model, passes / group.size, device, log)
     write_shard(
         path,
         trained,

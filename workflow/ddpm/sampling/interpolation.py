@@ -14,7 +14,7 @@ from ddpm.data.store import Images
 from ddpm.sampling.ancestral import denoise
 from ddpm.sampling.pictures import batched, end_of, write_pictures
 from ddpm.storage.shards import INTERPOLATION
-from ddpm.training.model import Trained
+from ddpm.training.model import TrainedModel
 
 PAPER_STEPS = 1000  # T of the paper, which its numbers of steps are parts of
 LAMBDAS = np.arange(11) / 10  # at 0 and 1 a source is reconstructed: "Rec."
@@ -33,7 +33,7 @@ def steps_here(steps: int, timesteps: int) -> int:
     return max((2 * steps * timesteps + PAPER_STEPS) // (2 * PAPER_STEPS), min(steps, 1))
 
 
-def diffused(trained: Trained, x0: Tensor, steps: int, source: int, start: int, seed: int) -> Tensor:
+def diffused(trained: TrainedModel, x0: Tensor, steps: int, source: int, start: int, seed: int) -> Tensor:
     """x_t after `steps` > 0 noising steps of the images x0 [P, C, H, W], one of each pair from number `start` on.
 
     The noise is named by the pair and by which of its two sources (0 or 1) x0 is: not by lambda, for which the paper
@@ -45,7 +45,7 @@ def diffused(trained: Trained, x0: Tensor, steps: int, source: int, start: int, 
     return trained.diffusion.q_sample(x0, torch.full((len(x0),), steps - 1, device=x0.device), noise)
 
 
-def interpolations(trained: Trained, pairs: Tensor, steps: int, first: int, last: int, seed: int) -> Tensor:
+def interpolations(trained: TrainedModel, pairs: Tensor, steps: int, first: int, last: int, seed: int) -> Tensor:
     """The interpolations first .. last-1 of `pairs` [P, 2, C, H, W]; number k is of pair k // 11 at LAMBDAS[k % 11].
 
     x_t = (1 - lambda) x_t + lambda x'_t, and from there the reverse process, whose noise is named by k and the number
@@ -66,7 +66,7 @@ def interpolations(trained: Trained, pairs: Tensor, steps: int, first: int, last
 
 
 def write_interpolations(
-    trained: Trained,
+    trained: TrainedModel,
     images: Images,
     pairs: int,
     steps: list[int],

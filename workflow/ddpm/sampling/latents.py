@@ -14,7 +14,7 @@ from ddpm.data.pixels import to_uint8
 from ddpm.sampling.ancestral import denoise, reverse_chain
 from ddpm.sampling.pictures import batched, end_of, stay_in_range, write_pictures
 from ddpm.storage.shards import LATENTS
-from ddpm.training.model import Trained
+from ddpm.training.model import TrainedModel
 
 
 def split_times(timesteps: int) -> list[int]:
@@ -31,7 +31,7 @@ def split_times(timesteps: int) -> list[int]:
     return [timesteps * quarters // 4 for quarters in (4, 3, 2, 1)]
 
 
-def latents(trained: Trained, chains: int, seed: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+def latents(trained: TrainedModel, chains: int, seed: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
     """Each of the `split_times` t, and x_t [chains, C, H, W] of the chains 0 .. chains-1.
 
     They are the chains by which images 0 .. chains-1 are sampled with the same seed.
@@ -46,7 +46,7 @@ def latents(trained: Trained, chains: int, seed: int, device: torch.device) -> I
             return
 
 
-def continuations(trained: Trained, x_t: Tensor, t: int, samples: int, first: int, last: int, seed: int) -> Tensor:
+def continuations(trained: TrainedModel, x_t: Tensor, t: int, samples: int, first: int, last: int, seed: int) -> Tensor:
     """The continuations first .. last-1 of x_t [chains, C, H, W]; number k goes on from chain k // samples.
 
     Noise is named by t and k, so that no two continuations share any.
@@ -56,7 +56,14 @@ def continuations(trained: Trained, x_t: Tensor, t: int, samples: int, first: in
 
 
 def write_latents(
-    trained: Trained, chains: int, samples: int, batch_size: int, seed: int, path: Path, device: torch.device, log=print
+    trained: TrainedModel,
+    chains: int,
+    samples: int,
+    batch_size: int,
+    seed: int,
+    path: Path,
+    device: torch.device,
+    log=print,
 ) -> None:
     """Write `samples` continuations of each of `chains` reverse chains from each of the `split_times`.
 

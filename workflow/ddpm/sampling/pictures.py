@@ -11,10 +11,10 @@ from torch import Tensor
 from ddpm.compute.memory import Fitting
 from ddpm.data.pixels import to_uint8
 from ddpm.sampling.ancestral import LOOK_EVERY
-from ddpm.sampling.batches import about, out_of_range
+from ddpm.sampling.batches import out_of_range, sample_metadata
 from ddpm.storage.files import write_npz
 from ddpm.storage.shards import pack_header
-from ddpm.training.model import Trained
+from ddpm.training.model import TrainedModel
 
 
 class Unstable(Exception):
@@ -57,7 +57,7 @@ def batched(draw: Callable[[int, int], Tensor], count: int, batch_size: int, wha
 @torch.inference_mode()
 def write_pictures(
     path: Path,
-    trained: Trained,
+    trained: TrainedModel,
     draw: Callable[[], dict[str, np.ndarray]],
     empty: dict[str, tuple[int, ...]],
     sampler: str,
@@ -83,5 +83,5 @@ def write_pictures(
         status = failure.status
         log(f"unstable: {failure}")
         arrays = {name: np.zeros((0, *shape), np.uint8) for name, shape in empty.items()}
-    header = {**about(trained, sampler, device), "sampling": settings}
+    header = {**sample_metadata(trained, sampler, device), "sampling": settings}
     write_npz(path, **arrays, **constants, status=pack_header(status), header=pack_header(header))

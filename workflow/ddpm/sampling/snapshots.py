@@ -6,20 +6,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddpm.compute.device import compile_where_earned
-from ddpm.compute.distributed import ALONE, Group
+from ddpm.compute.device import compile_if_worthwhile
+from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.errors import UserError
 from ddpm.config.schema import FewStepsConfig, SamplingConfig, SnapshotsConfig
 from ddpm.sampling.ancestral import sample_batch
-from ddpm.sampling.batches import drawn, kept_batches, write_shard
+from ddpm.sampling.batches import kept_batches, sample_range, write_shard
 from ddpm.sampling.ddim import DDIM_SAMPLER, few_steps_batch
-from ddpm.storage.chunk_cache import Draft
+from ddpm.storage.chunk_cache import PartialBatch
 from ddpm.storage.shards import ANCESTRAL_SAMPLER
 from ddpm.storage.weights_file import EMA, RAW, snapshot_file
-from ddpm.training.model import Trained, load_weights
+from ddpm.training.model import TrainedModel, load_model
 
 
-def snapshot_weights(final: Path, snapshots: Path, step: int, device: torch.device) -> tuple[Trained, Trained]:
+def snapshot_weights(
+    final: Path, snapshots: Path, step: int, device: torch.device
+) -> tuple[TrainedModel, TrainedModel]:
     """The averaged weights and the weights after `step` updates; twice the last ones of a training that ended before.
 
     Raises:
@@ -27,23 +29,23 @@ def snapshot_weights(final: Path, snapshots: Path, step: int, device: torch.devi
     """
     files = [snapshot_file(snapshots, step, kind) for kind in (EMA, RAW)]
     if all(file.exists() for file in files):
-        averaged, raw = (load_weights(file, device) for file in files)
+        averaged, raw = (load_model(file, device) for file in files)
         return averaged, raw
-    trained = load_weights(final, device)
+    trained = load_model(final, device)
     if trained.outcome["status"] != "unstable":
         raise UserError(f"{files[0]}: no such snapshot. Train the experiment with training.snapshot_every first.")
     return trained, trained
 
 
 def snapshot_shard(
-    averaged: Trained,
-    raw: Trained,
+    averaged: TrainedModel,
+    raw: TrainedModel,
     config: SnapshotsConfig,
     path: Path,
     device: torch.device,
     log=print,
     state: Path | None = None,
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
 ) -> None:
     """Write samples of one snapshot: `images` of the averaged weights, and `raw`, the first ones without averaging.
 
@@ -66,7 +68,7 @@ def snapshot_shard(
     previews = min(config.previews, config.images)
     parts = kept_batches(state and state / RAW, raw, sampling, ("raw",), sampler, device, log=log)
 
-    def draw(trained: Trained, first: int, last: int, draft: Draft) -> tuple[np.ndarray, dict | None]:
+    def draw(trained: TrainedModel, first: int, last: int, draft: PartialBatch) -> tuple[np.ndarray, dict | None]:
         if config.steps is None:
             images, _, failure = sample_batch(trained, first, last, sampling, device, draft)
             return images, failure
@@ -74,11 +76,11 @@ def snapshot_shard(
         return images if failure else images[:, 0], failure
 
     passes = config.images * steps
-    compile_where_earned(averaged.model, passes / group.size, device, log)
+    compile_if_worthwhile(averaged.model, passes / group.size, device, log)
 
     # Weights without averaging may fail where their average does not: then there is nothing to show.
     shape, section = (height, width, channels), "snapshots"
-    shown, status = drawn(
+    shown, status = sample_range(
         raw, 0, previews, config.batch_size, partial(draw, raw), {"raw": shape}, parts, group, log, section
     )
     parts.flush()  # before the hours that the others may take
@@ -97,5 +99,5 @@ def snapshot_shard(
         section=section,
         **shown,
     )
-    if group.leads and status["status"] == "sampled":
+    if group.is_main and status["status"] == "sampled":
         parts.finish(0, previews, path)

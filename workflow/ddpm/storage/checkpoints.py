@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ddpm.config.errors import DamagedFile, UserError
-from ddpm.storage.files import set_aside, whole
+from ddpm.storage.files import atomic_write, set_aside
 from ddpm.storage.weights_file import KEPT_STATES, check_seal, header_of, metadata, saved_states, step_of, with_header
 
 
@@ -53,18 +53,18 @@ def save_state(folder: Path, state: State) -> None:
     content = pack(state.tensors, header)
     digest = hashlib.sha256(content).hexdigest()[:16]
     path = folder / f"{state.step:09d}-{digest}.safetensors"
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(content)
     before = [other for other in saved_states(folder) if other != path and step_of(other)[0] <= state.step]
     for old in before[: 1 - KEPT_STATES]:
         old.unlink(missing_ok=True)
 
 
-def load_state(folder: Path, fingerprint: str, data: str, log=print, leads: bool = True) -> State | None:
+def load_state(folder: Path, fingerprint: str, data: str, log=print, is_main: bool = True) -> State | None:
     """The newest undamaged state of `folder`, or None where there is none. Damaged ones are set aside.
 
     Args:
-        leads: whether this process does that, of several that read the state; it is the one that holds the lock.
+        is_main: whether this process does that, of several that read the state; it is the one that holds the lock.
 
     Raises:
         UserError: the state belongs to another configuration or other data.
@@ -72,7 +72,7 @@ def load_state(folder: Path, fingerprint: str, data: str, log=print, leads: bool
     damaged = []
 
     def say_what_is_lost(good: int) -> None:
-        for path in damaged if leads else ():
+        for path in damaged if is_main else ():
             log(
                 f"{path} is damaged (its checksum is not the one in its name): going back from step {step_of(path)[0]} "
                 f"to {good}. It is kept as {set_aside(path).name}, which nothing needs."
@@ -101,5 +101,5 @@ def load_state(folder: Path, fingerprint: str, data: str, log=print, leads: bool
 
 def save_weights(path: Path, weights: dict[str, Tensor], header: dict) -> None:
     """Write a network's weights with all that is needed to use and to judge them, and a checksum of it."""
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(with_header(pack(weights, header), header))

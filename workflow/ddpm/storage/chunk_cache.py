@@ -18,12 +18,12 @@ import numpy as np
 
 from ddpm.config.errors import UserError
 from ddpm.jobs.locks import Lock
-from ddpm.jobs.signals import JOB, Interrupted, Stopped
+from ddpm.jobs.signals import Interrupted, Stopped, stop_signal
 from ddpm.storage.files import (
     claim_folder,
     read_npz,
     remove_ours,
-    remove_parts_of_the_dead,
+    remove_stale_temp_files,
     unclaim_folder,
     write_npz,
 )
@@ -34,7 +34,7 @@ PIECE = r"(draft-)?\d+-\d+\.npz"
 NAMES = rf"[0-9a-f]{{16}}/[0-9a-f]{{16}}/({PIECE}|\.(draft-)?\d+-\d+\..+\.part\.npz|\d+-\d+\.lock(-[0-9a-f]{{8}})?)"
 
 
-class Parts:
+class ChunkCache:
     """A folder of files `{first}-{stop}.npz`, each with the arrays of the items first .. stop - 1.
 
     How far a piece has come is in `draft-{first}-{stop}.npz`, until the piece itself is kept.
@@ -43,7 +43,7 @@ class Parts:
 
     Args:
         folder: new, empty, or marked as one of such pieces; None keeps nothing.
-        source: what the items are made from (the sha256 of weights, say). Parts of another source are removed when
+        source: what the items are made from (the sha256 of weights, say). ChunkCache of another source are removed when
             this one's are begun, unless somebody is still making them.
         settings: whatever else decides an item's content; parts made with others are left alone, and not used.
         keys: names of the arrays, whose first axis is the item's.
@@ -55,7 +55,7 @@ class Parts:
     def __init__(self, folder: Path | None, source: str, settings: dict, keys: tuple[str, ...], log=print):
         self.keys, self.log = keys, log
         self.folder = self.lock = None
-        self.fresh: list[tuple[int, int, dict[str, np.ndarray]]] = []  # what is made and not kept yet
+        self.pending: list[tuple[int, int, dict[str, np.ndarray]]] = []  # what is made and not kept yet
         self.saved = 0.0  # when all that was made was kept
         if folder is not None:
             claim_folder(folder, "finished pieces of work", unmarked=NAMES)
@@ -74,7 +74,7 @@ class Parts:
             if re.fullmatch("[0-9a-f]{16}", other.name) and other.name != self.folder.parent.name and is_idle(other):
                 remove_ours(self.folder.parents[1], f"{other.name}/{NAMES.partition('/')[2]}")
 
-    def at(self, item: int) -> tuple[int, dict[str, np.ndarray]] | None:
+    def lookup(self, item: int) -> tuple[int, dict[str, np.ndarray]] | None:
         """The part that holds `item` and reaches furthest: one past its last item, and its arrays from `item` on."""
         for first, stop, path in sorted(self.kept(), key=lambda part: -part[1]):
             if first <= item < stop:
@@ -120,7 +120,7 @@ class Parts:
         try:
             if self.lock:
                 self.drop_other_sources()
-            with JOB.ending(at_once=False):
+            with stop_signal.ending(at_once=False):
                 yield from self.each_alone(start, stop, size, make)
         except BaseException:
             if self.lock:
@@ -131,9 +131,9 @@ class Parts:
         self, start: int, stop: int, size: int, make: Callable[[int, int], dict[str, np.ndarray]]
     ) -> Iterator[dict[str, np.ndarray]]:
         """`each`, in a process that holds the lock."""
-        self.fresh, self.saved, item, made = [], time.monotonic(), start, False
+        self.pending, self.saved, item, made = [], time.monotonic(), start, False
         while item < stop:
-            if found := self.at(item):
+            if found := self.lookup(item):
                 last = min(found[0], stop)
                 self.flush()
                 self.log(f"items {item}..{last - 1} were kept from earlier work")
@@ -141,59 +141,59 @@ class Parts:
             else:
                 last = min(item + size, stop, *(first for first, _, _ in self.kept() if first > item))
                 try:
-                    if JOB.asked() and made and self.folder:
+                    if stop_signal.should_stop() and made and self.folder:
                         raise Interrupted
-                    with JOB.ending(at_once=True if made else None):
+                    with stop_signal.ending(at_once=True if made else None):
                         piece = make(item, last)
                 except Interrupted as end:
                     self.flush()
                     if isinstance(end, Stopped) and not (made and self.folder):  # as the next submission would be
                         raise
                     raise Interrupted(
-                        f"interrupted by {JOB.why}: the items before {item} of {start}..{stop - 1} are kept; "
+                        f"interrupted by {stop_signal.why}: the items before {item} of {start}..{stop - 1} are kept; "
                         "the next submission goes on from there"
                     ) from None
                 made = True
                 if self.folder:
-                    self.fresh.append((item, last, piece))
-                    if last < stop and self.due():
+                    self.pending.append((item, last, piece))
+                    if last < stop and self.should_save():
                         self.flush()
                 yield piece
             item = last
 
-    def due(self) -> bool:
+    def should_save(self) -> bool:
         """Whether it is a minute since all that was made was kept."""
         return time.monotonic() - self.saved > SAVE_EVERY
 
     def flush(self) -> None:
         """Keep what was made since the last time."""
-        if self.fresh:
-            first, stop = self.fresh[0][0], self.fresh[-1][1]
+        if self.pending:
+            first, stop = self.pending[0][0], self.pending[-1][1]
             self.write(
                 f"{first}-{stop}.npz",
-                {key: np.concatenate([made[key] for *_, made in self.fresh]) for key in self.keys},
+                {key: np.concatenate([made[key] for *_, made in self.pending]) for key in self.keys},
             )
-            self.fresh = []
+            self.pending = []
             self.drop_drafts(first, stop)
 
     def write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        with JOB.saving():
+        with stop_signal.saving():
             write_npz(self.folder / name, compressed=False, **arrays)
         self.saved = time.monotonic()
 
     @contextmanager
-    def draft(self, first: int, stop: int, cut: bool = False) -> Iterator["Draft"]:
+    def draft(self, first: int, stop: int, cut: bool = False) -> Iterator["PartialBatch"]:
         """The draft of the piece first .. stop - 1, which is made within the block.
 
-        There a signal is noted, to be asked for by `Draft.due`. Without a folder it ends the process at once, as ever.
+        There a signal is noted, and `PartialBatch.should_save` says so. Without a folder it ends the process at once.
 
         Args:
             cut: it is not a piece of `each` but a part of one, and lies in memory until the others are made.
         """
-        if not self.fresh:
+        if not self.pending:
             self.saved = time.monotonic()
-        with JOB.ending(at_once=self.folder is None):
-            yield Draft(self, first, stop, cut)
+        with stop_signal.ending(at_once=self.folder is None):
+            yield PartialBatch(self, first, stop, cut)
 
     def drop_drafts(self, start: int, stop: int) -> None:
         """Remove the drafts of pieces that begin with one of the items start .. stop - 1."""
@@ -238,18 +238,18 @@ def discard(folder: Path) -> None:
         unclaim_folder(folder, NAMES)
 
 
-class Draft:
+class PartialBatch:
     """How far one piece has come that takes more than a minute to make. Several processes may each have their own.
 
         if kept := draft.load("step", "x"): ...
         for step, x in ...:
-            if draft.due():
+            if draft.should_save():
                 draft.keep(step=np.array(step), x=x)
 
     It is replaced about once a minute, and stays until the piece itself is kept. Quick pieces leave none.
     """
 
-    def __init__(self, parts: Parts, first: int, stop: int, cut: bool = False):
+    def __init__(self, parts: ChunkCache, first: int, stop: int, cut: bool = False):
         self.parts, self.cut, self.ending = parts, cut, False
         self.name, self.what = f"draft-{first}-{stop}.npz", f"items {first}..{stop - 1}"
 
@@ -258,7 +258,7 @@ class Draft:
         if self.parts.folder is None:
             return None
         path = self.parts.folder / self.name
-        remove_parts_of_the_dead(path)
+        remove_stale_temp_files(path)
         if not path.exists():
             return None
         try:
@@ -270,7 +270,7 @@ class Draft:
         self.parts.log(f"{self.what} were begun in earlier work, which is gone on with")
         return arrays
 
-    def due(self, done: bool = False) -> bool:
+    def should_save(self, done: bool = False) -> bool:
         """Whether to `keep` now. Costs a microsecond.
 
         Args:
@@ -278,8 +278,8 @@ class Draft:
         """
         if self.parts.folder is None:
             return False
-        self.ending = JOB.asked()
-        return self.ending or self.parts.due() or (done and self.cut)
+        self.ending = stop_signal.should_stop()
+        return self.ending or self.parts.should_save() or (done and self.cut)
 
     def keep(self, **arrays: np.ndarray) -> None:
         """Keep this, instead of what was kept before, and all pieces that are made.
@@ -291,8 +291,9 @@ class Draft:
         self.parts.write(self.name, arrays)
         if self.ending:
             raise Interrupted(
-                f"interrupted by {JOB.why}: what is done of {self.what} is kept; the next submission goes on from there"
+                f"interrupted by {stop_signal.why}: what is done of {self.what} is kept; "
+                "the next submission goes on from there"
             )
 
 
-NOTHING_KEPT = Draft(Parts(None, "", {}, ()), 0, 0)
+NO_PARTIAL_BATCH = PartialBatch(ChunkCache(None, "", {}, ()), 0, 0)

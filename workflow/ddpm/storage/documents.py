@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ddpm.config.base import Strict, validated
+from ddpm.config.base import FrozenModel, validated
 from ddpm.config.errors import UserError
 from ddpm.config.experiment import Repeat
 from ddpm.config.schema import (
@@ -19,7 +19,7 @@ from ddpm.config.schema import (
 from ddpm.config.sources import Checkpoint
 from ddpm.storage.files import read_json
 
-SECTIONS: dict[str, type[Strict]] = {
+SECTIONS: dict[str, type[FrozenModel]] = {
     "network": NetworkConfig,
     "diffusion": DiffusionConfig,
     "training": TrainingConfig,

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ddpm.config.base import Strict, is_open
+from ddpm.config.base import FrozenModel, is_open
 from ddpm.config.errors import DamagedFile, DiskError, UserError
 from ddpm.config.sources import Listing, RemoteFile
 from ddpm.storage.files import claim_card, read_json, set_aside, sha256, write_json
-from ddpm.storage.transfer import CHUNK, Failure, NoRoom, Part, answer_of, at_most, bring, refuse_page
+from ddpm.storage.transfer import CHUNK, Failure, NoRoom, Part, answer_of, at_most, download_resumable, refuse_page
 
 ROUNDS = 3  # how often all addresses are tried
 ROOM = 2  # times the size that a file is said to have about, beyond which it is another one
@@ -30,7 +30,7 @@ class NotDownloaded(UserError):
         self.failures = failures
 
 
-class Copy(Strict):
+class Copy(FrozenModel):
     """A file as it was when it was read to its end and found right."""
 
     sha256: str
@@ -135,9 +135,9 @@ def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False, unverif
     part = Part(path, file.size, mixing=checked, most=most, open_way=checked or unverified)
 
     def attempt(url: str) -> Copy:
-        bring(part, url, log)
+        download_resumable(part, url, log)
         try:
-            copy = examine(part.path, file)
+            copy = verify_copy(part.path, file)
         except Failure:
             part.discard()
             part.mixing = False  # or the same two addresses would be mixed again
@@ -151,13 +151,13 @@ def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False, unverif
         with alone(path, log):
             if path.exists():
                 try:
-                    copy = examine(path, file)
+                    copy = verify_copy(path, file)
                     part.discard()
                     log(f"{path}: is there, {copy.size:,} bytes")
                     return copy
                 except Failure as failure:
                     log(f"{path}: {failure}; it is downloaded anew, and what was there is kept as {set_aside(path)}")
-            return in_turn(file.urls, attempt, path, log, 1 if once else ROUNDS)
+            return try_mirrors(file.urls, attempt, path, log, 1 if once else ROUNDS)
     except OSError as error:  # the disk, not the network: no other address helps
         raise DiskError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error
 
@@ -179,7 +179,7 @@ def alone(path: Path, log) -> Iterator[None]:
         yield
 
 
-def in_turn(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, log, rounds: int) -> Any:
+def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, log, rounds: int) -> Any:
     """The first success of `attempt` with one of `urls`; all again after a pause, since most failures pass.
 
     Raises:
@@ -237,7 +237,7 @@ def expand(listing: Listing, log=print) -> tuple[RemoteFile, ...]:
             raise Failure(f"lists {len(files):,} files, more than {MOST_FILES:,}")
         return files
 
-    return in_turn(listing.urls, attempt, listing.urls[0], log, ROUNDS)
+    return try_mirrors(listing.urls, attempt, listing.urls[0], log, ROUNDS)
 
 
 def check_copy(root: Path, file: RemoteFile) -> None:
@@ -249,7 +249,7 @@ def check_copy(root: Path, file: RemoteFile) -> None:
     size = f" of {file.size:,} bytes" if file.size else ""
     checksums = "".join(f", {kind} {value}" for kind, value in file.checksums.items())
     try:
-        examine(root / file.name, file)
+        verify_copy(root / file.name, file)
     except Failure as failure:
         raise UserError(
             f"{root / file.name}: {failure}. `root` must name a folder that holds {file.name}{size}{checksums}, as "
@@ -257,7 +257,7 @@ def check_copy(root: Path, file: RemoteFile) -> None:
         ) from failure
 
 
-def examine(path: Path, file: RemoteFile | None = None) -> Copy:
+def verify_copy(path: Path, file: RemoteFile | None = None) -> Copy:
     """What is at `path`, whose content is read once.
 
     Raises:

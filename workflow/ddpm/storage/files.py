@@ -1,8 +1,8 @@
 """Files appear whole or not at all, a damaged one is named with the way out, and what is not ours is left alone.
 
-Every file of the project is written through `whole` and read through the readers here. What may be removed or replaced
-is decided here, too: a folder that is the project's alone bears a mark, and in any other folder a list says which files
-the project has made.
+Every file of the project is written through `atomic_write` and read through the readers here. What may be removed or
+replaced is decided here, too: a folder that is the project's alone bears a mark, and in any other folder a list says
+which files the project has made.
 """
 
 import errno
@@ -29,19 +29,19 @@ import numpy as np
 from ddpm.config.errors import DamagedFile, UserError
 
 # What numpy and zipfile raise where bytes are not what they should be.
-NOT_WHOLE = (
+CORRUPT_FILE_ERRORS = (
     *(ValueError, EOFError, OSError, AttributeError, RuntimeError, SyntaxError, OverflowError),
     *(TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 
 
 FOLDER_MARK = ".ddpm-folder"  # in a folder of this project's alone: says for what it is
-MADE_HERE = ".ddpm-files"  # in a folder that others may use as well: the names of the files that are this project's
+OWNED_FILES = ".ddpm-files"  # in a folder that others may use as well: the names of the files that are this project's
 OUR_NOTES = re.compile(r"(.*/)?(\..+\.part(\.[^/]*)?|\.ddpm-folder)")  # what a claim finds of another claim
 
 
 @contextmanager
-def whole(path: Path | str) -> Iterator[Path]:
+def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success flush it to disk and rename it to `path`.
 
     A process that dies in between leaves `path` as it was. What it leaves beside it, the next writer on the same host
@@ -49,7 +49,7 @@ def whole(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_parts_of_the_dead(path)
+    remove_stale_temp_files(path)
     part = path.with_name(f".{path.stem}.{place_of_pids()}.{os.getpid()}.part{path.suffix}")
     part.unlink(missing_ok=True)  # of a dead one that had our number, as the first processes of a container do
     try:
@@ -57,7 +57,7 @@ def whole(path: Path | str) -> Iterator[Path]:
             yield part
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
-            note_made(path)
+            record_ownership(path)
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def named(path: Path, part: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_folder(path: Path | str) -> Iterator[Path]:
+def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield a folder beside `path` to fill; on success rename it to `path`.
 
     Raises:
@@ -99,7 +99,7 @@ def place_of_pids() -> str:
     return socket.gethostname()
 
 
-def remove_parts_of_the_dead(path: Path) -> None:
+def remove_stale_temp_files(path: Path) -> None:
     """Remove what killed writers of `path` left beside it, on this host and in this namespace of it."""
     stem, suffix = glob.escape(f".{path.stem}.{place_of_pids()}."), glob.escape(path.suffix)
     for part in path.parent.glob(f"{stem}*.part{suffix}"):
@@ -187,7 +187,7 @@ def claim_file(path: Path, ours: bool = False) -> None:
     Raises:
         UserError: it is somebody else's.
     """
-    made = path.parent / MADE_HERE
+    made = path.parent / OWNED_FILES
     names = made.read_text(encoding="utf-8").splitlines() if made.is_file() else []
     if path.name in names and not path.is_symlink():
         return
@@ -202,10 +202,12 @@ def claim_file(path: Path, ours: bool = False) -> None:
 CLAIMED: set[str] = set()  # files that are not on their folder's list yet, but will be when they are there
 
 
-def note_made(path: Path) -> None:
+def record_ownership(path: Path) -> None:
     """Put a claimed file on its folder's list."""
     if (name := os.path.abspath(path)) in CLAIMED:
-        with open(path.parent / MADE_HERE, "a", encoding="utf-8") as file:  # one short write, which none of others cuts
+        with open(
+            path.parent / OWNED_FILES, "a", encoding="utf-8"
+        ) as file:  # one short write, which none of others cuts
             file.write(path.name + "\n")
         CLAIMED.discard(name)
 
@@ -237,7 +239,7 @@ def set_aside(path: Path) -> Path:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
@@ -251,13 +253,13 @@ def write_csv(path: Path | str, names: Iterable[str], rows: Iterable[Iterable[fl
 
 
 def write_npy(path: Path | str, array: np.ndarray) -> None:
-    with whole(path) as part:
+    with atomic_write(path) as part:
         np.save(part, array)
 
 
 def write_npz(path: Path | str, *, compressed: bool = True, **arrays: np.ndarray) -> None:
     """Compressed but for arrays that would not shrink, as features do not: that takes longer than making them."""
-    with whole(path) as part:
+    with atomic_write(path) as part:
         (np.savez_compressed if compressed else np.savez)(part, **arrays)
 
 
@@ -293,7 +295,7 @@ class NpzWriter:
 @contextmanager
 def writing_npz(path: Path | str) -> Iterator[NpzWriter]:
     """Yield what writes an .npz member by member. They are not compressed: numbers of a network hardly shrink."""
-    with whole(path) as part, zipfile.ZipFile(part, "w") as archive:
+    with atomic_write(path) as part, zipfile.ZipFile(part, "w") as archive:
         yield NpzWriter(archive)
 
 
@@ -312,7 +314,7 @@ def read_npy(path: Path | str) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except NOT_WHOLE as error:
+    except CORRUPT_FILE_ERRORS as error:
         raise damaged(path, "not a whole .npy array", error) from error
 
 
@@ -327,12 +329,12 @@ def open_npz(path: Path | str, *keys: str) -> Iterator["np.lib.npyio.NpzFile"]:
             yield archive
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except NOT_WHOLE as error:
+    except CORRUPT_FILE_ERRORS as error:
         raise damaged(path, "not a whole .npz archive", error) from error
 
 
 def damaged(path: Path | str, what: str, error: Exception) -> Exception:
-    """What to raise for one of NOT_WHOLE: a disk that cannot be read at the moment says nothing about the file."""
+    """What to raise for one of CORRUPT_FILE_ERRORS: a disk that cannot be read now says nothing about the file."""
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the beginning
         return error
     return DamagedFile(path, f"{what} ({error})")

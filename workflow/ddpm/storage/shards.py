@@ -14,7 +14,7 @@ ANCESTRAL_SAMPLER = f"{ANCESTRAL}, all T steps, x0-hat clipped to [-1, 1]"
 LATENTS, INTERPOLATION = "shared latents", "interpolation"  # not shards: of Figure 7, and of Figures 8 and 9
 
 
-def bounds(items: int, shard: int, shards: int) -> tuple[int, int]:
+def shard_range(items: int, shard: int, shards: int) -> tuple[int, int]:
     """First item and one past the last of `shard` (from 1); sizes differ by one at most."""
     return items * (shard - 1) // shards, items * shard // shards
 

@@ -187,7 +187,7 @@ def came_from(answer) -> dict[str, str]:
     return {"url": bare(answer.url), **({"commit": commit} if commit else {})}
 
 
-def bring(part: Part, url: str, log) -> None:
+def download_resumable(part: Part, url: str, log) -> None:
     """Fill `part` with all that `url` gives; where that breaks off after some bytes, ask for the rest at once.
 
     Raises:
@@ -217,7 +217,7 @@ def transfer(part: Part, url: str, log) -> None:
     with answer_of(url, **headers) as answer:
         part.source = came_from(answer)
         if not part.open_way and any(is_open(each.url) for each in (*answer.history, answer)):
-            raise Failure(f"leads to {bare(answer.url)}, plain HTTP, and no checksum of the file is known")
+            raise Failure(f"is_main to {bare(answer.url)}, plain HTTP, and no checksum of the file is known")
         first, total = span(answer)
         validator = validator_of(answer)
         if answer.status_code == 416 and total == arrived:

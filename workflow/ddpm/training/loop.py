@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ddpm.compute import rng
-from ddpm.compute.cuda_graph import Recorded
-from ddpm.compute.device import compile_where_earned, placed
-from ddpm.compute.distributed import ALONE, Group, check_batch
+from ddpm.compute.cuda_graph import CUDAGraphCallable
+from ddpm.compute.device import compile_if_worthwhile, prepare_model
+from ddpm.compute.distributed import SINGLE_PROCESS, Group, check_batch
 from ddpm.compute.memory import OutOfMemory, halved, too_small
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.experiment import training_fingerprint
@@ -26,9 +26,9 @@ from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.jobs.failures import first_line, gpu_is_full
 from ddpm.jobs.locks import Lock
-from ddpm.jobs.signals import JOB, Interrupted
+from ddpm.jobs.signals import Interrupted, stop_signal
 from ddpm.storage.checkpoints import State, load_state, save_state, save_weights, unpack
-from ddpm.storage.files import claim_folder, whole, write_csv, write_json
+from ddpm.storage.files import atomic_write, claim_folder, write_csv, write_json
 from ddpm.storage.weights_file import EMA, IN_STATE, RAW, SNAPSHOT, read_header, snapshot_file
 from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
 from ddpm.unet import UNet
@@ -59,7 +59,7 @@ def image_indices(step: int, batch_size: int, count: int, seed: int) -> np.ndarr
 
 
 def training_batch(
-    step: int, pixels: Tensor, config: TrainingConfig, timesteps: int, group: Group = ALONE
+    step: int, pixels: Tensor, config: TrainingConfig, timesteps: int, group: Group = SINGLE_PROCESS
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What Algorithm 1 draws in `step`, or this process's part of it.
 
@@ -91,7 +91,7 @@ class Trainer:
     Several processes hold the same weights and share each batch; only sums of gradients pass between them.
     """
 
-    def __init__(self, config: dict, images: Images, device: torch.device, group: Group = ALONE, log=print):
+    def __init__(self, config: dict, images: Images, device: torch.device, group: Group = SINGLE_PROCESS, log=print):
         """`config` is the training document of `Experiment.stage_config`."""
         self.config = TrainingConfig(**config["training"])
         check_batch(self.config.batch_size, self.config.clip_shards, group)
@@ -100,17 +100,17 @@ class Trainer:
         self.device = device
         self.log = log
         self.micro_batch = self.config.micro_batch or self.config.batch_size
-        self.records = False  # whether the way there and back is recorded; set for long jobs on a GPU
-        self.recorded: Recorded | None = None
+        self.use_cuda_graph = False  # set for long jobs on a GPU
+        self.cuda_graph: CUDAGraphCallable | None = None
         self.diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"])).to(device)
         torch.manual_seed(rng.seed_of(self.config.seed, "initial weights"))
-        self.model = placed(UNet(NetworkConfig(**config["network"])), device).train()
+        self.model = prepare_model(UNet(NetworkConfig(**config["network"])), device).train()
         self.parameters = FlatParameters(self.model)
         self.adam = Adam(self.parameters.values)
         self.average = self.parameters.values.clone()
         self.step = 0
         self.history: list[tuple[float, ...]] = []  # rows of COLUMNS
-        self.row = torch.zeros(2, 0, dtype=torch.float64)  # losses and norms of the steps since the last row
+        self.pending_stats = torch.zeros(2, 0, dtype=torch.float64)  # losses and norms of the steps since the last row
         self.outcome: dict | None = None
 
     def batches(self) -> Iterator[Tensor]:
@@ -136,7 +136,7 @@ class Trainer:
         gradient = self.parameters.gradient if shards == 1 else torch.zeros_like(self.parameters.gradient)
         loss, norm = torch.zeros(2, device=self.device)
         for *part, part_seeds in zip(*(draw.chunk(shards) for draw in (*draws, dropout_seeds)), strict=True):
-            loss += self.differentiate(part, part_seeds) / shards
+            loss += self.compute_gradients(part, part_seeds) / shards
             if config.clip_shards > 1:
                 norm += clip_by_global_norm_(self.parameters.gradient, config.grad_clip) / shards
             if shards > 1:
@@ -150,7 +150,7 @@ class Trainer:
         self.step += 1
         return loss, norm
 
-    def differentiate(self, draws: Sequence[Tensor], dropout_seeds: Tensor) -> Tensor:
+    def compute_gradients(self, draws: Sequence[Tensor], dropout_seeds: Tensor) -> Tensor:
         """Leave the gradient of the mean loss over all of `draws` in `parameters.gradient`; returns that loss.
 
         At most `micro_batch` images go through the network at once; where they do not fit into the GPU's memory,
@@ -158,11 +158,11 @@ class Trainer:
         """
         while True:
             try:
-                if not self.records:
-                    return self.there_and_back(*draws, dropout_seeds)
-                if self.recorded is None:
-                    self.recorded = Recorded(self.there_and_back, (*draws, dropout_seeds))
-                return self.recorded(*draws, dropout_seeds)
+                if not self.use_cuda_graph:
+                    return self.forward_backward(*draws, dropout_seeds)
+                if self.cuda_graph is None:
+                    self.cuda_graph = CUDAGraphCallable(self.forward_backward, (*draws, dropout_seeds))
+                return self.cuda_graph(*draws, dropout_seeds)
             except RuntimeError as error:
                 if not gpu_is_full(error):
                     raise
@@ -171,8 +171,8 @@ class Trainer:
                     raise OutOfMemory(too_small("image of the training", words)) from error
             self.micro_batch = halved(tried, words, "training.micro_batch", self.log)
 
-    def there_and_back(self, *draws_and_seeds: Tensor) -> Tensor:
-        """What `differentiate` does, with the micro-batch as it is."""
+    def forward_backward(self, *draws_and_seeds: Tensor) -> Tensor:
+        """What `compute_gradients` does, with the micro-batch as it is."""
         self.parameters.gradient.zero_()
         loss = torch.zeros((), device=self.device)
         for *part, seeds in zip(*(draw.split(self.micro_batch) for draw in draws_and_seeds), strict=True):
@@ -182,33 +182,33 @@ class Trainer:
             loss += share.detach()
         return loss
 
-    def run(self, after_row=lambda: None, told=lambda: False) -> bool:
+    def run(self, after_row=lambda: None, should_stop=lambda: False) -> bool:
         """Train to the last step, or to where the loss leaves its range; `after_row` follows every logged row.
 
         Args:
-            told: whether to end before. Asked after each step; of several processes, which must end behind the same
-                one, after each row, where they speak with each other anyway.
+            should_stop: whether to end early. Called after each step; with several processes, which must all end after
+                the same step, after each row, where they communicate anyway.
 
         Returns:
-            Whether it got there; False where it was told to end before.
+            Whether it got there; False where it was told to end early.
         """
         steps = self.config.steps
         batches, alone, ended = self.batches(), self.group.size == 1, False
         while self.step < steps and self.outcome is None and not ended:
-            first, rows = self.step - self.row.shape[1], []
+            first, rows = self.step - self.pending_stats.shape[1], []
             end = min(first + self.config.log_every, steps)
             while self.step < end and not ended:
                 rows.append(self.update(next(batches)))
-                ended = alone and told()
+                ended = alone and should_stop()
             fresh = torch.stack([torch.stack(column) for column in zip(*rows, strict=True)]).double().flatten()
-            vote = fresh.new_full((1,), float(ended if alone else told()))
+            vote = fresh.new_full((1,), float(ended if alone else should_stop()))
             *shared, votes = self.group.sum_(torch.cat([fresh, vote])).cpu().split([len(rows), len(rows), 1])
             ended = bool(votes > 0)
-            self.row = torch.cat([self.row, torch.stack(shared) / self.group.size], 1)
+            self.pending_stats = torch.cat([self.pending_stats, torch.stack(shared) / self.group.size], 1)
             if self.step < end:
                 break
-            losses, norms = self.row
-            self.row = self.row[:, :0]
+            losses, norms = self.pending_stats
+            self.pending_stats = self.pending_stats[:, :0]
             rate = warmup_rate(self.step - 1, self.config.learning_rate, self.config.warmup)
             self.history.append((self.step, losses.mean().item(), norms.mean().item(), rate))
             # The comparison is false for NaN too.
@@ -242,7 +242,7 @@ class Trainer:
             for name, tensor in self.parameters.split(values).items()
         }
         tensors["history"] = torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(COLUMNS))
-        tensors["row"] = self.row
+        tensors["row"] = self.pending_stats
         return State(tensors, self.step, fingerprint, data, self.outcome)
 
     def restore(self, state: State) -> None:
@@ -250,7 +250,9 @@ class Trainer:
             for name, tensor in self.parameters.split(values).items():
                 tensor.copy_(state.tensors[f"{vector}/{name}"])
         self.history = [tuple(row) for row in state.tensors["history"].tolist()]
-        self.row = state.tensors.get("row", self.row)  # earlier versions saved at the end of a row only
+        self.pending_stats = state.tensors.get(
+            "row", self.pending_stats
+        )  # earlier versions saved at the end of a row only
         self.step, self.outcome = state.step, state.outcome
 
 
@@ -270,7 +272,7 @@ def train(
     device: torch.device,
     scale: str = "",
     log=print,
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
 ) -> None:
     """Train, or go on training, and write the averaged weights, the loss curve, how it ended, and snapshots.
 
@@ -288,10 +290,10 @@ def train(
             training it, or there is no time to; or a folder is somebody else's.
         Interrupted: this job has to end; what it did is saved, and the same call goes on from there.
     """
-    JOB.require_time()
+    stop_signal.require_time()
     fingerprint = training_fingerprint(config)
     about = {"config": config, "fingerprint": fingerprint, "data_sha256": images.sha256, "scale": scale}
-    if group.leads:
+    if group.is_main:
         claim_folder(state_folder, "the state of a training", unmarked=IN_STATE)
         refuse_snapshots_of_others(snapshots, config, fingerprint)
     lock = Lock(state_folder / "lock", f"training {config['name']}", log)
@@ -299,17 +301,17 @@ def train(
     with lock:
         trainer = Trainer(config, images, device, group, log)
         header = {**about, "precision": trainer.model.precision}
-        advance(trainer, lock, state_folder, header)
-        if not group.leads:
+        train_until_done(trainer, lock, state_folder, header)
+        if not group.is_main:
             return
-        publish(state_folder / "snapshots", snapshots)
+        export_snapshots(state_folder / "snapshots", snapshots)
         write_history(history, trainer.history)
         write_json(outcome, trainer.outcome)
         final = {**header, "weights": EMA, "outcome": trainer.outcome}
         save_weights(weights, trainer.parameters.split(trainer.average), final)
 
 
-def advance(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> None:
+def train_until_done(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> None:
     """Run `trainer` from its saved state to its outcome, saving on the way, while its first process holds `lock`.
 
     Args:
@@ -319,19 +321,19 @@ def advance(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> N
     """
     fingerprint, data = header["fingerprint"], header["data_sha256"]
     group, log = trainer.group, trainer.log
-    state = load_state(state_folder, fingerprint, data, log, group.leads)
+    state = load_state(state_folder, fingerprint, data, log, group.is_main)
     if state is not None:
         trainer.restore(state)
-    if not group.same(trainer.step):
+    if not group.all_equal(trainer.step):
         raise UserError(f"{state_folder}: not all processes find the same state there. It must be on a shared disk.")
     images = (trainer.config.steps - trainer.step) * trainer.config.batch_size / group.size
-    compiled = compile_where_earned(trainer.model, 3 * images, trainer.device, log)
-    trainer.records = compiled and trainer.device.type == "cuda"
-    JOB.save_takes = sum(vector.nbytes for vector in trainer.vectors().values()) / SLOW_DISK
-    if not group.leads:
-        with JOB.ending(at_once=False):
-            done = trainer.run(told=JOB.asked)
-        if not group.told(done):
+    compiled = compile_if_worthwhile(trainer.model, 3 * images, trainer.device, log)
+    trainer.use_cuda_graph = compiled and trainer.device.type == "cuda"
+    stop_signal.save_takes = sum(vector.nbytes for vector in trainer.vectors().values()) / SLOW_DISK
+    if not group.is_main:
+        with stop_signal.ending(at_once=False):
+            done = trainer.run(should_stop=stop_signal.should_stop)
+        if not group.broadcast(done):
             raise Interrupted
         return
     if state is not None:
@@ -344,7 +346,7 @@ def advance(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> N
     def save() -> None:
         nonlocal saved
         lock.check()
-        with JOB.saving():
+        with stop_signal.saving():
             save_state(state_folder, trainer.state(fingerprint, data))
         saved = trainer.step
 
@@ -365,14 +367,14 @@ def advance(trainer: Trainer, lock: Lock, state_folder: Path, header: dict) -> N
             loss = trainer.history[-1][1]
             log(f"step {step}/{trainer.config.steps} loss {loss:.4f} {rate:.1f} steps/s {left:.0f} s left")
 
-    with JOB.ending(at_once=False):
-        done = trainer.run(after_row, JOB.asked)
+    with stop_signal.ending(at_once=False):
+        done = trainer.run(after_row, stop_signal.should_stop)
         if not done and saved != trainer.step:
             save()
-    group.told(done)  # the others wait for the save: where one process ends, all are ended
+    group.broadcast(done)  # the others wait for the save: where one process ends, all are ended
     if not done:
         raise Interrupted(
-            f"interrupted at step {trainer.step} by {JOB.why}, saved; the next submission goes on from there"
+            f"interrupted at step {trainer.step} by {stop_signal.why}, saved; the next submission goes on from there"
         )
     if trainer.micro_batch < trainer.config.batch_size // group.size:
         log(f"trained in micro-batches of {trainer.micro_batch}")
@@ -391,12 +393,12 @@ def refuse_snapshots_of_others(folder: Path, config: dict, fingerprint: str) -> 
                 )
 
 
-def publish(kept: Path, snapshots: Path) -> None:
+def export_snapshots(kept: Path, snapshots: Path) -> None:
     """Put the snapshots that the state keeps into the folder `snapshots`, as links where the disk allows."""
     snapshots.mkdir(parents=True, exist_ok=True)
     for file in sorted(path for path in kept.glob("*.safetensors") if re.fullmatch(SNAPSHOT, path.name)):
         check_snapshot(file)
-        with whole(snapshots / file.name) as part:
+        with atomic_write(snapshots / file.name) as part:
             try:
                 os.link(file, part)
             except OSError:  # another disk, or one without links

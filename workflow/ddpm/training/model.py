@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ddpm.compute.device import frozen, placed
+from ddpm.compute.device import prepare_for_inference, prepare_model
 from ddpm.compute.flops import network_cost
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.precision import Precision
@@ -17,7 +17,7 @@ from ddpm.unet import UNet
 
 
 @dataclass
-class Trained:
+class TrainedModel:
     """A trained network, ready to use: in evaluation mode, on its device."""
 
     model: UNet
@@ -38,7 +38,7 @@ class Trained:
         return network.channels, network.image_size, network.image_size
 
 
-def load_weights(path: Path, device: torch.device | None = None) -> Trained:
+def load_model(path: Path, device: torch.device | None = None) -> TrainedModel:
     """The network, the process and the history that a weights file describes.
 
     Args:
@@ -64,5 +64,5 @@ def load_weights(path: Path, device: torch.device | None = None) -> Trained:
     if device is None:
         model = model.eval().requires_grad_(False)
     else:
-        model, diffusion = frozen(placed(model, device)), diffusion.to(device)
-    return Trained(model, diffusion, header, hashlib.sha256(content).hexdigest(), model.precision)
+        model, diffusion = prepare_for_inference(prepare_model(model, device)), diffusion.to(device)
+    return TrainedModel(model, diffusion, header, hashlib.sha256(content).hexdigest(), model.precision)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ddpm.config.enums import Selection
 from ddpm.config.errors import DamagedFile, UserError
-from ddpm.storage.files import whole
+from ddpm.storage.files import atomic_write
 from ddpm.storage.tables import read_curve
 from ddpm.storage.weights_file import check_seal, read_header, snapshot_file, with_header
 
@@ -37,7 +37,7 @@ def select_weights(
             content, header = read_weights(snapshot_file(snapshots, int(curve["step"][best])))
             chosen |= {"snapshots": len(curve["step"]), "snapshot_images": int(curve["images"][best])}
         content = with_header(content, {**header, "outcome": {**header["outcome"], **chosen}})
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(content)
 
 

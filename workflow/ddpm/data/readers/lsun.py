@@ -18,7 +18,7 @@ from ddpm.config.sources import DataSet, RemoteFile
 from ddpm.data import pictures
 from ddpm.data.store import DATABASE, reading
 from ddpm.data.streams import ordered, reported
-from ddpm.storage.files import NOT_WHOLE, damaged, whole
+from ddpm.storage.files import CORRUPT_FILE_ERRORS, atomic_write, damaged
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def unpack(archive: Path, folder: Path, log: Callable[[str], None]) -> None:
             if (free := shutil.disk_usage(folder).free) < needed:
                 raise UserError(f"{folder}: {archive.name} needs {needed:,} bytes there; {free:,} are free. Make room.")
             log(f"unpacking {archive}: {needed:,} bytes")
-            with whole(target) as part, opened.open(members[0]) as source, open(part, "wb") as file:
+            with atomic_write(target) as part, opened.open(members[0]) as source, open(part, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 24)
-    except (*NOT_WHOLE, struct.error) as error:
+    except (*CORRUPT_FILE_ERRORS, struct.error) as error:
         raise damaged(archive, "not a whole zip archive", error) from error
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ddpm.report.figures import style
 from ddpm.report.figures.samples import read_status, why_none
-from ddpm.storage.files import read_npz, whole
+from ddpm.storage.files import atomic_write, read_npz
 
 STRIP = 9  # images in a row of the strip
 GIF_BYTES = 400_000
@@ -37,7 +37,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     for path in outputs:
         if path.suffix == ".gif":
             data = encode([as_image(none)], HOLD_MS, grey=True) if none else animation(times, q, p, stamp)
-            with whole(path) as part:
+            with atomic_write(path) as part:
                 part.write_bytes(data)
 
 

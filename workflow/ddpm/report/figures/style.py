@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpm.config.errors import UserError
-from ddpm.storage.files import whole
+from ddpm.storage.files import atomic_write
 
 DPI = 200
 MOST = 2000  # pixels across a picture made of images: more would make files of many megabytes
@@ -139,5 +139,5 @@ def save(figure: Figure, outputs: list[Path], stamp: str) -> None:
             raise UserError(f"{path}: a figure is written as {', '.join(METADATA)}, not as {suffix or 'that'}")
         drawn = BytesIO()  # where a disk gets full under matplotlib, it fails in ways that do not say so
         figure.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=METADATA[suffix], facecolor="white")
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(drawn.getvalue())

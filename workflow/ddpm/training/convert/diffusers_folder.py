@@ -8,9 +8,9 @@ from safetensors.torch import save
 
 from ddpm.config.errors import UserError
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
-from ddpm.storage.files import read_json, whole_folder
+from ddpm.storage.files import atomic_folder, read_json
 from ddpm.training.convert.naming import to_diffusers
-from ddpm.training.model import Trained
+from ddpm.training.model import TrainedModel
 
 # What our network always is, in the words of diffusers' UNet2DModel, and that class's own defaults.
 UNET2D = {
@@ -172,7 +172,7 @@ def read_folder(folder: Path) -> tuple[NetworkConfig, DiffusionConfig, Path]:
     return *parts, find(folder, "unet", WEIGHTS_FILES)
 
 
-def export(trained: Trained, folder: Path) -> None:
+def export(trained: TrainedModel, folder: Path) -> None:
     """Write `trained` as a folder that diffusers' DDPMPipeline.from_pretrained loads; whole or not at all.
 
     Raises:
@@ -192,7 +192,7 @@ def export(trained: Trained, folder: Path) -> None:
     except ValueError as error:
         raise UserError(f"{folder}: cannot be written: {error}.") from error
     weights = to_diffusers(trained.model.state_dict(), len(network.ch_mult))
-    with whole_folder(folder) as part:
+    with atomic_folder(folder) as part:
         for name, document in documents.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_text(json.dumps(document, indent=2) + "\n")
