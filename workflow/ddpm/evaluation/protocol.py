@@ -1,7 +1,8 @@
 """How the paper made its numbers (Section 4, Appendix B, and the authors' code), and where a run departs from it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ddpm.config.catalogue import is_large
 from ddpm.config.enums import Variance
@@ -25,10 +26,10 @@ class Protocol:
     images: int = 50_000
     """Samples per score."""
     splits: int = 10
-    """ChunkCache of the Inception Score."""
+    """Parts of the samples over which the Inception Score is averaged."""
     features: str = NAME
     learned: bool = False
-    """Whether the paper also has rows of a learned variance."""
+    """Whether the paper also has rows with a learned variance."""
 
 
 SIZES = {"ch": 128, "num_res_blocks": 2, "attn_resolutions": [16], "groups": 32}
@@ -82,74 +83,94 @@ def protocol_of(data: str, experiment: str) -> Protocol:
     return PROTOCOLS.get(data, PROTOCOLS["cifar10"])
 
 
-ALL = ("is", "fid_train", "fid_test", "nll_test", "nll_train")
+NUMBERS = ("is", "fid_train", "fid_test", "nll_test", "nll_train")
 """The numbers of an experiment, by the columns of the published tables."""
-OF_SAMPLES = ALL[:3]
+OF_SAMPLES = NUMBERS[:3]
 SETS = {"train": "training", "test": "test"}
-SHARE = 1e-3  # by which a data set may differ from the published count: some images of LSUN do not decode
+TOLERANCE = 1e-3  # share by which a data set may differ from the published count: some images of LSUN do not decode
+
+
+class Check(NamedTuple):
+    """One thing in which a run may differ from the paper."""
+
+    differs: bool
+    text: str
+    """In what, in words."""
+    affects: tuple[str, ...] = NUMBERS
 
 
 def deviations(header: dict, images: int, splits: int, card: dict, likelihood: dict, reference: dict) -> list[dict]:
-    """How the numbers were made otherwise than the paper's: `text` in words, and which numbers it `affects`.
+    """In what the numbers were made otherwise than the paper's: `text` in words, and which numbers it `affects`.
 
     Args:
         header: of the feature shards. images, splits: samples that were scored, and parts of their Inception Score.
         card: the data set's. likelihood: a summary per split, where there is one.
         reference: header of the real features.
     """
-    document = header["training"]
-    paper = protocol_of(card["name"], document["name"])
-    training = document.get("training")  # None where the weights were published
-    found = []
+    paper = protocol_of(card["name"], header["training"]["name"])
+    network, weights, sampler = header["network"]["name"], header["weights"], header["sampler"]
+    checks = [
+        *data_checks(card, paper),
+        Check(network != paper.features, f"features and classes: {network}, not Inception", OF_SAMPLES),
+        Check(weights != "ema", f"weights: {weights}, not their running mean"),
+        Check(sampler != ANCESTRAL_SAMPLER, f"sampler: {sampler}", OF_SAMPLES),
+        *training_checks(header["training"], header["trained"], paper),
+        Check(images != paper.images, f"{images:,} sample images, not {paper.images:,}", OF_SAMPLES),
+        Check(splits != paper.splits, f"Inception Score over {splits} splits, not {paper.splits}", ("is",)),
+        *reference_checks(reference, card, paper),
+        *likelihood_checks(likelihood, card),
+    ]
+    return [{"text": check.text, "affects": list(check.affects)} for check in checks if check.differs]
 
-    def add(text: str, affects: tuple[str, ...] = ALL) -> None:
-        found.append({"text": text, "affects": list(affects)})
 
+def data_checks(card: dict, paper: Protocol) -> Iterator[Check]:
+    """Other images, or another number of them."""
+    title = card["title"]
     if card["name"] not in PROTOCOLS:
-        add(f"data: {card['title']}, {card['image_size']}x{card['image_size']}, not {paper.title}")
+        yield Check(True, f"data: {title}, {card['image_size']}x{card['image_size']}, not {paper.title}")
+        return
+    yield Check(bool(card.get("reencoded")), f"data: {title}, not {paper.title} itself")
+    for split, affects in (("train", NUMBERS), ("test", ("fid_test", "nll_test"))):
+        here, theirs = card[split], getattr(DATASETS[card["name"]], split)
+        yield Check(abs(here - theirs) > TOLERANCE * theirs, f"{here:,} {SETS[split]} images, not {theirs:,}", affects)
+
+
+def training_checks(document: dict, trained: dict, paper: Protocol) -> Iterator[Check]:
+    """Another training, network or process, by the training document and what is known of the weights."""
+    if training := document.get("training"):
+        ours, theirs = (training["steps"], training["batch_size"]), (paper.steps, paper.batch_size)
+        yield Check(ours != theirs, "{:,} training steps of {}, not {:,} of {}".format(*ours, *theirs))
     else:
-        if card.get("reencoded"):
-            add(f"data: {card['title']}, not {paper.title} itself")
-        published = DATASETS[card["name"]]
-        for split, affects in (("train", ALL), ("test", ("fid_test", "nll_test"))):
-            here, theirs = card[split], getattr(published, split)
-            if abs(here - theirs) > SHARE * theirs:
-                add(f"{here:,} {SETS[split]} images, not {theirs:,}", affects)
-    if header["network"]["name"] != paper.features:
-        add(f"features and classes: {header['network']['name']}, not Inception", OF_SAMPLES)
-    if header["weights"] != "ema":
-        add(f"weights: {header['weights']}, not their running mean")
-    if header["sampler"] != ANCESTRAL_SAMPLER:
-        add(f"sampler: {header['sampler']}", OF_SAMPLES)
-    if training is None:
-        step = header["trained"]["step"]
-        add(f"published weights{f' of step {step:,}' if step else ''}, not trained here")
-    elif (training["steps"], training["batch_size"]) != (paper.steps, paper.batch_size):
-        add(
-            f"{training['steps']:,} training steps of {training['batch_size']}, not {paper.steps:,} of "
-            f"{paper.batch_size}"
-        )
+        step = f" of step {trained['step']:,}" if trained["step"] else ""
+        yield Check(True, f"published weights{step}, not trained here")
     process = dict(paper.diffusion)
     if paper.learned and document["diffusion"]["variance"] == Variance.LEARNED:
         del process["variance"]
-    for title, here, theirs in (
-        ("network", document["network"], paper.network),
-        ("process", document["diffusion"], process),
-        ("training", training or paper.training, paper.training),
-    ):
-        if changed := [f"{key} {here[key]}, not {value}" for key, value in theirs.items() if here[key] != value]:
-            add(f"{title}: {', '.join(changed)}")
-    if training is not None and header["trained"].get("checkpoint") == "final":
-        add("checkpoint: the final one, not the one of lowest FID")
-    if images != paper.images:
-        add(f"{images:,} sample images, not {paper.images:,}", OF_SAMPLES)
-    if splits != paper.splits:
-        add(f"Inception Score over {splits} splits, not {paper.splits}", ("is",))
-    for split, all_of_it in (("train", min(paper.reference or card["train"], card["train"])), ("test", card["test"])):
+    yield settings_check("network", document["network"], paper.network)
+    yield settings_check("process", document["diffusion"], process)
+    if training:
+        yield settings_check("training", training, paper.training)
+        final = trained.get("checkpoint") == "final"
+        yield Check(final, "checkpoint: the final one, not the one of lowest FID")
+
+
+def settings_check(title: str, ours: dict, theirs: dict) -> Check:
+    changed = [f"{key} {ours[key]}, not {value}" for key, value in theirs.items() if ours[key] != value]
+    return Check(bool(changed), f"{title}: {', '.join(changed)}")
+
+
+def reference_checks(reference: dict, card: dict, paper: Protocol) -> Iterator[Check]:
+    """A FID against other images than all of a split, or than the first ones of LSUN."""
+    for split, count in (("train", min(paper.reference or card["train"], card["train"])), ("test", card["test"])):
         compared = reference.get(split, {"images": 0})["images"]
-        if compared != all_of_it:
-            add(f"FID against {compared:,} {SETS[split]} images, not {all_of_it:,}", (f"fid_{split}",))
+        text = f"FID against {compared:,} {SETS[split]} images, not {count:,}"
+        yield Check(compared != count, text, (f"fid_{split}",))
+
+
+def likelihood_checks(likelihood: dict, card: dict) -> Iterator[Check]:
+    """A bound on the likelihood of a part of the images."""
     for split, summary in likelihood.items():
-        if summary and summary["images"] != card[split]:
-            add(f"bits/dim of {summary['images']:,} of the {card[split]:,} {SETS[split]} images", (f"nll_{split}",))
-    return found
+        if summary:
+            images, count = summary["images"], card[split]
+            text = f"bits/dim of {images:,} of the {count:,} {SETS[split]} images"
+            yield Check(images != count, text, (f"nll_{split}",))
