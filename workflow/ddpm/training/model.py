@@ -1,13 +1,13 @@
 """A trained network, read from its file of weights and made ready to use."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ddpm.compute.device import prepare_for_inference, prepare_model
-from ddpm.compute.flops import network_cost
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.precision import Precision
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
@@ -54,11 +54,14 @@ def load_model(path: Path, device: torch.device | None = None) -> TrainedModel:
     try:
         config = header["config"]
         network = NetworkConfig(**config["network"])
-        if (needed := network_cost(network).parameters) != (found := sum(t.numel() for t in tensors.values())):
+        with torch.device("meta"):  # without memory: the file may name a network that no machine could hold
+            model = UNet(network)
+        if (needed := count(model.parameters())) != (found := count(tensors.values())):
             raise ValueError(f"{found:,} numbers, where it has {needed:,}")
-        model = UNet(network)
         diffusion = GaussianDiffusion.from_config(DiffusionConfig(**config["diffusion"]))
-        model.load_state_dict(tensors)
+        # Copied, since the file's bytes are not aligned as torch's own memory is, on which sums may depend.
+        aligned = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+        model.load_state_dict(aligned, assign=True)
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise DamagedFile(path, f"its weights do not fit the network that it names ({error})") from error
     if device is None:
@@ -66,3 +69,8 @@ def load_model(path: Path, device: torch.device | None = None) -> TrainedModel:
     else:
         model, diffusion = prepare_for_inference(prepare_model(model, device)), diffusion.to(device)
     return TrainedModel(model, diffusion, header, hashlib.sha256(content).hexdigest(), model.precision)
+
+
+def count(tensors: Iterable[torch.Tensor]) -> int:
+    """Numbers in all of them together."""
+    return sum(tensor.numel() for tensor in tensors)
