@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     about |= {"device": common.device_name(device), "torch": torch.__version__, "date": date.today().isoformat()}
     shared = prepare_shared(config, of, out, device)
     for seed in range(of.training.seed, of.training.seed + args.seeds):
-        job = resolving.repeated(of, Repeat(of=args.experiment, varies="training", seed=seed))
+        job = of.repeated(Repeat(of=args.experiment, varies="training", seed=seed))
         for way in tried:
             row = out / way.replace(" ", "-") / f"seed{seed}" / "row.json"
             if not row.exists():

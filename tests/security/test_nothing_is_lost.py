@@ -284,7 +284,7 @@ PROTECTED = {
     ("data/prepare.py", "all_or_nothing"): "files that `claim_file` has allowed before",
     ("storage/transfer.py", "finish"): "the part's own names; what was at the target was set aside",
     ("storage/transfer.py", "discard"): "the part's own names",
-    ("config/resolving.py", "load"): "lists scales",
+    ("config/resolving.py", "read_scale"): "lists scales",
     ("data/readers/celebahq.py", "read"): "lists",
     ("data/readers/__init__.py", "holders"): "lists",
     ("jobs/provenance.py", "code_version"): "lists the package",

@@ -47,7 +47,7 @@ class WeightsSource(StrEnum):
     """Where the weights of an experiment come from."""
 
     TRAIN = "train"
-    """TrainedModel here."""
+    """Trained here."""
     RELEASED = "released"
     """Published ones, downloaded, checked and converted: `checkpoint` says which."""
 

@@ -66,48 +66,64 @@ class Experiment(FrozenModel):
     likelihood: LikelihoodConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     seeds: SeedsConfig = SeedsConfig()
-    repeat: Repeat | None = Field(None, description="Of a repeat, which `resolving` makes from another's `seeds`.")
+    repeat: Repeat | None = Field(None, description="Of a repeat, which is made from another's `seeds`.")
 
     @model_validator(mode="after")
-    def counts_fit(self):
+    def name_fits(self):
         prefix = f"{self.data}-{self.diffusion.parameterization}-{self.diffusion.objective}"
         if self.name != prefix and not self.name.startswith(prefix + "-"):
             raise ValueError(f"an experiment of this data set and method is called {prefix} or {prefix}-...")
-        for section in ("sampling", "few_steps"):
+        return self
+
+    @model_validator(mode="after")
+    def samples_suffice(self):
+        splits = self.evaluation.splits
+        for section in ("sampling", "few_steps", "snapshots"):
             drawn = getattr(self, section)
-            if drawn and drawn.images < 2 * self.evaluation.splits:
-                raise ValueError(
-                    f"{section}.images: {drawn.images} is too few for evaluation.splits: "
-                    f"{self.evaluation.splits}; a part needs two images"
-                )
+            if drawn and drawn.images < 2 * splits:
+                few = f"{section}.images: {drawn.images} is too few for evaluation.splits: {splits}"
+                raise ValueError(f"{few}; a part needs two images")
         if self.sampling.images < 4:
             raise ValueError(f"sampling.images: {self.sampling.images} is too few for precision and recall; 4 or more")
+        return self
+
+    @model_validator(mode="after")
+    def steps_fit(self):
         previews, timesteps = self.sampling.previews, self.diffusion.timesteps
         if previews and timesteps % previews:
             raise ValueError(f"sampling.previews: {previews} does not divide diffusion.timesteps: {timesteps}")
-        most = max(self.few_steps.steps) if self.few_steps else 0
-        if most > timesteps:
-            raise ValueError(f"few_steps.steps: {most} is more than diffusion.timesteps; allowed: 2..{timesteps}")
-        if self.snapshots and self.snapshots.images < 2 * self.evaluation.splits:
-            raise ValueError(f"snapshots.images: {self.snapshots.images} is too few for evaluation.splits")
+        few_steps = max(self.few_steps.steps) if self.few_steps else 0
+        snapshots = (self.snapshots and self.snapshots.steps) or 0
+        for section, steps in (("few_steps", few_steps), ("snapshots", snapshots)):
+            if steps > timesteps:
+                raise ValueError(f"{section}.steps: {steps} is more than diffusion.timesteps; allowed: 2..{timesteps}")
+        return self
+
+    @model_validator(mode="after")
+    def crop_fits(self):
         if box := self.evaluation.neighbour_crop:
             (top, left, height, width), size = box, self.network.image_size
             if max(top + height, left + width) > size:
                 raise ValueError(f"evaluation.neighbour_crop: {list(box)} reaches out of images of {size}x{size}")
-        if self.snapshots and (self.snapshots.steps or 0) > timesteps:
-            raise ValueError(
-                f"snapshots.steps: {self.snapshots.steps} is more than diffusion.timesteps; at most {timesteps}"
-            )
+        return self
+
+    @model_validator(mode="after")
+    def snapshots_fit(self):
         taken = bool(self.training and self.training.snapshot_every)
         if taken != bool(self.snapshots):
             raise ValueError("training.snapshot_every and the section `snapshots` (images, ...) need each other")
         if self.checkpoint is Selection.LOWEST_FID and not taken:
             raise ValueError("checkpoint: lowest-fid needs snapshots: training.snapshot_every and section `snapshots`")
+        return self
+
+    @model_validator(mode="after")
+    def likelihood_fits(self):
         for split in ("test", "train") if self.likelihood else ():
             available = getattr(self.data_set, split)
             if available is None:  # known once the data are prepared
                 continue
-            images = available if (asked := getattr(self.likelihood, split)) == "all" else asked
+            asked = getattr(self.likelihood, split)
+            images = available if asked == "all" else asked
             if not 1 <= images <= available:
                 raise ValueError(f"likelihood.{split}: {asked} images; allowed: 1..{available}, or all")
             if images < self.likelihood.shards:
@@ -128,6 +144,32 @@ class Experiment(FrozenModel):
     def trained_as(self) -> str:
         """The experiment that the weights are of: another one where only the seed of the sampling is replaced."""
         return self.repeat.trained_as if self.repeat else self.name
+
+    def repeats(self) -> list["Experiment"]:
+        """The experiment under each of its further seeds, those of the training first."""
+        return [
+            self.repeated(Repeat(of=self.name, varies=section, seed=seed))
+            for section, seeds in self.seeds
+            for seed in seeds
+        ]
+
+    def repeated(self, repeat: Repeat) -> "Experiment":
+        """This experiment with the seed of `repeat`; no more is made of it than its numbers.
+
+        Another training starts image i from the same noise. Another sampling has the same weights, on which alone the
+        likelihood depends.
+        """
+        changes = {"name": repeat.name, "repeat": repeat, "seeds": SeedsConfig(), "latents": None, "few_steps": None}
+        sampling, training = {"previews": 0}, {}
+        if repeat.varies == "sampling":
+            sampling["seed"], changes["likelihood"] = repeat.seed, None
+        else:
+            training["seed"] = repeat.seed
+            if self.checkpoint is Selection.FINAL:  # nothing is chosen among snapshots
+                training["snapshot_every"], changes["snapshots"] = 0, None
+        if training:
+            changes["training"] = self.training.model_copy(update=training)
+        return self.model_copy(update={**changes, "sampling": self.sampling.model_copy(update=sampling)})
 
     def stage_config(self, stage: str) -> dict[str, Any]:
         """All that `stage` may depend on, and nothing that only another stage depends on."""
@@ -185,3 +227,13 @@ class Scale(FrozenModel):
     features: Features = Field(Features.INCEPTION, description="inception or classifier: what scores are made from.")
     classifier: ClassifierConfig = ClassifierConfig()
     experiments: dict[str, Experiment]
+
+    @model_validator(mode="after")
+    def classifier_has_labels(self):
+        for name, experiment in self.experiments.items():
+            if self.features is Features.CLASSIFIER and not experiment.data_set.may_have_classes:
+                raise ValueError(
+                    f"features: classifier: {experiment.data} of {name} has no labels to train a classifier on; "
+                    "choose features: inception."
+                )
+        return self

@@ -357,7 +357,7 @@ PUBLISHED = {
         ),
         official(
             "lsun-church256-ema", True, "lsun-church256", 4_432_000, "44ccb50ef3c6436db52e",
-            "fdc68a23938c2397caba4a260bc2445f", True, note="TrainedModel for longer than the paper's 1,200,000 steps.",
+            "fdc68a23938c2397caba4a260bc2445f", True, note="Trained for longer than the paper's 1,200,000 steps.",
         ),
         official(
             "lsun-cat256-ema", True, "lsun-cat256", 1_761_000, "0701aac3aa69457bbe34",

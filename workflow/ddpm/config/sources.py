@@ -119,6 +119,15 @@ class DataSet(FrozenModel):
         return self
 
     @property
+    def may_have_classes(self) -> bool:
+        """Whether it has labels, or is a folder that holds folders or archives, which may be its classes."""
+        if self.classes is not None or self.root is None:
+            return bool(self.classes)
+        folder = self.root / "train" if (self.root / "train").is_dir() else self.root
+        archives = (".zip", ".tar", ".gz", ".xz", ".bz2", ".tgz")
+        return any(path.is_dir() or path.suffix in archives for path in folder.iterdir())
+
+    @property
     def published(self) -> dict[str, str]:
         """The checksum that the publishers state for each file, or that there is none."""
         known = {}
