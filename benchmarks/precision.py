@@ -34,7 +34,6 @@ from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.networks.classifier import train_classifier
 from ddpm.evaluation.reference import write_reference
 from ddpm.jobs.gpus import choose_device
-from ddpm.planning.plan import read_config
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.storage.files import read_json, write_json
 from ddpm.training.loop import train
@@ -148,9 +147,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--ways {args.ways}: no way is called {unknown[0]!r}. There are {', '.join(WAYS)}.")
     if gpu and any(WAYS[name][1] for name in tried) and (missing := missing_compiler()):
         parser.error(f"there is no {missing} here, which compiled ways need. Install it, or give --ways bf16.")
-    config = (
-        read_config(args.config, None, args.scale) if args.config else resolving.load({"scale": args.scale or "demo"})
-    )
+    if args.config:
+        config = resolving.read_config(args.config, None, args.scale)
+    else:
+        config = resolving.load({"scale": args.scale or "demo"})
     known = config.scale_config.experiments
     if args.experiment not in known or known[args.experiment].training is None:
         parser.error(f"--experiment {args.experiment}: is none that this scale trains. It has {', '.join(known)}.")

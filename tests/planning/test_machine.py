@@ -3,9 +3,13 @@
 import pytest
 from fake_gpus import FakeGpus
 
-from ddpm.planning.machine import Gpu, disk_of, this_machine, usable_gpus
+from ddpm.planning.machine import disk_of, this_machine
 
-FIRST, SECOND = Gpu("NVIDIA A100-SXM4-80GB", 80 * 2**30), Gpu("NVIDIA GB10", None)
+FIRST, SECOND = ("NVIDIA A100-SXM4-80GB", 80 * 2**30), ("NVIDIA GB10", None)
+
+
+def usable_gpus():
+    return tuple((gpu.name, gpu.memory) for gpu in this_machine().gpus)
 
 
 @pytest.fixture

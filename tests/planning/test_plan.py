@@ -11,13 +11,13 @@ from planned import CIFAR, FACES, NO_SIZE, machine, paper
 
 from ddpm.config.base import ConfigError
 from ddpm.config.errors import DamagedFile
-from ddpm.config.resolving import load
+from ddpm.config.resolving import load, read_config
 from ddpm.planning.advising import advice, memory_lines, warnings, what_fits
-from ddpm.planning.inventory import all_work
 from ddpm.planning.machine import GB, Disk, in_gb
-from ddpm.planning.plan import duration, hours_of, make_plan, read_config
+from ddpm.planning.plan import duration, make_plan
 from ddpm.planning.rates import Kind, Rates, fingerprint, papers_tpu, read_rates
 from ddpm.planning.rendering import as_json, as_text
+from ddpm.planning.work import all_work
 from ddpm.storage.files import write_json
 
 TINY = {
@@ -53,7 +53,7 @@ def test_the_papers_rates_give_the_papers_hours(tmp_path):
         ("train", CIFAR, 800_000 / 21 / 3600), ("sample", CIFAR, 50_000 / 256 * 17 / 3600),
         ("train", FACES, 500_000 / 2.2 / 3600), ("sample", FACES, 50_000 / 128 * 300 / 3600),
     ):  # fmt: skip
-        assert hours_of(line(plan, rule, name), plan.rates) == pytest.approx(hours)
+        assert line(plan, rule, name).hours(plan.rates) == pytest.approx(hours)
     assert "stated: the paper's TPU v3-8; yours will differ" in as_text(plan)
 
 
@@ -63,8 +63,8 @@ def test_a_measured_rate_goes_before_a_stated_one(tmp_path):
     measured(tmp_path, "Test GPU", network, 1e12, 2e12)
     plan = make_plan(config, machine(80), tmp_path)
     training, sampling = line(plan, "train", CIFAR), line(plan, "sample", CIFAR)
-    assert hours_of(training, plan.rates) == pytest.approx(training.flops / 1e12 / 3600)
-    assert hours_of(sampling, plan.rates) == pytest.approx(sampling.flops / 2e12 / 3600)
+    assert training.hours(plan.rates) == pytest.approx(training.flops / 1e12 / 3600)
+    assert sampling.hours(plan.rates) == pytest.approx(sampling.flops / 2e12 / 3600)
     rows = {(row[0], row[1]): row[4] for row in map(str.split, as_text(plan).splitlines()) if len(row) > 4}
     assert rows["train", CIFAR] == "measured"
     assert rows["train", FACES] == "stated"
@@ -82,12 +82,12 @@ def test_damaged_rates_are_named(tmp_path):
 def test_a_cpu_scale_has_no_hours_before_it_was_measured(tmp_path):
     config = load({"scale": "demo"})
     plan = make_plan(config, machine(cores=4), tmp_path)
-    assert hours_of(line(plan, "train", "digits-eps-simple"), plan.rates) is None
+    assert line(plan, "train", "digits-eps-simple").hours(plan.rates) is None
     assert "plan --measure" in as_text(plan)
     network = config.scale_config.experiments["digits-eps-simple"].network
     measured(tmp_path, "Test CPU, 1 of its cores", network, 1e9, 1e9)
     plan = make_plan(config, machine(cores=4), tmp_path)
-    assert hours_of(line(plan, "train", "digits-eps-simple"), plan.rates) > 0
+    assert line(plan, "train", "digits-eps-simple").hours(plan.rates) > 0
     assert plan.side_by_side == 4
     assert not warnings(plan)
 
@@ -108,7 +108,7 @@ def test_hours_are_of_what_is_left(tmp_path):
     for file in ("final.safetensors", "samples/3-of-5.npz"):
         (tmp_path / "results/paper" / CIFAR / file).touch()
     after = make_plan(paper(tmp_path), machine(80), tmp_path)
-    hours = [hours_of(line(plan, "sample", CIFAR), plan.rates) for plan in (before, after)]
+    hours = [line(plan, "sample", CIFAR).hours(plan.rates) for plan in (before, after)]
     assert hours[1] == pytest.approx(hours[0] * 4 / 5)
     rows = {(row["rule"], row["of"]): row for row in json.loads(as_json(after))["jobs"]}
     assert rows["sample", CIFAR]["jobs"] == 4

@@ -5,8 +5,7 @@ from planned import CHURCH, CIFAR, FACES, NO_SIZE, paper
 
 from ddpm.compute.flops import network_cost
 from ddpm.config.resolving import load
-from ddpm.planning.experiments import KEPT_STATES
-from ddpm.planning.inventory import all_work
+from ddpm.planning.work import KEPT_STATES, all_work
 from ddpm.storage.files import write_json
 
 

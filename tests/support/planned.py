@@ -5,7 +5,8 @@ from pathlib import Path
 import yaml
 
 from ddpm.config.resolving import Config, load
-from ddpm.planning.machine import GB, Disk, Gpu, Machine
+from ddpm.jobs.gpus import Gpu
+from ddpm.planning.machine import GB, Disk, Machine
 
 EPS = {"parameterization": "eps", "objective": "simple"}
 LARGE = {"ch_mult": [1, 1, 2, 2, 4, 4]}
@@ -55,4 +56,5 @@ def paper(folder: Path, override: dict | None = None, **keys) -> Config:
 def machine(*gpus: int, disk: int = 10_000, memory: int = 64, cores: int = 8) -> Machine:
     """With GPUs of so many GB, and so many GB of disk and of main memory."""
     disks = {folder: Disk(1, disk * GB) for folder in ("resources", "results")}
-    return Machine(tuple(Gpu("Test GPU", size * GB) for size in gpus), "Test CPU", cores, memory * GB, disks)
+    found = tuple(Gpu(str(i), f"GPU-{i}", "Test GPU", size * GB) for i, size in enumerate(gpus))
+    return Machine(found, "Test CPU", cores, memory * GB, disks)

@@ -21,7 +21,8 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="A JSON document instead of a table.")] = False,
 ) -> None:
     """Say what would run: jobs, hours, downloads, disk, memory, and what this machine lacks for it."""
-    from ddpm.planning.plan import make_plan, read_config
+    from ddpm.config.resolving import read_config
+    from ddpm.planning.plan import make_plan
     from ddpm.planning.rendering import as_json, as_text
 
     chosen = read_config(config, document, scale)

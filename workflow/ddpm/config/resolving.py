@@ -4,6 +4,7 @@
 checks the whole. All of it happens before any job runs.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,24 @@ class Config(FrozenModel):
             shown = [self.stand_in(data) for each in named for data, _ in {**TABLES, **FIGURES}[each]]
         sets = (self.data_sets[data] for data in dict.fromkeys(shown))
         return " and ".join(each.title if each.reencoded else each.name for each in sets)
+
+
+def read_config(path: Path, document: str | None = None, scale: str | None = None) -> Config:
+    """The configuration of config.yaml, or of a JSON document in its place; `scale` replaces its scale.
+
+    Raises:
+        ConfigError: it cannot be read, or something in it cannot stand.
+    """
+    where = path if document is None else "--document"
+    try:
+        raw = yaml.safe_load(path.read_text()) if document is None else json.loads(document)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. Run this in the project's folder, or name the file.") from None
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{where}: cannot be read: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: must be a mapping of keys to values.")
+    return load({**raw, "scale": scale} if scale else raw)
 
 
 def load(document: dict[str, Any], scales: Path = SCALES) -> Config:

@@ -1,61 +1,46 @@
 """A few steps of training and sampling, timed: the one part of planning that computes."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain, count
-from pathlib import Path
 
 import torch
+from torch.utils.benchmark import Timer
 
 from ddpm.compute.device import prepare_for_inference, prepare_model
 from ddpm.compute.flops import network_cost, training_flops, training_state
-from ddpm.config.experiment import Experiment
 from ddpm.config.schema import NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.planning.plan import Plan, threads_of
-from ddpm.planning.rates import RATES, Kind, fingerprint, keep_rates
+from ddpm.planning.plan import Plan
+from ddpm.planning.rates import RATES, Kind, fingerprint, save_rates
 from ddpm.sampling.ancestral import reverse_chain
 from ddpm.training.model import TrainedModel
 from ddpm.unet import UNet
 
-SECONDS = 2.0  # that a measurement takes, or one step where that is longer
+SECONDS = 2.0  # that a measurement takes, or two steps where those take longer
 BATCH = 128  # at most
 CPU_STEP = 2e11  # operations of a training step on a CPU: a second or a few
 
 
 def measure_plan(plan: Plan, device: torch.device, log=print) -> None:
-    """Time every network of a plan on `device`, and keep the rates in its RATES."""
-    memory = plan.machine.memory if device.type == "cpu" else plan.machine.gpus[0].memory
-    torch.set_num_threads(threads_of(plan.config, plan.machine))
-    measure(plan.config.scale_config.experiments.values(), device, plan.device, memory, plan.root / RATES, log)
+    """Time every network of a plan on `device`, and save the rates in its RATES, beside other devices'.
 
-
-def measure(
-    experiments: Iterable[Experiment],
-    device: torch.device,
-    name: str,
-    memory: int | None,
-    path: Path,
-    log=print,
-) -> None:
-    """Time every distinct network of `experiments` on `device`; `path` keeps the rates, beside other devices'.
-
-    Args:
-        name: what the file calls the device.
-        memory: its bytes, where known; networks that do not fit are left out.
+    Networks that do not fit into the memory are left out.
     """
-    known = {}
+    memory = plan.machine.memory if device.type == "cpu" else plan.machine.gpus[0].memory
+    torch.set_num_threads(plan.machine.threads(plan.compute))
+    found = {}
+    experiments = plan.config.scale_config.experiments.values()
     for network, experiment in {experiment.network: experiment for experiment in experiments}.items():
         what = f"{network.image_size}x{network.image_size}, {network_cost(network).parameters:,} weights"
         batch = batch_that_fits(network, device, memory)
         if not batch:
-            log(f"{what}: does not fit into the memory of {name}; not measured")
+            log(f"{what}: does not fit into the memory of {plan.device}; not measured")
             continue
         diffusion = GaussianDiffusion.from_config(experiment.diffusion).to(device)
-        known[fingerprint(network)] = rates = measure_network(network, diffusion, batch, device)
+        found[fingerprint(network)] = rates = measure_network(network, diffusion, batch, device)
         speeds = ", ".join(f"{kind} {rate / 1e12:.3g} TFLOP/s" for kind, rate in rates.items())
         log(f"{what}: {speeds} in batches of {batch}")
-    keep_rates(path, name, known)
+    save_rates(plan.root / RATES, plan.device, found)
 
 
 def batch_that_fits(network: NetworkConfig, device: torch.device, memory: int | None) -> int:
@@ -74,35 +59,19 @@ def measure_network(
     x0 = torch.rand(batch, network.channels, network.image_size, network.image_size, device=device) * 2 - 1
     t = torch.randint(diffusion.num_timesteps, (batch,), device=device)
     noise = torch.randn_like(x0)
-    training = seconds(lambda: diffusion.training_losses(model, x0, t, noise).mean().backward(), device)
+    training = seconds_per_call(lambda: diffusion.training_losses(model, x0, t, noise).mean().backward())
 
     trained = TrainedModel(prepare_for_inference(model), diffusion, {}, "", model.precision)
     with torch.inference_mode():
         steps = chain.from_iterable(reverse_chain(trained, 0, batch, seed, device) for seed in count())
-        sampling = seconds(lambda: next(steps), device)
+        sampling = seconds_per_call(lambda: next(steps))
     return {
         Kind.TRAINING.value: batch * training_flops(network) / training,
         Kind.SAMPLING.value: batch * network_cost(network).flops / sampling,
     }
 
 
-def seconds(step: Callable[[], object], device: torch.device) -> float:
-    """Of one call, on average. The first, in which libraries start, counts only if a CPU needs long for it."""
-
-    def timed(calls: int) -> float:
-        began = time.monotonic()
-        for _ in range(calls):
-            step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.monotonic() - began
-
-    first = timed(1)
-    if device.type == "cpu" and first > SECONDS:
-        return first
-    calls, taken = 1, timed(1)
-    while taken < SECONDS:
-        more = max(1, int(min(calls, (SECONDS - taken) * calls / taken)))
-        taken += timed(more)
-        calls += more
-    return taken / calls
+def seconds_per_call(step: Callable[[], object]) -> float:
+    """On average, without the first call, in which libraries start."""
+    timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=SECONDS).mean

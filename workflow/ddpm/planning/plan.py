@@ -1,31 +1,15 @@
 """What would run, and what it would take: work, rates and this machine put together."""
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from ddpm.compute.flops import network_cost, training_state
-from ddpm.config.base import ConfigError
-from ddpm.config.resolving import Config, load
-from ddpm.planning.inventory import all_work
-from ddpm.planning.machine import Machine, some_cores, this_machine
-from ddpm.planning.rates import RATES, Rate, Rates, no_rate, papers_tpu, read_rates
-from ddpm.planning.work import Work
-
-
-def rate_of(work: Work, rates: Rates) -> Rate | None:
-    return rates.of(work.kind, work.network) if work.kind else None
-
-
-def hours_of(work: Work, rates: Rates) -> float | None:
-    """What is left of `work`, one job after another; None where a count or a rate is not known."""
-    if not work.kind:
-        return 0.0
-    rate = rate_of(work, rates)
-    return None if rate is None or work.flops is None else work.flops * work.share / rate.flops / 3600
+from ddpm.config.resolving import Config
+from ddpm.config.schema import Compute
+from ddpm.planning.machine import Machine, this_machine
+from ddpm.planning.rates import RATES, Rates, no_rate, papers_tpu, read_rates
+from ddpm.planning.work import Work, all_work
 
 
 @dataclass(frozen=True)
@@ -37,7 +21,7 @@ class Hours:
 
     @classmethod
     def of(cls, works: Iterable[Work], rates: Rates) -> "Hours":
-        hours = [hours_of(work, rates) for work in works]
+        hours = [work.hours(rates) for work in works]
         return cls(sum(each for each in hours if each is not None), None not in hours)
 
     def __str__(self) -> str:
@@ -89,56 +73,49 @@ class Plan:
     """The project's folder."""
 
     @property
+    def compute(self) -> Compute:
+        return self.config.scale_config.compute
+
+    @property
+    def for_cpu(self) -> bool:
+        """Whether the scale is meant for a CPU."""
+        return self.compute.device == "cpu"
+
+    @property
     def on_cpu(self) -> bool:
-        return runs_on_cpu(self.config, self.machine)
+        """Whether jobs compute on the CPU here."""
+        return self.for_cpu or not self.machine.gpus
 
     @property
     def device(self) -> str:
         """What the file of rates calls the device that jobs compute on."""
-        return cpu_device(self.config, self.machine) if self.on_cpu else self.machine.gpus[0].name
+        return self.machine.cpu_name(self.compute) if self.on_cpu else self.machine.gpus[0].name
+
+    @property
+    def side_by_side(self) -> int:
+        """Jobs that this machine runs at the same time."""
+        return self.machine.jobs_on_cpu(self.compute) if self.on_cpu else len(self.machine.gpus)
+
+    @property
+    def gpu_memory(self) -> int | None:
+        """Bytes of the smallest GPU; None where there is none, or the driver does not say."""
+        return min((gpu.memory for gpu in self.machine.gpus if gpu.memory), default=None)
 
     @property
     def hours(self) -> Hours:
         return Hours.of(self.work, self.rates)
 
     @property
-    def side_by_side(self) -> int:
-        """Jobs that this machine runs at the same time."""
-        return jobs_on_cpu(self.config, self.machine) if self.on_cpu else len(self.machine.gpus)
-
-    @property
     def memory(self) -> list[Memory]:
         """Of every kind of training that is left."""
-        training = {work.subject for work in self.work if work.rule == "train"}
         groups: dict[tuple, list[str]] = {}
-        for name in self.config.scale_config.experiments:
-            if name in training:
-                experiment = self.config.scale_config.experiments[name]
-                groups.setdefault((experiment.network, experiment.training.batch_size), []).append(name)
+        for name in (work.subject for work in self.work if work.rule == "train"):
+            experiment = self.config.scale_config.experiments[name]
+            groups.setdefault((experiment.network, experiment.training.batch_size), []).append(name)
         return [
             Memory(tuple(names), batch, training_state(network), network_cost(network).kept)
             for (network, batch), names in groups.items()
         ]
-
-
-def threads_of(config: Config, machine: Machine) -> int:
-    """The CPU threads of a job."""
-    return min(config.scale_config.compute.threads, machine.cores)
-
-
-def jobs_on_cpu(config: Config, machine: Machine) -> int:
-    """Jobs that the cores have room for at the same time."""
-    return max(1, machine.cores // threads_of(config, machine))
-
-
-def runs_on_cpu(config: Config, machine: Machine) -> bool:
-    """Whether jobs compute on the CPU here."""
-    return config.scale_config.compute.device == "cpu" or not machine.gpus
-
-
-def cpu_device(config: Config, machine: Machine) -> str:
-    """What the file of rates calls the CPU: by the threads of a job, since several jobs share it."""
-    return some_cores(machine.cpu, threads_of(config, machine))
 
 
 def make_plan(config: Config, machine: Machine | None = None, root: Path = Path()) -> Plan:
@@ -148,30 +125,10 @@ def make_plan(config: Config, machine: Machine | None = None, root: Path = Path(
     paper's, too, where there is none; one that is meant for a CPU is told its own or nothing.
     """
     machine = machine or this_machine()
-    if config.scale_config.compute.device == "cpu":
-        rates = Rates(read_rates(cpu_device(config, machine), root / RATES), no_rate)
-    elif machine.gpus:
-        rates = Rates(read_rates(machine.gpus[0].name, root / RATES), papers_tpu)
-    else:
-        rates = Rates({}, papers_tpu)
     work = all_work(config, root)
     left = tuple(each for each in work if each.share)
-    return Plan(config, machine, rates, left, sum(each.done for each in work), root)
-
-
-def read_config(path: Path, document: str | None = None, scale: str | None = None) -> Config:
-    """The configuration of config.yaml, or of a JSON document in its place; `scale` replaces its scale.
-
-    Raises:
-        ConfigError: it cannot be read, or something in it cannot stand.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text()) if document is None else json.loads(document)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file. Run this in the project's folder, or name the file.") from None
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        where = path if document is None else "--document"
-        raise ConfigError(f"{where}: cannot be read: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path if document is None else '--document'}: must be a mapping of keys to values.")
-    return load({**raw, "scale": scale} if scale else raw)
+    plan = Plan(config, machine, Rates({}, papers_tpu), left, sum(each.done for each in work), root)
+    if plan.on_cpu and not plan.for_cpu:
+        return plan
+    rates = Rates(read_rates(plan.device, root / RATES), no_rate if plan.for_cpu else papers_tpu)
+    return replace(plan, rates=rates)

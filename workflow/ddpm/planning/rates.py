@@ -44,7 +44,6 @@ PASSES = {
     (Kind.SAMPLING, 256): 128 * 1000 / 300,
 }
 PAPERS = {32: NetworkConfig(**NETWORK_32), 256: NetworkConfig(**NETWORK_256)}
-CPU = Rate(1e11, "stated: 0.1 TFLOP/s, a guess at a CPU")
 
 
 def papers_tpu(kind: Kind, image_size: int) -> Rate:
@@ -55,16 +54,11 @@ def papers_tpu(kind: Kind, image_size: int) -> Rate:
 
 def slow_cpu(kind: Kind, image_size: int) -> Rate:
     """What stands for a CPU that was not measured, to tell minutes from months."""
-    return CPU
+    return Rate(1e11, "stated: 0.1 TFLOP/s, a guess at a CPU")
 
 
 def no_rate(kind: Kind, image_size: int) -> None:
     """Where an unmeasured device should not be guessed at."""
-
-
-def fingerprint(network: NetworkConfig) -> str:
-    """Names a network by its sizes."""
-    return hashlib.sha256(json.dumps(network.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -73,17 +67,24 @@ class Rates:
 
     measured: dict[str, dict]
     stated: Callable[[Kind, int], Rate | None]
+    side_by_side: int = 1
+    """Jobs that each compute at the measured rate at the same time."""
 
     def of(self, kind: Kind, network: NetworkConfig | None) -> Rate | None:
         """The rate of one of our networks, or of Inception (None); None where nothing is known."""
         if network is None:
             return self.stated(kind, 299)
         if found := self.measured.get(fingerprint(network)):
-            return Rate(found[kind], MEASURED)
+            return Rate(self.side_by_side * found[kind], MEASURED)
         return self.stated(kind, network.image_size)
 
 
-def keep_rates(path: Path, device: str, networks: dict[str, dict]) -> None:
+def fingerprint(network: NetworkConfig) -> str:
+    """Names a network by its sizes."""
+    return hashlib.sha256(json.dumps(network.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def save_rates(path: Path, device: str, networks: dict[str, dict]) -> None:
     """Have the file say these rates of `device`, by a network's fingerprint; what it says of others stays."""
     known = read_json(path) if path.exists() else {}
     networks = read_rates(device, path) | networks

@@ -5,11 +5,37 @@ from dataclasses import asdict
 
 from ddpm.planning.advising import memory_lines, warnings, what_fits
 from ddpm.planning.machine import GB, Machine, in_gb
-from ddpm.planning.plan import Plan, hours_of, rate_of
-from ddpm.planning.work import Work
+from ddpm.planning.plan import Plan
+from ddpm.planning.work import times
 
-UNKNOWN = "?"
 UNMEASURED = "not measured; `python -m ddpm plan --measure` does it"
+
+
+def rows(plan: Plan) -> list[dict]:
+    """What is left of each kind of job; hours, bytes and operations that are not known are None."""
+    found = []
+    for work in plan.work:
+        rate = work.rate(plan.rates)
+        row = {"rule": work.rule, "of": work.subject, "part": work.part, "jobs": work.jobs - work.done}
+        row |= {"flops": times(work.flops, work.share), "hours": work.hours(plan.rates)}
+        row |= {"rate": asdict(rate) if rate else None}
+        sizes = {"download_bytes": work.download, "disk_bytes": work.disk}
+        found.append(row | {key: None if size is None else round(size * work.share) for key, size in sizes.items()})
+    return found
+
+
+def as_json(plan: Plan) -> str:
+    document = {
+        "scale": plan.config.scale,
+        "machine": asdict(plan.machine),
+        "jobs": rows(plan),
+        "done": plan.done,
+        "hours": asdict(plan.hours),
+        "training_memory": [asdict(memory) for memory in plan.memory],
+        "warnings": warnings(plan),
+        "what_would_fit": what_fits(plan.config, plan.rates, plan.root),
+    }
+    return json.dumps(document, indent=2)
 
 
 def as_text(plan: Plan) -> str:
@@ -21,9 +47,9 @@ def as_text(plan: Plan) -> str:
         f"What scale {plan.config.scale} would run (nothing is started)\n{describe(plan.machine)}",
         table(plan),
         notes(plan),
-        listed("Memory for training:", memory_lines(plan)),
-        listed("Warnings:", short),
-        listed("What would fit:" if short else "What takes less:", what_fits(plan.config, plan.rates, plan.root)),
+        bullets("Memory for training:", memory_lines(plan)),
+        bullets("Warnings:", short),
+        bullets("What would fit:" if short else "What takes less:", what_fits(plan.config, plan.rates, plan.root)),
     ]
     return "\n\n".join(block for block in blocks if block)
 
@@ -37,117 +63,62 @@ def describe(machine: Machine) -> str:
     )
 
 
-def listed(title: str, lines: list[str]) -> str:
+def bullets(title: str, lines: list[str]) -> str:
     return "\n".join([title, *(f"  - {line}" for line in lines)]) if lines else ""
 
 
 def table(plan: Plan) -> str:
     """A line for each kind of job and what it is done for, and their sums."""
-    works = plan.work
-    rows = [
-        ("job", "of", "jobs", unit(plan), "rate", "download GB", "disk GB"),
-        *((work.rule, subject(work), f"{jobs_left(work):,}", *cells(work, plan)) for work in works),
-        (
-            "all", "", f"{sum(map(jobs_left, works)):,}", summed([hours_of(work, plan.rates) for work in works]), "",
-            *(summed([left(work, size) for work in works]) for size in ("download", "disk")),
-        ),
-    ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    words = (0, 1, 4)  # columns that are aligned to the left
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i in words else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    rule = "-" * max(map(len, lines))
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+    found, lines = rows(plan), [("job", "of", "jobs", unit(plan), "rate", "download GB", "disk GB")]
+    for row in found:
+        subject = f"{row['of']} ({row['part']})" if row["part"] else row["of"]
+        origin = row["rate"]["source"].partition(" ")[0].strip(":") if row["rate"] else "none"
+        sizes = [number(times(row[key], 1 / GB)) for key in ("download_bytes", "disk_bytes")]
+        hours = number(row["hours"])
+        lines.append((row["rule"], subject, f"{row['jobs']:,}", hours, origin if hours else "", *sizes))
+    hours, *sizes = (
+        total([times(row[key], each) for row in found])
+        for key, each in (("hours", 1), ("download_bytes", 1 / GB), ("disk_bytes", 1 / GB))
+    )
+    lines.append(("all", "", f"{sum(row['jobs'] for row in found):,}", hours, "", *sizes))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    template = "  ".join(f"{{:{align}{width}}}" for align, width in zip("<<>><>>", widths, strict=True))
+    head, *body, sums = (template.format(*line).rstrip() for line in lines)
+    rule = "-" * max(map(len, (head, *body, sums)))
+    return "\n".join([head, rule, *body, rule, sums])
 
 
 def unit(plan: Plan) -> str:
-    return "CPU hours" if plan.config.scale_config.compute.device == "cpu" else "GPU-hours"
-
-
-def subject(work: Work) -> str:
-    return f"{work.subject} ({work.part})" if work.part else work.subject
-
-
-def jobs_left(work: Work) -> int:
-    return work.jobs - work.done
-
-
-def left(work: Work, size: str) -> float | None:
-    """What is left of the bytes of `work`, in GB."""
-    bytes_ = getattr(work, size)
-    return None if bytes_ is None else bytes_ * work.share / GB
-
-
-def cells(work: Work, plan: Plan) -> tuple[str, str, str, str]:
-    """Hours, where their rate is from, download, disk; empty where nothing is computed or written."""
-    rate = rate_of(work, plan.rates)
-    origin = rate.source.partition(" ")[0].strip(":") if rate else "none"
-    computed = (number(hours_of(work, plan.rates)), origin) if work.kind else ("", "")
-    return *computed, *(number(left(work, size)) if getattr(work, size) != 0 else "" for size in ("download", "disk"))
+    return "CPU hours" if plan.for_cpu else "GPU-hours"
 
 
 def number(value: float | None) -> str:
-    """As many digits as matter."""
-    if value is None:
-        return UNKNOWN
+    """As many digits as matter; nothing for zero."""
+    if not value:
+        return "?" if value is None else ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def summed(values: list[float | None]) -> str:
+def total(values: list[float | None]) -> str:
     """A sum, marked where something in it is not known."""
     known = sum(value for value in values if value is not None)
     if None in values:
-        return f">{number(known)}" if known else UNKNOWN
-    return number(known)
+        return f">{number(known)}" if known else "?"
+    return number(known) or "0.00"
 
 
 def notes(plan: Plan) -> str:
     """What the columns mean, for this plan."""
-    rates = [rate_of(work, plan.rates) for work in plan.work if work.kind]
+    rates = [work.rate(plan.rates) for work in plan.work if work.kind]
     sources = dict.fromkeys(rate.source if rate else UNMEASURED for rate in rates)
+    stated = any(source.startswith("stated") for source in sources)
     lines = []
     if sources:
-        differ = "; yours will differ" if any(source.startswith("stated") for source in sources) else ""
+        differ = "; yours will differ" if stated else ""
         lines.append(f"{unit(plan)} ({'; '.join(sources)}{differ}) are of one job after another.")
-        if plan.side_by_side > 1 and not any(source.startswith("stated") for source in sources):
+        if plan.side_by_side > 1 and not stated:
             lines.append(f"This machine runs up to {plan.side_by_side} side by side.")
     if plan.done:
         lines.append(f"{plan.done} jobs are done already and not listed.")
     lines.append("Not listed: scores, tables and figures, which are made of these in minutes.")
     return "\n".join(lines)
-
-
-def as_json(plan: Plan) -> str:
-    """The same as a JSON document; hours, bytes and operations that are not known are null."""
-    jobs = []
-    for work in plan.work:
-        rate = rate_of(work, plan.rates)
-        jobs.append(
-            {
-                "rule": work.rule,
-                "of": work.subject,
-                "part": work.part,
-                "jobs": jobs_left(work),
-                "flops": None if work.flops is None else work.flops * work.share,
-                "hours": hours_of(work, plan.rates),
-                "rate": asdict(rate) if rate else None,
-                "download_bytes": None if work.download is None else round(work.download * work.share),
-                "disk_bytes": None if work.disk is None else round(work.disk * work.share),
-            }
-        )
-    document = {
-        "scale": plan.config.scale,
-        "machine": asdict(plan.machine),
-        "jobs": jobs,
-        "done": plan.done,
-        "hours": asdict(plan.hours),
-        "training_memory": [asdict(memory) for memory in plan.memory],
-        "warnings": warnings(plan),
-        "what_would_fit": what_fits(plan.config, plan.rates, plan.root),
-    }
-    return json.dumps(document, indent=2)
