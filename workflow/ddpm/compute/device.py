@@ -1,4 +1,4 @@
-"""How a device computes our networks: in which precision and order of memory, and whether compiled.
+"""How a device computes our networks: in which precision and memory format, and whether compiled.
 
 Weights, their average, the optimiser and the diffusion process are float32 everywhere; bf16 is what the layers between
 the first convolution and the last compute in. docs/benchmarks.md says what that gains, and what it costs in quality.
@@ -19,8 +19,8 @@ from ddpm.config.schema import NetworkConfig
 from ddpm.jobs import processor
 from ddpm.storage.files import private_folder
 
-WIDE = 128  # channels from which bf16 and, on a GPU, channels_last are faster; narrower ones wait for memory
-COMPILE_BREAK_EVEN_FLOPS = 6e15  # operations from which a job gains more than compiling takes: a minute of a GPU
+WIDE = 128  # channels from which bf16 and, on a GPU, channels_last are faster; memory limits narrower networks
+COMPILE_BREAK_EVEN_FLOPS = 6e15  # from so many operations on a job gains more than compiling takes, a minute
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -31,10 +31,10 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def precision_of(network: NetworkConfig, device: torch.device) -> Precision:
-    """What is asked for, or what is fast there.
+    """The precision that the environment asks for; auto: the one that is faster on the device.
 
     Raises:
-        UserError: the environment asks for something else than a precision.
+        UserError: the environment names no precision.
     """
     try:
         asked = Precision(os.environ.get(PRECISION_ENV, Precision.AUTO))
@@ -49,17 +49,17 @@ def precision_of(network: NetworkConfig, device: torch.device) -> Precision:
 
 
 def prepare_model(model: nn.Module, device: torch.device) -> nn.Module:
-    """The same network on `device`, to be computed in the way that is fast there. Its weights stay float32."""
+    """Move the network to `device`, with the precision and memory format that are fast there. Weights stay float32."""
     model.precision = precision_of(model.config, device)
     on_cpu, wide = device.type == "cpu", model.config.ch >= WIDE
     for layer in model.modules():
-        if hasattr(layer, "fused"):  # which oneDNN has a fast transposed convolution for in float32 only
+        if hasattr(layer, "fused"):  # oneDNN has a fast transposed convolution in float32 only
             layer.fused = not on_cpu or model.precision is Precision.FP32
     return model.to(device, memory_format=torch.channels_last if on_cpu or wide else torch.preserve_format)
 
 
 def prepare_for_inference(model: nn.Module) -> nn.Module:
-    """The same network, for results alone: weights that bf16 rounds are rounded once, not each time."""
+    """Put the network into evaluation mode, without gradients. Weights that bf16 rounds are rounded once, here."""
     model = model.eval().requires_grad_(False)
     if model.precision is Precision.BF16:
         for layer in model.inner_layers():
@@ -68,22 +68,22 @@ def prepare_for_inference(model: nn.Module) -> nn.Module:
 
 
 def worth_compiling(network: NetworkConfig, passes: float, device: torch.device) -> bool:
-    """Whether a job gains more by a compiled network than compiling takes. On a CPU none does."""
+    """Whether compiling the network saves a job more time than it takes. On a CPU it never does."""
     return device.type == "cuda" and passes * network_cost(network).flops >= COMPILE_BREAK_EVEN_FLOPS
 
 
 def compile_if_worthwhile(model: nn.Module, passes: float, device: torch.device, log=print) -> bool:
-    """Have the network compiled at its first call, if this job is long enough to gain by it.
+    """Have the network compiled at its first call, if this job is long enough to gain by that.
 
     Args:
-        passes: images that the job takes through the network; there and back counts as three.
+        passes: forward passes of one image in the whole job; one with its gradient counts as three.
 
     Returns:
         Whether it will be. TORCH_COMPILE_DISABLE=1 in the environment turns it off.
     """
     if not worth_compiling(model.config, passes, device):
         return False
-    if device.type == "cuda" and (missing := missing_compiler()):
+    if missing := missing_compiler():
         log(f"the network is not compiled, which would be faster: there is no {missing}")
         return False
     try:
@@ -99,10 +99,10 @@ COMPILED = Path("resources/compiled")
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept, which this process will run: a folder that only this user may enter.
+    """The folder of compiled code, which this process will run: only this user may enter it.
 
     Raises:
-        UserError: it is somebody else's, or others may have put something there.
+        UserError: it is somebody else's, or others may have put files there.
     """
     folder = private_folder(COMPILED.absolute(), "Remove it, so that it is made anew.")
     folder.chmod(0o700)
@@ -110,7 +110,7 @@ def cache_folder() -> Path:
 
 
 def missing_compiler() -> str | None:
-    """What torch.compile would need on a GPU and does not find."""
+    """What torch.compile needs on a GPU and is not there; None: nothing is missing."""
     if importlib.util.find_spec("triton") is None:
         return "Triton"
     if not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # naming a draw needs no torch
+if TYPE_CHECKING:  # computing a seed needs no torch
     import torch
     from torch import Tensor
 
@@ -17,13 +17,13 @@ BLOCK = 16
 
 
 def seed_of(*name: object) -> int:
-    """A 63-bit seed for what `name` names."""
+    """The 63-bit seed of the draw that `name` names, as in (0, "x_T", 7)."""
     digest = hashlib.sha256("/".join(map(str, name)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(*name: object, device: "torch.device | str" = "cpu") -> "torch.Generator":
-    """A fresh generator for what `name` names."""
+    """A new generator with the seed of what `name` names."""
     import torch
 
     return torch.Generator(device).manual_seed(seed_of(*name))

@@ -1,4 +1,4 @@
-"""What every checked document has in common: unknown keys are errors, and errors are readable."""
+"""What all checked documents share: unknown keys are errors, and errors say what is wrong in words."""
 
 import re
 from typing import Annotated, Any, get_args
@@ -8,12 +8,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from ddpm.config.errors import UserError
 
-# Names of what is in an address to let somebody in: documents hold addresses, and are passed on.
+# Keys of an address whose values let somebody in. Documents hold addresses and are passed on, so these may not.
 SECRET = re.compile(r"(?i)token|secret|passw|signature|credential|api.?key|^(sig|key|auth|authorization|pwd)$")
 
 
 class FrozenModel(BaseModel):
-    """Unknown keys are errors, and values do not change after the check. Errors name them without their values."""
+    """Unknown keys are errors, and values do not change after the check. Errors of pydantic do not repeat values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -47,19 +47,19 @@ Address = Annotated[str, AfterValidator(without_secrets)]
 
 
 def is_open(address: str) -> bool:
-    """Whether anybody on the way may change what comes from there: plain HTTP, but for that of this machine."""
+    """Whether anybody on the way may change what comes from there: plain HTTP, unless it stays on this machine."""
     parts = urlsplit(address)
     return parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
 
 def bare(address: str) -> str:
-    """An address as it is recorded: where the answer came from, without what let somebody in."""
+    """The address to record for a download: without user, password and query, which may let somebody in."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 class ConfigError(UserError):
-    """A key that cannot stand, with its path, its value and what is allowed."""
+    """A wrong key, with its path, its value and what is allowed."""
 
 
 def validated(model: type[BaseModel], document: dict[str, Any], where: str) -> Any:
@@ -67,17 +67,17 @@ def validated(model: type[BaseModel], document: dict[str, Any], where: str) -> A
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise readable(error, model, where) from None
+        raise explain(error, model, where) from None
 
 
-def readable(error: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
     """One line per wrong key: its path, its value and what is allowed."""
     separator = "." if "experiments." in where or "sources." in where else ": "
     lines = []
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
-        silent = isinstance(problem["input"], dict | BaseModel) or holds_secrets(repr(problem["input"]))
-        value = "" if silent else f" {problem['input']!r}:"
+        hidden = isinstance(problem["input"], dict | BaseModel) or holds_secrets(repr(problem["input"]))
+        value = "" if hidden else f" {problem['input']!r}:"
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             what = f"unknown key. Allowed: {', '.join(allowed_keys(model, problem['loc']))}"
@@ -90,13 +90,13 @@ def allowed_keys(model: type[BaseModel], location: tuple) -> list[str]:
     found = [model]
     for part in location[:-1]:  # a key of a model, or else an index, a key of a mapping, or the name of one of several
         fields = [one.model_fields[part] for one in found if part in one.model_fields]
-        found = [each for field in fields for each in models(field.annotation)] or found
+        found = [each for field in fields for each in models_in(field.annotation)] or found
         found = [one for one in found if one.__name__ == part] or found
     return list(dict.fromkeys(key for one in found for key in one.model_fields))
 
 
-def models(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     """The models that an annotation names, as `X | None`, `tuple[X, ...]` and `dict[str, X]` do."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in get_args(annotation) for model in models(part)]
+    return [model for part in get_args(annotation) for model in models_in(part)]

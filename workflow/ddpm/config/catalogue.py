@@ -1,6 +1,6 @@
-"""The tables and figures, and what each is made from."""
+"""The tables and figures, and what each is made from: a data set of the paper, and an experiment on it by the rest of
+its name."""
 
-# What each table and figure is made from: data sets of the paper, and experiments by the rest of their names.
 TABLE2 = ("mu-vlb-learned", "mu-vlb-fixed", "mu-simple", "eps-vlb-learned", "eps-vlb-fixed", "eps-simple")
 MAIN, LARGE = "eps-simple", "eps-simple-large"
 CIFAR10, FACES = ("cifar10", MAIN), ("celebahq256", MAIN)
@@ -39,7 +39,7 @@ FIGURES = {
     "training-curve": [CIFAR10],
     "fewsteps": [CIFAR10],
 }
-# What figures are drawn from, by the experiment; those not listed show the first samples.
+# The files of its experiment that a figure is drawn from. Those not listed show the first samples.
 DRAWN_FROM = {
     "diffusion": ["trajectory.npz"],
     "figure5": ["rate_distortion.csv", "metrics.json"],
@@ -52,9 +52,9 @@ DRAWN_FROM = {
     "fewsteps": ["few_steps.csv", "metrics.json"],
     "training-curve": ["training.csv", "metrics.json"],
 }
-# Those of first samples that also show a score.
+# Figures of the first samples that also show a score.
 WITH_SCORES = ("figure3", "figure4", "figure16", "figure17", "figure18", "figure19")
-# The key of its experiments without which a table or figure has nothing to show.
+# The key that a table or figure needs in its experiments; without it there is nothing to show.
 NEEDS = {
     "table4": "likelihood",
     "figure5": "likelihood",

@@ -1,4 +1,4 @@
-"""How a command ends: errors for the person at the keyboard, and the one list of exit codes.
+"""How a command ends: errors for the user, and the one list of exit codes.
 
 docs/operations.md and `python -m ddpm --help` repeat that list.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """A code, and in one sentence what it says to whoever started the command. From 70 on as in sysexits.h, nearly."""
+    """A code, and its meaning in one sentence. From 70 on they are nearly those of sysexits.h."""
 
     meaning: str
 
@@ -28,24 +28,24 @@ class ExitCode(IntEnum):
 
 
 def listed() -> str:
-    """All of them, for a help text."""
+    """All exit codes with their meanings, for a help text."""
     return "Exit codes:\n\n" + "\n\n".join(f"{code.value}: {code.meaning}" for code in ExitCode)
 
 
 class UserError(Exception):
-    """Something that the person at the keyboard can mend: shown as one message, without a traceback."""
+    """An error that the user can mend: shown as one message, without a traceback."""
 
     code = ExitCode.USER_ERROR
 
 
 class DiskError(UserError):
-    """A disk or folder that cannot take what is to be written."""
+    """A disk or folder that does not take what is to be written."""
 
     code = ExitCode.DISK
 
 
 class DamagedFile(UserError):
-    """A file that cannot be what its name says."""
+    """A file that is not what its name says."""
 
     def __init__(self, path: Path | str, what: str, remedy: str = "Delete it and run the same command again."):
         super().__init__(f"{path}: {what}. {remedy}")

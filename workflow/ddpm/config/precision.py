@@ -1,13 +1,13 @@
-"""What networks compute in: asked for by the environment of a process, found without torch."""
+"""In which precision networks compute, and how a process is told so. Needs no torch."""
 
 import os
 from enum import StrEnum
 
-PRECISION_ENV = "DDPM_PRECISION"  # in the environment: of this process and of those that it starts
+PRECISION_ENV = "DDPM_PRECISION"  # the environment variable that jobs read
 
 
 class Precision(StrEnum):
-    """What the layers of a network compute in. Weights and all else are float32."""
+    """What the layers of a network compute in. Their weights, and everything else, are float32."""
 
     AUTO = "auto"
     """bf16 where the device has instructions for it and the network is wide enough to gain by it."""
@@ -16,5 +16,5 @@ class Precision(StrEnum):
 
 
 def set_precision_env(precision: Precision) -> None:
-    """Of this process and of those that it starts."""
+    """Set it for this process and for those that it starts."""
     os.environ[PRECISION_ENV] = precision

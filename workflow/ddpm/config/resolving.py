@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError, model_validator
 
-from ddpm.config.base import ConfigError, FrozenModel, readable, validated
+from ddpm.config.base import ConfigError, FrozenModel, explain, validated
 from ddpm.config.catalogue import FIGURES, NEEDS, SCORES_TABLE, TABLES
 from ddpm.config.enums import Parameterization, Selection, Variance, WeightsSource
 from ddpm.config.experiment import Experiment, InceptionSource, Scale
@@ -144,7 +144,7 @@ def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:
             try:
                 found[name] = resolve(name, changes)
             except ValidationError as error:
-                raise readable(error, DataSet, where) from None
+                raise explain(error, DataSet, where) from None
         if (root := found[name].root) and not root.is_dir():
             raise ConfigError(f"{where}.root: {root}: no such folder.")
     inception = found.pop("inception", InceptionSource())

@@ -1,4 +1,4 @@
-"""What describes things that others publish: files, data sets and weights."""
+"""Descriptions of what others publish: files, data sets and weights."""
 
 from enum import StrEnum
 from pathlib import Path

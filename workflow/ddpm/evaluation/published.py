@@ -1,6 +1,6 @@
-"""Others' statistics of the real images, and how far ours are from them: a check of data, network and resize at once.
+"""Others' statistics of the real images, and how far ours are from them: this checks data, network and resize at once.
 
-Nothing depends on it. What cannot be fetched or compared is said, with the reason, and everything else goes on.
+No other result depends on it. What cannot be fetched or compared is recorded with the reason, and the run goes on.
 """
 
 from pathlib import Path
@@ -26,12 +26,11 @@ def download_statistics(data: DataSet, folder: Path, log=print) -> None:
     A file that lies in the data set's `root`, or in `folder` already, is used as it is.
     """
     claim_card(folder / "card.json", "statistics")
-    card = {"data": data.name, "to_try_again": AGAIN}
-    card |= {"statistics": {split: fetched(file, data.root, folder, log) for split, file in data.statistics.items()}}
-    write_json(folder / "card.json", card)
+    found = {split: fetch_statistics(file, data.root, folder, log) for split, file in data.statistics.items()}
+    write_json(folder / "card.json", {"data": data.name, "to_try_again": AGAIN, "statistics": found})
 
 
-def fetched(file: PublishedStatistics, root: Path | None, folder: Path, log) -> dict:
+def fetch_statistics(file: PublishedStatistics, root: Path | None, folder: Path, log) -> dict:
     """What is known of `file`, where it lies now, and its hash; or why it is not there."""
     known = {"name": file.name, "url": file.urls[0]}
     known |= {"publisher": file.publisher, "images": file.images, "notes": file.notes}
@@ -57,12 +56,12 @@ def write_comparison(reference: Path, card: Path, path: Path) -> None:
     header = unpack_header(read_npz(reference, "header")["header"])
     listed = read_json(card)["statistics"]
     comparisons = [
-        compared(split, listed[split], header, reference, card.parent) for split in SPLITS if split in listed
+        compare_split(split, listed[split], header, reference, card.parent) for split in SPLITS if split in listed
     ]
     write_json(path, {"data": header["data"], "comparisons": comparisons})
 
 
-def compared(split: str, known: dict, header: dict, reference: Path, folder: Path) -> dict:
+def compare_split(split: str, known: dict, header: dict, reference: Path, folder: Path) -> dict:
     """Fréchet distance between both and the largest difference of a mean; both None where `reason` says why."""
     whose = [known["name"], known["publisher"], known["images"] and f"{known['images']:,} images"]
     ours = header.get(split, {"images": None, "sha256": None})
@@ -74,14 +73,8 @@ def compared(split: str, known: dict, header: dict, reference: Path, folder: Pat
         "url": known["url"],
         "notes": known["notes"],
     }
-    reason = distance = difference = None
-    if header["network_sha256"] != SHA256:
-        reason = f"they are of the features of {NAME}, ours of those of {header['network']}"
-    elif split not in header:
-        reason = f"there are no {split} images here"
-    elif known["status"] != "fetched":
-        reason = f"not fetched: {known['reason']}"
-    else:
+    distance = difference = None
+    if not (reason := why_not_comparable(split, known, header)):
         mu, sigma = read_npz(reference, f"{split}_mu", f"{split}_sigma").values()
         try:
             their_mu, their_sigma = read_statistics(folder / known["file"], known["sha256"], len(mu))
@@ -93,6 +86,14 @@ def compared(split: str, known: dict, header: dict, reference: Path, folder: Pat
     status = "not compared" if reason else "compared"
     found = {"status": status, "reason": reason, "frechet_distance": distance, "mean_difference": difference}
     return comparison | found
+
+
+def why_not_comparable(split: str, known: dict, header: dict) -> str | None:
+    if header["network_sha256"] != SHA256:
+        return f"they are of the features of {NAME}, ours of those of {header['network']}"
+    if split not in header:
+        return f"there are no {split} images here"
+    return None if known["status"] == "fetched" else f"not fetched: {known['reason']}"
 
 
 def read_statistics(path: Path, checksum: str, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What a number was made with: versions, machine and code."""
+"""What a number was computed with: package versions, machine and code."""
 
 import hashlib
 import platform
@@ -15,7 +15,7 @@ def code_version() -> dict[str, str]:
     """A hash of the package's source, and the git commit where there is one."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for file in sorted(file for kind in ("*.py", "*.cpp") for file in package.rglob(kind)):
+    for file in sorted(package.rglob("*.py")):
         digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=package, capture_output=True, text=True, check=False

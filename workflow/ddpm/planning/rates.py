@@ -53,12 +53,12 @@ def papers_tpu(kind: Kind, image_size: int) -> Rate:
 
 
 def slow_cpu(kind: Kind, image_size: int) -> Rate:
-    """What stands for a CPU that was not measured, to tell minutes from months."""
+    """A guess at a CPU that was not measured, to tell minutes from months."""
     return Rate(1e11, "stated: 0.1 TFLOP/s, a guess at a CPU")
 
 
 def no_rate(kind: Kind, image_size: int) -> None:
-    """Where an unmeasured device should not be guessed at."""
+    """For a device that was not measured and should not be guessed at."""
 
 
 @dataclass(frozen=True)

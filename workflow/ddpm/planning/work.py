@@ -125,17 +125,17 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
             yield train_work(experiment, folder, trained)
         else:
             yield Work("import_weights", name, done=trained, disk=weights_bytes(experiment))
-    sampled = 0
+    done = {}
     for draw in draws(experiment, root):
-        jobs, done = len(draw.files), count_done(experiment, draw.stage, folder, draw.files) if trained else 0
+        done[draw.rule] = count_done(experiment, draw.stage, folder, draw.files) if trained else 0
         flops = times(draw.images, draw.evaluations * network_cost(network).flops)
         disk = times(draw.images, draw.bytes)
-        yield Work(draw.rule, name, draw.part, jobs, done, Kind.SAMPLING, network, flops, disk=disk)
-        sampled = done if draw.rule == "sample" else sampled
-    settings = experiment.sampling
-    files = shards("features", settings.shards) if sampled == settings.shards else []
-    done = sum((folder / file).exists() for file in files)
-    yield features_work(config, "features", name, settings.images * (1 + settings.previews), settings.shards, done)
+        jobs = len(draw.files)
+        yield Work(draw.rule, name, draw.part, jobs, done[draw.rule], Kind.SAMPLING, network, flops, disk=disk)
+    sampling = experiment.sampling
+    files = shards("features", sampling.shards) if done["sample"] == sampling.shards else []
+    scored = sum((folder / file).exists() for file in files)
+    yield features_work(config, "features", name, sampling.images * (1 + sampling.previews), sampling.shards, scored)
 
 
 def train_work(experiment: Experiment, folder: Path, done: int) -> Work:
@@ -143,11 +143,8 @@ def train_work(experiment: Experiment, folder: Path, done: int) -> Work:
     training, states = experiment.training, saved_states(folder / "state" / experiment.fingerprint())
     steps = training.steps - max((step_of(path)[0] for path in states), default=0)
     flops = steps * training.batch_size * training_flops(experiment.network)
-    kept = KEPT_STATES * VECTORS + 2 * len(training.snapshot_steps) + 2
-    disk = weights_bytes(experiment) * kept
-    return Work(
-        "train", experiment.name, done=done, kind=Kind.TRAINING, network=experiment.network, flops=flops, disk=disk
-    )
+    disk = weights_bytes(experiment) * (KEPT_STATES * VECTORS + 2 * len(training.snapshot_steps) + 2)
+    return Work("train", experiment.name, "", 1, done, Kind.TRAINING, experiment.network, flops, disk=disk)
 
 
 class Draw(NamedTuple):
