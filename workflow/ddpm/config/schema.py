@@ -17,6 +17,10 @@ Level = Annotated[int, Field(ge=1, le=64, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
 Offset = Annotated[int, Field(ge=0, strict=True)]
 Rate = Annotated[float, Field(gt=0)]
+# Keys that several sections share.
+BatchSize = Annotated[Count, Field(description="Images per call of the network. Does not change the images.")]
+Shards = Annotated[Count, Field(description="Files, and jobs, that they are spread over.")]
+Limit = Annotated[Rate, Field(description="An |x_t| above this (the data are in [-1, 1]) is `unstable`.")]
 
 
 class NetworkConfig(FrozenModel):
@@ -133,11 +137,11 @@ class SamplingConfig(FrozenModel):
     """Ancestral sampling, all T steps."""
 
     images: Count = Field(50_000, description="Images to draw.")
-    shards: Count = Field(1, description="Files, and jobs, that they are spread over.")
-    batch_size: Count = Field(500, description="Images per call of the network. Does not change the images.")
+    shards: Shards = 1
+    batch_size: BatchSize = 500
     previews: int = Field(0, ge=0, strict=True, description="Times at which x0-hat is kept for Figures 6, 10, 14.")
     quantisation: Quantisation = Field(Quantisation.NEAREST, description="nearest or truncate: how 8 bits are made.")
-    limit: Rate = Field(100.0, description="An |x_t| above this (the data are in [-1, 1]) is `unstable`.")
+    limit: Limit = 100.0
     seed: Seed = Field(0, description="Names every random number of the samples.")
 
     check_shards = model_validator(mode="after")(shards_fit)
@@ -153,9 +157,9 @@ class SnapshotsConfig(FrozenModel):
         strict=True,
         description="Steps of DDIM, uniform and with eta 0. null: the ancestral sampler, all T steps.",
     )
-    batch_size: Count = Field(500, description="Images per call of the network. Does not change the images.")
+    batch_size: BatchSize = 500
     previews: Count = Field(8, description="Images that are also drawn from the weights without averaging.")
-    limit: Rate = Field(100.0, description="An |x_t| above this (the data are in [-1, 1]) is `unstable`.")
+    limit: Limit = 100.0
     seed: Seed = Field(0, description="Names every random number; image i starts where that of sampling.seed does.")
 
 
@@ -170,9 +174,9 @@ class FewStepsConfig(FrozenModel):
     )
     spacing: Spacing = Field(Spacing.UNIFORM, description="uniform or quadratic: which times are visited.")
     images: Count = Field(50_000, description="Images to draw for every pair of steps and eta.")
-    shards: Count = Field(1, description="Files, and jobs, that they are spread over.")
-    batch_size: Count = Field(500, description="Images per call of the network. Does not change the images.")
-    limit: Rate = Field(100.0, description="An |x_t| above this (the data are in [-1, 1]) is `unstable`.")
+    shards: Shards = 1
+    batch_size: BatchSize = 500
+    limit: Limit = 100.0
     seed: Seed = Field(0, description="Names every random number; image i starts where that of sampling.seed does.")
 
     check_shards = model_validator(mode="after")(shards_fit)
@@ -191,7 +195,7 @@ class LatentsConfig(FrozenModel):
 
     chains: Count = Field(4, description="Reverse chains that are split into several (Figure 7).")
     pairs: Count = Field(4, description="Pairs of real images to interpolate between (Figure 8).")
-    batch_size: Count = Field(32, description="Images per call of the network. Does not change the images.")
+    batch_size: BatchSize = 32
     seed: Seed = Field(0, description="Names every random number.")
 
 
