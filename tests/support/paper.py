@@ -40,15 +40,17 @@ def budgets() -> dict:
 
 def shrunken(experiment: dict) -> dict:
     small = experiment["data"] == "cifar10"  # the others have 64 times the pixels
+    images = 20 if small else 8
     override = {
         "network": {"ch": 8 if small else 4, "groups": 4, "num_res_blocks": 1},
-        "diffusion": {"timesteps": 20 if small else 4},
+        "diffusion": {"timesteps": 20 if small else 4 if "latents" in experiment else 2},
         "training": {"steps": 4, "batch_size": 4, "warmup": 2, "log_every": 1, "save_every": 2},
-        "sampling": {"images": 20, "shards": 1, "batch_size": 20},
+        "sampling": {"images": images, "shards": 1, "batch_size": images},
+        "evaluation": {"splits": images // 2},
     }
     if "snapshots" in experiment:
         override["training"]["snapshot_every"] = 2 if experiment["diffusion"] == MAIN else 4
-        override["snapshots"] = {"images": 20, "batch_size": 20, "previews": 2}
+        override["snapshots"] = {"images": images, "batch_size": images, "previews": 2}
     if "likelihood" in experiment:
         override["likelihood"] = {"shards": 1, "batch_size": 50}
     if "few_steps" in experiment:
