@@ -49,36 +49,36 @@ def test_a_row_that_was_cut_is_completed_to_the_same_bits(last, train_images, tm
     whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
     assert whole.run()
     rows = []
-    assert cut.run(lambda: rows.append(cut.step), lambda: cut.step == last) == (last == 12)
-    assert (cut.step, rows) == (last, list(range(3, last + 1, 3)))
-    resumed.restore(cut.state("f", "d"))
+    assert cut.run(lambda: rows.append(cut.state.step), lambda: cut.state.step == last) == (last == 12)
+    assert (cut.state.step, rows) == (last, list(range(3, last + 1, 3)))
+    resumed.state.restore(cut.state.checkpoint("f", "d"))
     assert resumed.run()
-    assert torch.equal(resumed.average, whole.average)
-    assert resumed.history == whole.history
-    assert resumed.outcome == whole.outcome
+    assert torch.equal(resumed.state.ema, whole.state.ema)
+    assert resumed.state.history == whole.state.history
+    assert resumed.state.outcome == whole.state.outcome
 
 
 def test_a_loss_out_of_range_in_a_cut_row_has_the_same_outcome(train_images):
     config = tiny_experiment(training={"learning_rate": 1e30, "warmup": 0}).stage_config("training")
     whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
     whole.run()
-    cut.run(should_stop=lambda: cut.step == 2)
-    resumed.restore(cut.state("f", "d"))
+    cut.run(should_stop=lambda: cut.state.step == 2)
+    resumed.state.restore(cut.state.checkpoint("f", "d"))
     resumed.run()
-    assert resumed.outcome["status"] == "unstable"
-    assert resumed.outcome == whole.outcome
+    assert resumed.state.outcome["status"] == "unstable"
+    assert resumed.state.outcome == whole.state.outcome
 
 
 def test_a_state_of_an_earlier_version_is_gone_on_with(train_images):
     config = tiny_experiment().stage_config("training")
     whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
     whole.run()
-    cut.run(should_stop=lambda: cut.step == 6)
-    state = cut.state("f", "d")
+    cut.run(should_stop=lambda: cut.state.step == 6)
+    state = cut.state.checkpoint("f", "d")
     assert state.tensors.pop("row").numel() == 0
-    resumed.restore(state)
+    resumed.state.restore(state)
     resumed.run()
-    assert torch.equal(resumed.average, whole.average)
+    assert torch.equal(resumed.state.ema, whole.state.ema)
 
 
 def test_a_training_ends_before_its_deadline(job, train_images, digits, tmp_path, monkeypatch, capsys):
@@ -87,14 +87,14 @@ def test_a_training_ends_before_its_deadline(job, train_images, digits, tmp_path
 
     monkeypatch.setattr(cli, "stop_signal", job)
     monkeypatch.setenv("DDPM_DEADLINE", "5000000000")
-    update = Trainer.update
+    update = Trainer.training_step
 
     def late(self, pixels):
         if self.step == 6:
             monkeypatch.setattr(signals.time, "time", lambda: 5e9 - signals.MARGIN + 1)
         return update(self, pixels)
 
-    monkeypatch.setattr(Trainer, "update", late)
+    monkeypatch.setattr(Trainer, "training_step", late)
     command = arguments(tiny_experiment().stage_config("training"), digits, tmp_path)
     monkeypatch.setattr(sys, "argv", ["ddpm", *command])
     with pytest.raises(SystemExit) as end:
@@ -339,14 +339,14 @@ def test_a_training_that_is_locked_is_refused_with_its_own_exit_code(digits, tmp
 
 def test_a_training_that_has_lost_its_lock_writes_no_state(job, train_images, tmp_path):
     config = tiny_experiment().stage_config("training")
-    update, files = Trainer.update, [tmp_path / name for name in ("w", "h", "o", "s")]
+    update, files = Trainer.training_step, [tmp_path / name for name in ("w", "h", "o", "s")]
 
     def update_without(self, pixels):
         (tmp_path / "state/lock").unlink(missing_ok=True)
         return update(self, pixels)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="its file was deleted"):
-        patch.setattr(Trainer, "update", update_without)
+        patch.setattr(Trainer, "training_step", update_without)
         train(config, train_images, tmp_path / "state", *files, CPU)
     assert not saved_states(tmp_path / "state")
 

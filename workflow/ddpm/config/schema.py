@@ -88,7 +88,7 @@ class TrainingConfig(FrozenModel):
     grad_clip: Rate = Field(1.0, description="Largest global norm of a gradient.")
     clip_shards: Count = Field(
         1,
-        description="ChunkCache of the batch whose gradients are clipped each on its own. 8 is the authors' TPU.",
+        description="Parts of the batch whose gradients are clipped each on its own. 8 is the authors' TPU.",
     )
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="Of the running mean of the weights.")
     flip: bool = Field(description="Random horizontal flips. Default: the paper's choice for the data set.")
@@ -208,7 +208,7 @@ class LikelihoodConfig(FrozenModel):
 class EvaluationConfig(FrozenModel):
     """Scores of the samples."""
 
-    splits: Count = Field(10, description="ChunkCache of the samples over which the Inception Score is averaged.")
+    splits: Count = Field(10, description="Parts of the samples over which the Inception Score is averaged.")
     replicates: int = Field(100, ge=2, strict=True, description="Bootstrap samples behind the interval of a FID.")
     seed: Seed = Field(0, description="Names the draws of these, of KID's subsets, and of the FID for infinitely many.")
     neighbour_rows: Count = Field(5, description="Samples whose nearest training images are shown (Figure 15).")

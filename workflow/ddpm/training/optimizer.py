@@ -86,9 +86,9 @@ class Adam:
         )
 
 
-def update_average_(average: Tensor, values: Tensor, step: int, decay: float) -> None:
-    """average <- decay average + (1 - decay) values, in place; after update 0 the average is the values.
+def update_ema_(ema: Tensor, values: Tensor, step: int, decay: float) -> None:
+    """ema <- decay ema + (1 - decay) values, in place; after update 0 it is the values.
 
     A constant decay, neither warmed up nor debiased, as in the authors' code.
     """
-    average.lerp_(values, 1 - decay if step else 1.0)
+    ema.lerp_(values, 1 - decay if step else 1.0)
