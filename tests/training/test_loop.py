@@ -365,7 +365,9 @@ def test_snapshots_are_the_weights_along_the_way(train_images, tmp_path):
     for step, files in steps.items():
         trainer = Trainer(tiny_experiment(training={"steps": step}).stage_config("training"), train_images, CPU)
         trainer.run()
-        for file, vector, kind in zip(files, (trainer.state.ema, trainer.state.parameters.values), ("ema", "raw"), strict=True):
+        for file, vector, kind in zip(
+            files, (trainer.state.ema, trainer.state.parameters.values), ("ema", "raw"), strict=True
+        ):
             loaded = load_model(file)
             assert loaded.outcome == {"status": "trained", "step": step, "reason": None}
             assert loaded.header["weights"] == kind

@@ -25,8 +25,7 @@ from uuid import uuid4
 
 from ddpm.config.errors import ExitCode, UserError
 from ddpm.jobs.signals import Interrupted, stop_signal
-from ddpm.jobs.slurm import try_ask
-from ddpm.jobs.slurm import RESTARTS
+from ddpm.jobs.slurm import RESTARTS, try_ask
 
 BEAT = 20  # seconds between two signs of life
 STALE = 300  # seconds without one, after which a holder that cannot be asked counts as dead
@@ -169,8 +168,8 @@ class Lock:
 
     Args:
         work: what the holder does, for messages: "training this state".
-        patience: seconds to wait for a living holder, where DDPM_LOCK_WAIT does not say it. By default ten minutes; in a
-            job of SLURM until that has to end, since it goes on later.
+        patience: seconds to wait for a living holder, where DDPM_LOCK_WAIT does not say it. By default ten minutes;
+            in a SLURM job, which is queued again, until it has to end.
     """
 
     def __init__(self, path: Path, work: str, log=print, patience: float | None = None):

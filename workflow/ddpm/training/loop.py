@@ -327,7 +327,9 @@ def train_to_outcome(trainer: Trainer, checkpoints: Checkpoints, snapshots: Snap
             checkpoints.save(state)
     group.broadcast()  # all wait for the checkpoint: where one process ends, all are ended
     if not finished:
-        message = f"interrupted at step {state.step} by {stop_signal.why}, saved; the next submission goes on from there"
+        message = (
+            f"interrupted at step {state.step} by {stop_signal.why}, saved; the next submission goes on from there"
+        )
         raise Interrupted(message if group.is_main else "")
     if trainer.micro_batch < trainer.config.batch_size // group.size:
         log(f"trained in micro-batches of {trainer.micro_batch}")
