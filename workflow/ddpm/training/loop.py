@@ -57,8 +57,8 @@ def image_indices(step: int, batch_size: int, count: int, seed: int) -> np.ndarr
     epochs, places = np.divmod(positions, count)
     indices = np.empty(batch_size, dtype=np.int64)
     for epoch in np.unique(epochs).tolist():
-        here = epochs == epoch
-        indices[here] = epoch_order(epoch, count, seed)[places[here]]
+        in_epoch = epochs == epoch
+        indices[in_epoch] = epoch_order(epoch, count, seed)[places[in_epoch]]
     return indices
 
 
@@ -84,18 +84,22 @@ def training_batch(
         pixels: the images of `image_indices`, or this process's part of them, uint8 [B, H, W, C].
     """
     batch, device = config.batch_size, pixels.device
-    mine = group.part(batch)
+    share = group.part(
+        batch
+    )  # every process draws for the whole batch, so that the number of processes changes nothing
     x0 = to_model_range(pixels)
     draws = rng.generator(config.seed, "t and flips", step)
     t = torch.randint(timesteps, (batch,), generator=draws)
     flips = torch.rand(batch, generator=draws) < 0.5
     dropout = rng.generator(config.seed, "dropout", step)
     dropout_seeds = torch.randint(2**31, (batch,), generator=dropout, dtype=torch.int32)
-    # Else each copy waits for the GPU, which would wait for the next step in turn.
-    t, flips, dropout_seeds = (draw[mine].to(device, non_blocking=True) for draw in (t, flips, dropout_seeds))
+    # A copy that blocks would wait for the GPU, and then the GPU for the next step.
+    t, flips, dropout_seeds = (draw[share].to(device, non_blocking=True) for draw in (t, flips, dropout_seeds))
     if config.flip:
         x0 = torch.where(flips[:, None, None, None], x0.flip(3), x0)
-    noise = rng.normal(config.seed, "noise", step, start=mine.start, stop=mine.stop, shape=x0.shape[1:], device=device)
+    noise = rng.normal(
+        config.seed, "noise", step, start=share.start, stop=share.stop, shape=x0.shape[1:], device=device
+    )
     return Batch(x0, t, noise, dropout_seeds)
 
 
@@ -121,13 +125,6 @@ class Trainer:
         self.model = prepare_model(UNet(NetworkConfig(**config["network"])), device).train()
         self.state = TrainingState(self.model)
 
-    def compile(self) -> bool:
-        """Compile the network, and record a step as a CUDA graph, if what is left is long enough to gain by it."""
-        images_left = (self.config.steps - self.state.step) * self.config.batch_size / self.group.size
-        compiled = compile_if_worthwhile(self.model, 3 * images_left, self.device, self.log)
-        self.use_cuda_graph = compiled and self.device.type == "cuda"
-        return compiled
-
     def run(self, callbacks: Sequence[Callback] = (), should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train to the last step, or until the loss diverges; returns False where `should_stop` ended it before.
 
@@ -152,27 +149,21 @@ class Trainer:
                     return True
             if (row_ends or group.size == 1) and group.any(should_stop()):
                 return False
-        state.outcome = state.outcome or trained(steps)  # it was finished before, or no steps were asked for
+        state.outcome = state.outcome or trained(steps)  # nothing was left to do, or no steps were asked for
         return True
 
-    def batches(self) -> Iterator[Tensor]:
-        """The images of the steps from this one to the last, of this process; uint8 [B, H, W, C] on its device."""
-        config, mine = self.config, self.group.part(self.config.batch_size)
-        indices = (
-            image_indices(step, config.batch_size, len(self.images), config.seed)[mine]
-            for step in range(self.state.step, config.steps)
-        )
-        return feed(self.images, indices, self.device, workers=torch.get_num_threads())
-
     def training_step(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of Algorithm 1; returns this process's loss and the gradient's norm, 0-d tensors on the device.
+        """One step of Algorithm 1, with Adam and the EMA of Appendix B.
 
         Args:
             pixels: the next of `batches`.
+
+        Returns:
+            This process's loss, and the norm of the gradient before clipping; 0-d tensors on the device.
         """
         config, state = self.config, self.state
-        batch = training_batch(state.step, pixels, config, self.diffusion.num_timesteps, self.group)
-        loss, gradient, grad_norm = self.clipped_gradient(batch)
+        batch = training_batch(state.step, pixels, config, self.diffusion.num_timesteps, self.group)  # lines 2 to 4
+        loss, gradient, grad_norm = self.clipped_gradient(batch)  # line 5
         learning_rate = warmup_rate(state.step, config.learning_rate, config.warmup)
         state.adam.update_(state.parameters.values, gradient, state.step, learning_rate)
         update_ema_(state.ema, state.parameters.values, state.step, config.ema_decay)
@@ -180,10 +171,13 @@ class Trainer:
         return loss, grad_norm
 
     def clipped_gradient(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Line 5 of Algorithm 1: this process's mean loss, the gradient over the batch of all, and that one's norm.
+        """The gradient of the mean loss over the whole batch, of which this process has the part `batch`.
 
-        The gradient is clipped as a whole, or, as on the authors' TPU, in `clip_shards` parts of the batch, whose mean
-        it is then. The norm is that before clipping.
+        It is clipped as a whole. With `clip_shards`, as on the authors' TPU, it is the mean of so many gradients, of a
+        part of the batch each, which are clipped one by one.
+
+        Returns:
+            This process's loss, the clipped gradient of all processes, and the norm before clipping.
         """
         config, group = self.config, self.group
         shard_gradient = self.state.parameters.gradient
@@ -225,7 +219,7 @@ class Trainer:
             self.micro_batch = halved(tried, message, "training.micro_batch", self.log)
 
     def forward_backward(self, x0: Tensor, t: Tensor, noise: Tensor, dropout_seeds: Tensor) -> Tensor:
-        """What `compute_gradient` does, with `micro_batch` images at once, whose gradients add up."""
+        """What `compute_gradient` does, without its remedy: `micro_batch` images at once, whose gradients add up."""
         self.state.parameters.gradient.zero_()
         loss = torch.zeros((), device=self.device)
         for part in Batch(x0, t, noise, dropout_seeds).split(self.micro_batch):
@@ -245,6 +239,22 @@ class Trainer:
         state.history.append((state.step, losses.mean().item(), norms.mean().item(), learning_rate))
         state.pending = []
         return stats
+
+    def batches(self) -> Iterator[Tensor]:
+        """The images of the steps from this one to the last, of this process; uint8 [B, H, W, C] on its device."""
+        config, share = self.config, self.group.part(self.config.batch_size)
+        indices = (
+            image_indices(step, config.batch_size, len(self.images), config.seed)[share]
+            for step in range(self.state.step, config.steps)
+        )
+        return feed(self.images, indices, self.device, workers=torch.get_num_threads())
+
+    def compile(self) -> bool:
+        """Compile the network, and record a step as a CUDA graph, if what is left is long enough to gain by it."""
+        images_left = (self.config.steps - self.state.step) * self.config.batch_size / self.group.size
+        compiled = compile_if_worthwhile(self.model, 3 * images_left, self.device, self.log)
+        self.use_cuda_graph = compiled and self.device.type == "cuda"
+        return compiled
 
 
 def trained(steps: int) -> dict:
@@ -319,7 +329,8 @@ def train_to_outcome(trainer: Trainer, checkpoints: Checkpoints, snapshots: Snap
         raise UserError(
             f"{checkpoints.folder}: not all processes find the same state there. It must be on a shared disk."
         )
-    log(f"computing in {trainer.model.precision}{', compiled' if trainer.compile() else ''}")
+    compiled = trainer.compile()
+    log(f"computing in {trainer.model.precision}{', compiled' if compiled else ''}")
     callbacks = (snapshots, checkpoints, Progress(state, steps, log)) if group.is_main else ()
     with stop_signal.ending(at_once=False):
         finished = trainer.run(callbacks, stop_signal.should_stop)
