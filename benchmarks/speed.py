@@ -57,7 +57,7 @@ def ours(
         trainer = Trainer(document, None, device)  # which is given its images
         trainer.use_cuda_graph = compiled and device.type == "cuda"
         model, size = trainer.model, (batch, network.image_size, network.image_size, network.channels)
-        step = partial(trainer.update, torch.randint(256, size, dtype=torch.uint8, device=device))
+        step = partial(trainer.training_step, torch.randint(256, size, dtype=torch.uint8, device=device))
     else:
         model = prepare_for_inference(prepare_model(UNet(network), device))
         trained = TrainedModel(model, GaussianDiffusion.from_config(of.diffusion).to(device), {}, "", precision)

@@ -56,6 +56,6 @@ def test_precision(tmp_path, monkeypatch, capsys):
     made = json.loads((tmp_path / "out/bf16/seed1/metrics.json").read_text())["made_from"]
     assert made["precision"] == "bf16"
 
-    monkeypatch.setattr("ddpm.training.loop.Trainer.update", None)
+    monkeypatch.setattr("ddpm.training.loop.Trainer.training_step", None)
     run("precision.py", *chosen)  # which measures nothing again
     assert pd.read_csv(tmp_path / "out/precision.csv").equals(table)

@@ -1,23 +1,22 @@
-"""A job that is told to end, or whose time runs out, saves its work, exits with 75, and goes on to the same bytes."""
+"""A job that a signal ends saves its work, exits with 75, and goes on to the same bytes."""
 
-import math
 import os
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers import CPU, run_ddpm, tiny_experiment, train_command
+from processes import together
 from workspace import PROJECT
 
+from ddpm.compute.distributed import Group
 from ddpm.config.errors import ExitCode, UserError
 from ddpm.config.schema import SamplingConfig
-from ddpm.jobs import signals
-from ddpm.jobs.signals import Interrupted, StopSignal, seconds
+from ddpm.jobs.signals import Interrupted, StopSignal, stop_signal
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.checkpoints import load_state, saved_states
@@ -49,136 +48,89 @@ def test_a_row_that_was_cut_is_completed_to_the_same_bits(last, train_images, tm
     whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
     assert whole.run()
     rows = []
-    assert cut.run(lambda: rows.append(cut.step), lambda: cut.step == last) == (last == 12)
-    assert (cut.step, rows) == (last, list(range(3, last + 1, 3)))
-    resumed.restore(cut.state("f", "d"))
+    assert cut.run([lambda state, stats: rows.append(state.step)], lambda: cut.state.step == last) == (last == 12)
+    assert (cut.state.step, rows) == (last, list(range(3, last + 1, 3)))
+    resumed.state.restore(cut.state.checkpoint("f", "d"))
     assert resumed.run()
-    assert torch.equal(resumed.average, whole.average)
-    assert resumed.history == whole.history
-    assert resumed.outcome == whole.outcome
+    assert torch.equal(resumed.state.ema, whole.state.ema)
+    assert resumed.state.history == whole.state.history
+    assert resumed.state.outcome == whole.state.outcome
 
 
 def test_a_loss_out_of_range_in_a_cut_row_has_the_same_outcome(train_images):
     config = tiny_experiment(training={"learning_rate": 1e30, "warmup": 0}).stage_config("training")
     whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
     whole.run()
-    cut.run(should_stop=lambda: cut.step == 2)
-    resumed.restore(cut.state("f", "d"))
+    cut.run(should_stop=lambda: cut.state.step == 2)
+    resumed.state.restore(cut.state.checkpoint("f", "d"))
     resumed.run()
-    assert resumed.outcome["status"] == "unstable"
-    assert resumed.outcome == whole.outcome
+    assert resumed.state.outcome["status"] == "unstable"
+    assert resumed.state.outcome == whole.state.outcome
 
 
 def test_a_state_of_an_earlier_version_is_gone_on_with(train_images):
     config = tiny_experiment().stage_config("training")
     whole, cut, resumed = (Trainer(config, train_images, CPU) for _ in range(3))
     whole.run()
-    cut.run(should_stop=lambda: cut.step == 6)
-    state = cut.state("f", "d")
+    cut.run(should_stop=lambda: cut.state.step == 6)
+    state = cut.state.checkpoint("f", "d")
     assert state.tensors.pop("row").numel() == 0
-    resumed.restore(state)
+    resumed.state.restore(state)
     resumed.run()
-    assert torch.equal(resumed.average, whole.average)
+    assert torch.equal(resumed.state.ema, whole.state.ema)
 
 
-def test_a_training_ends_before_its_deadline(job, train_images, digits, tmp_path, monkeypatch, capsys):
-    """Through the command line's own `main`, in this process: the clock is far ahead when the 7th step begins."""
+def test_a_training_ends_behind_the_step_in_which_a_signal_comes(
+    job, train_images, digits, tmp_path, monkeypatch, capsys
+):
+    """Through the command line's own `main`, in this process."""
     from ddpm import cli
 
     monkeypatch.setattr(cli, "stop_signal", job)
-    monkeypatch.setenv("DDPM_DEADLINE", "5000000000")
-    update = Trainer.update
+    training_step = Trainer.training_step
 
-    def late(self, pixels):
-        if self.step == 6:
-            monkeypatch.setattr(signals.time, "time", lambda: 5e9 - signals.MARGIN + 1)
-        return update(self, pixels)
+    def signalled(self, pixels):
+        if self.state.step == 6:
+            signal.raise_signal(signal.SIGUSR1)
+        return training_step(self, pixels)
 
-    monkeypatch.setattr(Trainer, "update", late)
+    monkeypatch.setattr(Trainer, "training_step", signalled)
     command = arguments(tiny_experiment().stage_config("training"), digits, tmp_path)
     monkeypatch.setattr(sys, "argv", ["ddpm", *command])
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == ExitCode.INTERRUPTED
-    assert "interrupted at step 7 by its deadline at 2128-" in capsys.readouterr().out
-    state = load_state(tmp_path / "state", tiny_experiment().fingerprint(), train_images.sha256)
-    assert state.step == 7
-    assert state.tensors["row"].shape == (2, 1)
+    assert "interrupted at step 7 by SIGUSR1, saved" in capsys.readouterr().out
+    checkpoint = load_state(tmp_path / "state", tiny_experiment().fingerprint(), train_images.sha256)
+    assert checkpoint.step == 7
+    assert checkpoint.tensors["row"].shape == (2, 1)
 
 
-def test_without_time_to_begin_nothing_is_begun(digits, tmp_path, monkeypatch):
-    """Each further submission would end alike: that is an error, not an interruption."""
-    command = arguments(tiny_experiment().stage_config("training"), digits, tmp_path)
-    for value, words in ((str(time.time() + 5), "too few to do anything"), ("tomorrow", "DDPM_DEADLINE: 'tomorrow'")):
-        monkeypatch.setenv("DDPM_DEADLINE", value)
-        done = run_ddpm(*command)
-        assert done.returncode == ExitCode.USER_ERROR
-        assert words in done.stderr
-        assert "Traceback" not in done.stderr
-        assert not (tmp_path / "state").exists()
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_of_two_processes_ends_both_behind_the_same_row(rank, train_images, tmp_path):
+    """The first process says why, also where it has heard nothing itself."""
+    config = tiny_experiment().stage_config("training")
 
+    def train_until_signalled(group: Group) -> None:
+        training_step = Trainer.training_step
 
-def test_the_deadline_leaves_time_for_another_round_and_a_save(job, monkeypatch):
-    clock = {"perf_counter": 0.0, "time": 0.0}
-    for name in clock:
-        monkeypatch.setattr(signals.time, name, lambda name=name: clock[name])
-    job.deadline = 1000.0
+        def signalled(self, pixels):
+            if (group.rank, self.state.step) == (rank, 4):
+                signal.raise_signal(signal.SIGTERM)
+            return training_step(self, pixels)
 
-    def after(round_of: float, at: float) -> bool:
-        job.last_asked, job.pace = at - round_of, 0.0
-        clock.update(perf_counter=at, time=at)
-        return job.should_stop()
+        stop_signal.listen()
+        files = [tmp_path / name for name in ("w", "h", "o", "s")]
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted) as end:
+            patch.setattr(Trainer, "training_step", signalled)
+            train(config, train_images, tmp_path / "state", *files, CPU, group=group)
+        (tmp_path / f"said{group.rank}").write_text(str(end.value))
 
-    assert not after(40, at=1000 - signals.MARGIN - 40 - 1)
-    assert after(40, at=1000 - signals.MARGIN - 40 + 1)
-    with job.saving():
-        clock["perf_counter"] += 60
-    assert job.last_asked == clock["perf_counter"], "a save is no part of a round"
-    assert not after(40, at=1000 - signals.MARGIN - 40 - 2 * 60 - 1)
-    assert after(40, at=1000 - signals.MARGIN - 40 - 2 * 60 + 1)
-
-
-def test_an_hour_of_standing_still_is_soon_forgotten(job, monkeypatch):
-    clock = iter([0.0, 1.0, 3601.0, *range(3602, 3622)])
-    monkeypatch.setattr(signals.time, "perf_counter", lambda: next(clock))
-    for _ in range(23):
-        job.should_stop()
-    assert job.pace == 1.0
-
-
-@pytest.mark.parametrize(
-    ("left", "expected"),
-    [
-        ("59", 59),
-        ("1:05", 65),
-        ("2:00:01", 7201),
-        ("3-00:00:10", 259_210),
-        ("UNLIMITED", math.inf),
-        ("INVALID", math.inf),
-    ],
-)
-def test_the_deadline_is_asked_of_an_older_slurm(left, expected, job, tmp_path, monkeypatch):
-    assert seconds(left) == expected
-    squeue = tmp_path / "squeue"
-    squeue.write_text(f'#!/bin/sh\n[ "$*" = "-h -j 42 -o %L" ] && echo {left}\n')
-    squeue.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_JOB_ID", "42")
-    assert job.left() == pytest.approx(expected, abs=5)
-
-
-def test_the_deadline_by_hand_goes_before_slurms(job, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_END_TIME", "2000000000")
-    assert StopSignal().deadline == 2e9
-    monkeypatch.setenv("DDPM_DEADLINE", "1900000000.5")
-    assert StopSignal().deadline == 1900000000.5
-
-
-def test_no_scheduler_is_no_deadline(job, monkeypatch):
-    assert job.left() == math.inf
-    monkeypatch.setenv("SLURM_JOB_ID", "42")
-    monkeypatch.setenv("PATH", "")
-    assert StopSignal().left() == math.inf
+    together(2, train_until_signalled, tmp_path)
+    why = ("SIGTERM", "a signal to another process")[rank]
+    assert (tmp_path / "said0").read_text().startswith(f"interrupted at step 6 by {why}, saved")
+    assert not (tmp_path / "said1").read_text()
+    assert load_state(tmp_path / "state", tiny_experiment().fingerprint(), train_images.sha256).step == 6
 
 
 def test_sigterm_ends_what_has_nothing_to_save_at_once(job):
@@ -246,25 +198,26 @@ def test_what_is_made_is_kept_when_a_signal_comes(at, job, tmp_path):
     assert again.made == list(range(begun, 95))
 
 
-def test_what_is_made_is_kept_when_the_deadline_comes(job, tmp_path, monkeypatch):
+def test_what_is_made_is_kept_when_a_warning_comes(job, tmp_path, monkeypatch):
     monkeypatch.setattr(chunk_cache, "SAVE_EVERY", 1e9)
     work = Squares(tmp_path)
-    job.deadline = math.inf
     made = []
-    with pytest.raises(Interrupted, match="the items before 35 of 5"):
+    with pytest.raises(Interrupted, match="by SIGUSR1: the items before 35 of 5"):
         for piece in work.parts.each(5, 95, 10, work.make):
             made.append(piece)
             if len(made) == 3:
-                job.deadline = time.time() + signals.MARGIN - 1
+                signal.raise_signal(signal.SIGUSR1)
     assert [(first, stop) for first, stop, _ in work.parts.kept()] == [(5, 35)]
+    job.signal = ""
+    signal.raise_signal(signal.SIGUSR1)
     one = Squares(tmp_path)
     with pytest.raises(Interrupted, match="the items before 45 of 5"):
         one.run()
     assert one.made == list(range(35, 45)), "however late it is, each submission gets on"
 
 
-def test_where_nothing_can_be_kept_the_work_is_not_given_up_for_a_deadline(job):
-    job.deadline = 0.0
+def test_where_nothing_can_be_kept_the_work_is_not_given_up_for_a_warning(job):
+    signal.raise_signal(signal.SIGUSR1)
     assert len(Squares(None).run()) == 90
 
 
@@ -291,17 +244,13 @@ def told_at(step: int, tell, trained, monkeypatch) -> list[int]:
     return steps
 
 
-@pytest.mark.parametrize("reason", ["SIGTERM", "its deadline"])
+@pytest.mark.parametrize("reason", ["SIGTERM", "SIGUSR1"])
 @pytest.mark.parametrize("step", [0, 12, 19, 20, 33])
 def test_the_batch_at_hand_is_kept_when_a_job_has_to_end(step, reason, job, trained, tmp_path, monkeypatch):
     """Behind the step at which it was told; no step is repeated. Two batches of 20 steps."""
-    job.deadline = math.inf
 
     def tell() -> None:
-        if reason == "SIGTERM":
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            job.deadline = time.time()
+        signal.raise_signal(signal.Signals[reason])
 
     def shard(path: Path) -> bytes:
         config = SamplingConfig(images=10, batch_size=5, previews=4)
@@ -311,10 +260,10 @@ def test_the_batch_at_hand_is_kept_when_a_job_has_to_end(step, reason, job, trai
     (tmp_path / "whole").mkdir()
     whole = shard(tmp_path / "whole/1.npz")
     steps = told_at(step, tell, trained, monkeypatch)
-    with pytest.raises(Interrupted, match=rf"by {reason}.*: the items before {step // 20 * 5} of 0\.\.9 are kept"):
+    with pytest.raises(Interrupted, match=rf"by {reason}: the items before {step // 20 * 5} of 0\.\.9 are kept"):
         shard(tmp_path / "1.npz")
     assert len(steps) == step + 1
-    job.signal, job.deadline = "", math.inf
+    job.signal = ""
     assert shard(tmp_path / "1.npz") == whole
     assert steps == [*reversed(range(20))] * 2
 
@@ -339,14 +288,14 @@ def test_a_training_that_is_locked_is_refused_with_its_own_exit_code(digits, tmp
 
 def test_a_training_that_has_lost_its_lock_writes_no_state(job, train_images, tmp_path):
     config = tiny_experiment().stage_config("training")
-    update, files = Trainer.update, [tmp_path / name for name in ("w", "h", "o", "s")]
+    training_step, files = Trainer.training_step, [tmp_path / name for name in ("w", "h", "o", "s")]
 
-    def update_without(self, pixels):
+    def step_without(self, pixels):
         (tmp_path / "state/lock").unlink(missing_ok=True)
-        return update(self, pixels)
+        return training_step(self, pixels)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="its file was deleted"):
-        patch.setattr(Trainer, "update", update_without)
+        patch.setattr(Trainer, "training_step", step_without)
         train(config, train_images, tmp_path / "state", *files, CPU)
     assert not saved_states(tmp_path / "state")
 

@@ -280,7 +280,7 @@ PROTECTED = {
         "save_state",
     ): "earlier states by exact names, in a claimed folder, never the one just written",
     ("storage/weights_file.py", "saved_states"): "lists, by exact names",
-    ("training/loop.py", "export_snapshots"): "lists, by exact names",
+    ("training/callbacks.py", "export_snapshots"): "lists, by exact names",
     ("data/prepare.py", "all_or_nothing"): "files that `claim_file` has allowed before",
     ("storage/transfer.py", "finish"): "the part's own names; what was at the target was set aside",
     ("storage/transfer.py", "discard"): "the part's own names",

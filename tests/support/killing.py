@@ -107,10 +107,10 @@ def note_work(journal: Journal, command: str, moment: Callable[..., None]) -> No
         from ddpm.training.loop import Trainer
 
         def note(trainer: Trainer, *_: object) -> None:
-            journal.add("step", sys.argv[sys.argv.index("--config") + 1], trainer.step)
-            moment(f"step {trainer.step}", saved=trainer.step > trainer.config.save_every)
+            journal.add("step", sys.argv[sys.argv.index("--config") + 1], trainer.state.step)
+            moment(f"step {trainer.state.step}", saved=trainer.state.step > trainer.config.save_every)
 
-        Trainer.update = noted(Trainer.update, note)
+        Trainer.training_step = noted(Trainer.training_step, note)
 
 
 def main() -> None:

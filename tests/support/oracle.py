@@ -389,7 +389,7 @@ class HeldOut:
     def predict(self, trainer: Trainer) -> Tensor:
         """What the network with its averaged weights, which are those that a training writes, makes of x_t."""
         model = UNet(trainer.model.config).eval()
-        model.load_state_dict(trainer.parameters.split(trainer.average))
+        model.load_state_dict(trainer.state.parameters.split(trainer.state.ema))
         parts = zip(self.x_t.float().split(5000), self.t.split(5000), strict=True)
         return torch.cat([model(*part) for part in parts]).double()
 

@@ -58,8 +58,8 @@ def training() -> tuple[float, np.ndarray]:
     trainer = Trainer(small_training(STEPS[-1]), Drawn(GAUSSIAN, 50_000, seed=1), CPU)
     best, rows, batches = held_out.best_losses.mean().item(), [], trainer.batches()
     for step in STEPS:
-        while trainer.step < step:
-            trainer.update(next(batches))
+        while trainer.state.step < step:
+            trainer.training_step(next(batches))
         rows.append(held_out.excess(held_out.predict(trainer)))
         print("step {}: {:.3f} +- {:.3f} % above the oracle".format(step, *(100 * x / best for x in rows[-1])))
     return best, np.array(rows).T

@@ -3,6 +3,7 @@
 import re
 
 FAILING = """
+import os
 
 trained_well = train
 

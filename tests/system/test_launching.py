@@ -75,16 +75,16 @@ from ddpm import cli
 from ddpm.config.errors import UserError
 from ddpm.training.loop import Trainer
 
-update = Trainer.update
+step = Trainer.training_step
 
 
 def fail(self, pixels):
-    if os.environ["RANK"] == "1" and self.step == 7:
+    if os.environ["RANK"] == "1" and self.state.step == 7:
         raise UserError("the cat has it")
-    return update(self, pixels)
+    return step(self, pixels)
 
 
-Trainer.update = fail
+Trainer.training_step = fail
 cli.main()
 """
 
@@ -144,8 +144,8 @@ def test_two_nodes_train_like_one_process(digits, train_images, tmp_path):
     one = Trainer(config, train_images, CPU)
     one.run()
     two = load_model(tmp_path / "final.safetensors").model.state_dict()
-    expected = one.parameters.split(one.average)
-    largest = one.average.abs().max()
+    expected = one.state.parameters.split(one.state.ema)
+    largest = one.state.ema.abs().max()
     assert max((two[name] - tensor).abs().max() for name, tensor in expected.items()) < 2e-6 * largest
 
 

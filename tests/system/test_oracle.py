@@ -282,8 +282,8 @@ def test_a_small_network_approaches_the_oracles_loss_from_above():
     trainer = Trainer(small_training(checkpoints[-1]), Drawn(GAUSSIAN, 50_000, seed=1), CPU)
     excesses, batches = [], trainer.batches()
     for step in checkpoints:
-        while trainer.step < step:
-            trainer.update(next(batches))
+        while trainer.state.step < step:
+            trainer.training_step(next(batches))
         predicted = held_out.predict(trainer)
         excess, standard_error = held_out.excess(predicted)
         assert excess > 3 * standard_error

@@ -35,7 +35,7 @@ def saved(folder: Path) -> torch.Tensor:
 
 
 def averaged(trainer: Trainer) -> torch.Tensor:
-    return in_a_row(trainer.parameters.split(trainer.average))
+    return in_a_row(trainer.state.parameters.split(trainer.state.ema))
 
 
 def configured(clip_shards: int) -> dict:
@@ -57,12 +57,12 @@ def finished(digits, tmp_path_factory) -> dict[int, Path]:
 def test_two_processes_train_like_one(clip_shards, finished, train_images):
     """The bound: 2e-6 of the largest weight after 12 steps, in float32 and with dropout; only sums are ordered anew."""
     one = Trainer(configured(clip_shards), train_images, CPU)
-    before = one.average.clone()
+    before = one.state.ema.clone()
     one.run()
-    assert (one.average - before).abs().max() > 1e-3, "it must have trained"
-    assert (saved(finished[clip_shards]) - averaged(one)).abs().max() < 2e-6 * one.average.abs().max()
+    assert (one.state.ema - before).abs().max() > 1e-3, "it must have trained"
+    assert (saved(finished[clip_shards]) - averaged(one)).abs().max() < 2e-6 * one.state.ema.abs().max()
     rows = [line.split(",") for line in (finished[clip_shards] / "training.csv").read_text().splitlines()[1:]]
-    for (step, loss, norm, _), row in zip(one.history, rows, strict=True):
+    for (step, loss, norm, _), row in zip(one.state.history, rows, strict=True):
         assert [float(cell) for cell in row[:3]] == pytest.approx([step, loss, norm], rel=1e-5)
 
 
@@ -86,7 +86,7 @@ def test_more_processes_train_like_one(size, clip_shards, train_images, tmp_path
     def job(group: Group) -> None:
         trainer = Trainer(config, train_images, CPU, group)
         trainer.run()
-        torch.save((trainer.average, trainer.history), tmp_path / str(group.rank))
+        torch.save((trainer.state.ema, trainer.state.history), tmp_path / str(group.rank))
 
     together(size, job, tmp_path)
     one = Trainer(config, train_images, CPU)
@@ -94,8 +94,8 @@ def test_more_processes_train_like_one(size, clip_shards, train_images, tmp_path
     first, history = torch.load(tmp_path / "0")
     for rank in range(1, size):
         assert torch.equal(torch.load(tmp_path / str(rank))[0], first)
-    assert (first - one.average).abs().max() < 2e-6 * one.average.abs().max()
-    for row, expected in zip(history, one.history, strict=True):
+    assert (first - one.state.ema).abs().max() < 2e-6 * one.state.ema.abs().max()
+    for row, expected in zip(history, one.state.history, strict=True):
         assert row == pytest.approx(expected, rel=1e-5)
 
 
@@ -121,7 +121,7 @@ def test_what_two_have_saved_is_gone_on_with_by_any_number(size, train_images, t
         together(size, job, tmp_path)
     one = Trainer(config, train_images, CPU)
     one.run()
-    assert (saved(tmp_path) - averaged(one)).abs().max() < 2e-6 * one.average.abs().max()
+    assert (saved(tmp_path) - averaged(one)).abs().max() < 2e-6 * one.state.ema.abs().max()
 
 
 def test_a_batch_is_the_same_however_many_share_it(train_images):

@@ -71,20 +71,20 @@ def test_training_is_the_published_formulas(clip_shards, train_images):
             weights[name] = weights[name] - rate * m[name] / (v[name].sqrt() + 1e-8)
             average[name] = weights[name] if step == 0 else 0.9 * average[name] + 0.1 * weights[name]
             p.data.copy_(weights[name])
-        trainer.update(next(batches))
+        trainer.training_step(next(batches))
     assert clipped > 0, "the test must exercise the clipping"
-    for vector, expected in ((trainer.parameters.values, weights), (trainer.average, average)):
-        for name, got in trainer.parameters.split(vector).items():
+    for vector, expected in ((trainer.state.parameters.values, weights), (trainer.state.ema, average)):
+        for name, got in trainer.state.parameters.split(vector).items():
             torch.testing.assert_close(got.double(), expected[name], rtol=1e-4, atol=1e-7)
 
 
 def test_the_first_update_changes_nothing(train_images):
     trainer = Trainer(tiny_experiment().stage_config("training"), train_images, CPU)
-    before, batches = trainer.parameters.values.clone(), trainer.batches()
-    trainer.update(next(batches))
-    assert torch.equal(trainer.parameters.values, before)
-    trainer.update(next(batches))
-    assert not torch.equal(trainer.parameters.values, before)
+    before, batches = trainer.state.parameters.values.clone(), trainer.batches()
+    trainer.training_step(next(batches))
+    assert torch.equal(trainer.state.parameters.values, before)
+    trainer.training_step(next(batches))
+    assert not torch.equal(trainer.state.parameters.values, before)
 
 
 def test_image_order_is_one_permutation_after_another():
@@ -138,7 +138,7 @@ def test_times_are_independent_between_images(train_images):
 def test_a_finished_run_is_a_no_op(train_images, tmp_path, monkeypatch):
     config = tiny_experiment().stage_config("training")
     first = run(config, train_images, tmp_path)
-    monkeypatch.setattr(Trainer, "update", lambda self, pixels: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "training_step", lambda self, pixels: pytest.fail("trained again"))
     assert run(config, train_images, tmp_path) == first
     assert outcome(tmp_path) == {"status": "trained", "step": 12, "reason": None}
 
@@ -149,9 +149,9 @@ def test_weights_are_the_average(train_images, tmp_path):
     trainer = Trainer(config, train_images, CPU)
     trainer.run()
     loaded = load_model(tmp_path / "model.safetensors")
-    for name, tensor in trainer.parameters.split(trainer.average).items():
+    for name, tensor in trainer.state.parameters.split(trainer.state.ema).items():
         assert torch.equal(loaded.model.state_dict()[name], tensor)
-    assert not torch.equal(trainer.average, trainer.parameters.values)
+    assert not torch.equal(trainer.state.ema, trainer.state.parameters.values)
 
 
 def test_a_state_of_another_config_is_refused(train_images, tmp_path):
@@ -241,15 +241,15 @@ def test_a_loss_out_of_range_is_a_result(training, words, train_images, tmp_path
 def test_every_row_of_table_2_trains_by_the_same_loop(method, train_images):
     trainer = Trainer(tiny_experiment(method).stage_config("training"), train_images, CPU)
     trainer.run()
-    assert trainer.outcome["status"] == "trained"
-    assert np.isfinite(trainer.average.numpy()).all()
+    assert trainer.state.outcome["status"] == "trained"
+    assert np.isfinite(trainer.state.ema.numpy()).all()
 
 
 def test_training_lowers_the_loss(train_images):
     training = {"steps": 150, "log_every": 10, "learning_rate": 2e-3, "batch_size": 32}
     trainer = Trainer(tiny_experiment(training=training).stage_config("training"), train_images, CPU)
     trainer.run()
-    losses = [row[1] for row in trainer.history]
+    losses = [row[1] for row in trainer.state.history]
     assert np.mean(losses[-3:]) < 0.7 * losses[0]
 
 
@@ -276,12 +276,12 @@ def test_micro_batches_add_up_to_the_batch(micro_batch, clip_shards, train_image
     for micro in (None, micro_batch):
         experiment = tiny_experiment(training={**training, "micro_batch": micro}, network={"dropout": 0.2})
         trainers.append(Trainer(experiment.stage_config("training"), train_images, CPU))
-        before = trainers[-1].parameters.values.clone()
+        before = trainers[-1].state.parameters.values.clone()
         trainers[-1].run()
-    whole, parts = (trainer.parameters.values for trainer in trainers)
+    whole, parts = (trainer.state.parameters.values for trainer in trainers)
     assert (whole - before).abs().max() > 1e-3
     assert (whole - parts).abs().max() < 1e-6 * whole.abs().max()
-    for one, other in zip(*(trainer.history for trainer in trainers), strict=True):
+    for one, other in zip(*(trainer.state.history for trainer in trainers), strict=True):
         assert one == pytest.approx(other, rel=1e-5)
 
 
@@ -297,8 +297,8 @@ def test_a_full_gpu_halves_the_micro_batch_and_loses_no_step(train_images, monke
     assert set(seen[3:]) == {2}, "it does not try again what did not fit"
     assert [line.partition(" images")[0] for line in said] == ["8", "4"]
     assert "from here on 2; training.micro_batch: 2 in the configuration would begin with that" in said[1]
-    difference = (limited.parameters.values - undisturbed.parameters.values).abs().max()
-    assert difference < 1e-6 * undisturbed.parameters.values.abs().max()
+    difference = (limited.state.parameters.values - undisturbed.state.parameters.values).abs().max()
+    assert difference < 1e-6 * undisturbed.state.parameters.values.abs().max()
 
 
 def test_what_fits_into_memory_is_recorded(train_images, monkeypatch):
@@ -323,7 +323,7 @@ def test_what_fits_into_memory_is_recorded(train_images, monkeypatch):
     trainer.run()
     assert recorded == [2], "only what fits, once"
     assert played == [8] * config["training"]["steps"]
-    assert (trainer.parameters.values - undisturbed.parameters.values).abs().max() < 1e-6
+    assert (trainer.state.parameters.values - undisturbed.state.parameters.values).abs().max() < 1e-6
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -332,14 +332,14 @@ def test_a_recorded_training_is_the_same(settings, train_images):
     """To rounding; in float32, with dropout, and images that a step of the recording must not keep."""
     config = tiny_experiment(training=settings, network={"dropout": 0.2}).stage_config("training")
     plain, trainer = (Trainer(config, train_images, torch.device("cuda")) for _ in range(2))
-    before = plain.parameters.values.clone()
+    before = plain.state.parameters.values.clone()
     plain.run()
     trainer.use_cuda_graph = True
     trainer.run()
     assert trainer.cuda_graph is not None
-    assert (plain.parameters.values - before).abs().max() > 1e-3
-    assert (plain.parameters.values - trainer.parameters.values).abs().max() < 1e-4
-    for one, other in zip(plain.history, trainer.history, strict=True):
+    assert (plain.state.parameters.values - before).abs().max() > 1e-3
+    assert (plain.state.parameters.values - trainer.state.parameters.values).abs().max() < 1e-4
+    for one, other in zip(plain.state.history, trainer.state.history, strict=True):
         assert one == pytest.approx(other, rel=1e-3)
 
 
@@ -365,11 +365,13 @@ def test_snapshots_are_the_weights_along_the_way(train_images, tmp_path):
     for step, files in steps.items():
         trainer = Trainer(tiny_experiment(training={"steps": step}).stage_config("training"), train_images, CPU)
         trainer.run()
-        for file, vector, kind in zip(files, (trainer.average, trainer.parameters.values), ("ema", "raw"), strict=True):
+        for file, vector, kind in zip(
+            files, (trainer.state.ema, trainer.state.parameters.values), ("ema", "raw"), strict=True
+        ):
             loaded = load_model(file)
             assert loaded.outcome == {"status": "trained", "step": step, "reason": None}
             assert loaded.header["weights"] == kind
-            for name, tensor in trainer.parameters.split(vector).items():
+            for name, tensor in trainer.state.parameters.split(vector).items():
                 assert torch.equal(loaded.model.state_dict()[name], tensor)
 
 

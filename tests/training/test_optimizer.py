@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_average_, warmup_rate
+from ddpm.training.optimizer import Adam, FlatParameters, clip_by_global_norm_, update_ema_, warmup_rate
 
 
 def test_adam_is_tensorflows():
@@ -37,9 +37,9 @@ def test_clipping_limits_the_global_norm(norm, expected):
 
 def test_average_starts_at_the_values_and_decays_constantly():
     average = torch.full((1,), 99.0)
-    update_average_(average, torch.tensor([2.0]), 0, 0.9)
+    update_ema_(average, torch.tensor([2.0]), 0, 0.9)
     assert average.item() == 2.0
-    update_average_(average, torch.tensor([4.0]), 1, 0.9)
+    update_ema_(average, torch.tensor([4.0]), 1, 0.9)
     assert average.item() == pytest.approx(0.9 * 2 + 0.1 * 4)
 
 

@@ -249,7 +249,7 @@ def description(path: Path, kind: str, **changes) -> Checkpoint:
     return Checkpoint(**{"name": "tiny", "files": files, "averaged": True, "step": 790_000, **changes})
 
 
-def export_snapshots(server, tmp_path, kind: str, how: str = "good", **changes) -> Checkpoint:
+def publish(server, tmp_path, kind: str, how: str = "good", **changes) -> Checkpoint:
     """A checkpoint whose files the server holds."""
     path = write(tmp_path, kind)
     checkpoint = description(path, kind)
@@ -264,7 +264,7 @@ def export_snapshots(server, tmp_path, kind: str, how: str = "good", **changes) 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "diffusers"])
 def test_published_files_are_downloaded_and_converted(kind, server, tmp_path):
-    checkpoint = export_snapshots(server, tmp_path, kind)
+    checkpoint = publish(server, tmp_path, kind)
     folder = tmp_path / "weights/tiny"
     download_weights(checkpoint, folder)
     config = {**DOCUMENT, "checkpoint": checkpoint.model_dump(mode="json")}
@@ -286,14 +286,14 @@ def test_published_files_are_downloaded_and_converted(kind, server, tmp_path):
     ],
 )
 def test_a_bad_download_leaves_no_file(how, changes, words, server, tmp_path):
-    checkpoint = export_snapshots(server, tmp_path, "official.ckpt", how, **changes)
+    checkpoint = publish(server, tmp_path, "official.ckpt", how, **changes)
     with pytest.raises(UserError, match=words):
         download_weights(checkpoint, tmp_path / "weights")
     assert all(path.name.startswith(".") for path in (tmp_path / "weights").iterdir())
 
 
 def test_a_file_that_changed_after_its_download_is_refused(server, tmp_path):
-    checkpoint = export_snapshots(server, tmp_path, "official.ckpt")
+    checkpoint = publish(server, tmp_path, "official.ckpt")
     download_weights(checkpoint, tmp_path / "weights")
     file = tmp_path / "weights/official.ckpt"
     content = bytearray(file.read_bytes())
@@ -311,7 +311,7 @@ def test_a_copy_by_hand_must_have_the_published_checksum(tmp_path):
 
 def test_by_hand(server, tmp_path):
     """The commands of the README."""
-    checkpoint = export_snapshots(server, tmp_path, "2022")
+    checkpoint = publish(server, tmp_path, "2022")
     write_json(tmp_path / "training.json", {**DOCUMENT, "checkpoint": checkpoint.model_dump(mode="json")})
     for command in (
         ["download-weights", tmp_path / "training.json", "--out", tmp_path / "weights"],

@@ -1,4 +1,4 @@
-"""A step's kernels as one CUDA graph: a processor cannot start a thousand of them as fast as the GPU computes them."""
+"""The kernels of a step as one CUDA graph: the CPU would start them one by one slower than the GPU computes them."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,30 +7,30 @@ from torch import Tensor
 
 
 class CUDAGraphCallable:
-    """A function of tensors on a GPU, recorded once and played again with other numbers in the same memory.
+    """A function of tensors on a GPU, captured once and replayed with other numbers in the same memory.
 
     Args:
-        work: reads and writes the same memory at each call, waits for nothing, and draws no random numbers.
+        function: reads and writes the same memory at each call, waits for nothing, and draws no random numbers.
         inputs: tensors like those of all later calls.
 
     Raises:
-        RuntimeError: the GPU's memory does not hold what the work needs; a smaller one can be recorded then.
+        RuntimeError: the GPU's memory is too small for the function; one that needs less can be captured then.
     """
 
-    def __init__(self, work: Callable[..., Tensor], inputs: Sequence[Tensor]):
-        self.inputs = [tensor.clone() for tensor in inputs]
-        beside = torch.cuda.Stream()  # what is made at the first call, as workspaces, is made before the recording
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
-            work(*self.inputs)
-        torch.cuda.current_stream().wait_stream(beside)
+    def __init__(self, function: Callable[..., Tensor], inputs: Sequence[Tensor]):
+        self.static_inputs = [tensor.clone() for tensor in inputs]
+        warmup = torch.cuda.Stream()  # what the first call allocates, as workspaces, must not be part of the graph
+        warmup.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warmup):
+            function(*self.static_inputs)
+        torch.cuda.current_stream().wait_stream(warmup)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.output = work(*self.inputs)
+            self.static_output = function(*self.static_inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """`work(*inputs)`; the next call overwrites what it returns."""
-        for mine, given in zip(self.inputs, inputs, strict=True):
-            mine.copy_(given)
+        """`function(*inputs)`; the next call overwrites what it returns."""
+        for static, tensor in zip(self.static_inputs, inputs, strict=True):
+            static.copy_(tensor)
         self.graph.replay()
-        return self.output
+        return self.static_output

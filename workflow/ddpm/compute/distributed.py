@@ -71,6 +71,14 @@ class Group:
             distributed.all_gather(values, torch.tensor([value]))
         return len({int(each) for each in values}) == 1
 
+    def any(self, value: bool) -> bool:
+        """Whether it is true in any of the processes, which wait for each other."""
+        if self.size == 1:
+            return value
+        import torch
+
+        return bool(self.sum_(torch.tensor(float(value))) > 0)
+
     def broadcast(self, value: T | None = None) -> T | None:
         """The `value` of the first process, which JSON can hold, in all of them, which wait for it."""
         if self.size == 1:

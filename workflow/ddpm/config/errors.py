@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
     MEMORY = 71, "The GPU's memory, or main memory, is full, and smaller batches do not help."
     LOCKED = 73, "Somebody else is at this work: the message says who, since when, and what to do."
     DISK = 74, "A disk is full, a quota used up, or a folder may not be written to."
-    INTERRUPTED = 75, "Interrupted by SIGTERM, SIGUSR1 or its deadline, and saved: the same command goes on from there."
+    INTERRUPTED = 75, "Interrupted by SIGTERM or SIGUSR1, and saved: the same command goes on from there."
 
 
 def listed() -> str:

@@ -24,15 +24,15 @@ from pathlib import Path
 from uuid import uuid4
 
 from ddpm.config.errors import ExitCode, UserError
-from ddpm.jobs.signals import Interrupted, asked_of_slurm, stop_signal
-from ddpm.jobs.slurm import RESTARTS
+from ddpm.jobs.signals import Interrupted, stop_signal
+from ddpm.jobs.slurm import RESTARTS, try_ask
 
 BEAT = 20  # seconds between two signs of life
 STALE = 300  # seconds without one, after which a holder that cannot be asked counts as dead
 SAY_EVERY = 60  # seconds between two lines in the log of one that waits
 LONGEST = 2**16  # bytes of a lock file
 LONGEST_PAUSE = 30  # seconds between two attempts
-TIMEOUT = 600  # seconds of waiting where there is no deadline and no DDPM_LOCK_WAIT
+TIMEOUT = 600  # seconds of waiting, outside of SLURM and without DDPM_LOCK_WAIT
 # States of a SLURM job whose processes may still write. One that waits to run again has none.
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"}
 
@@ -101,7 +101,7 @@ class Owner:
             return birth == self.birth
         if self.job and self.cluster == me.cluster:
             if self.job != me.job:
-                if (states := asked_of_slurm("squeue", "-h", "-j", self.job, "-o", "%T")) is not None:
+                if (states := try_ask("squeue", "-h", "-j", self.job, "-o", "%T")) is not None:
                     return not RUNNING.isdisjoint(states.split())
             elif self.restarts != me.restarts:  # this very job, before SLURM started it again
                 return False
@@ -168,8 +168,8 @@ class Lock:
 
     Args:
         work: what the holder does, for messages: "training this state".
-        patience: seconds to wait for a living holder, where DDPM_LOCK_WAIT does not say it. By default until this job's
-            own deadline, or ten minutes where there is none.
+        patience: seconds to wait for a living holder, where DDPM_LOCK_WAIT does not say it. By default ten minutes;
+            in a SLURM job, which is queued again, until it has to end.
     """
 
     def __init__(self, path: Path, work: str, log=print, patience: float | None = None):
@@ -207,7 +207,7 @@ class Lock:
             )
         if now - self.said >= SAY_EVERY:
             self.said = now
-            limit = f"for up to {patience:.0f} s" if patience < math.inf else "until this job's own deadline"
+            limit = f"for up to {patience:.0f} s" if patience < math.inf else "until this job has to end"
             self.log(f"{who}; waiting for it {limit}")
         if stop_signal.should_stop():
             raise Interrupted(f"interrupted by {stop_signal.why} while waiting: {who}")
@@ -223,7 +223,7 @@ class Lock:
                 raise UserError(f"DDPM_LOCK_WAIT: {value!r} is not a number of seconds.") from None
         if self.patience is not None:
             return self.patience
-        return TIMEOUT if stop_signal.deadline == math.inf else math.inf
+        return math.inf if "SLURM_JOB_ID" in os.environ else TIMEOUT
 
     def take(self) -> Owner | None:
         """Take the lock, or return the living holder that is in the way."""

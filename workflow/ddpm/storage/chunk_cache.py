@@ -177,8 +177,7 @@ class ChunkCache:
             self.drop_drafts(first, stop)
 
     def write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        with stop_signal.saving():
-            write_npz(self.folder / name, compressed=False, **arrays)
+        write_npz(self.folder / name, compressed=False, **arrays)
         self.saved = time.monotonic()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""A trained network, read from its file of weights and made ready to use."""
+"""A trained network, read from its file of weights and prepared for inference."""
 
 import hashlib
 from collections.abc import Iterable
@@ -39,13 +39,13 @@ class TrainedModel:
 
 
 def load_model(path: Path, device: torch.device | None = None) -> TrainedModel:
-    """The network, the process and the history that a weights file describes.
+    """The network and the process that a weights file describes.
 
     Args:
-        device: where, and for which, the network is made ready; None: the weights on the CPU, to the last bit.
+        device: the network is moved to it and prepared for it; None: it stays on the CPU, its weights bit for bit.
 
     Raises:
-        UserError: there are none, or they are damaged.
+        UserError: there is no such file, or it is damaged.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file. Train the experiment first.")

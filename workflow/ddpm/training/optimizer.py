@@ -1,4 +1,4 @@
-"""Adam, gradient clipping and the weight average, written on one vector behind all parameters."""
+"""Appendix B: Adam, gradient clipping, warm-up and the EMA of the weights, on one vector behind all parameters."""
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +38,10 @@ class FlatParameters:
         }
 
 
-def clip_by_global_norm_(gradient: Tensor, largest: float) -> Tensor:
-    """Scale `gradient` in place so that its norm is at most `largest`; returns the norm before, a 0-d tensor."""
+def clip_by_global_norm_(gradient: Tensor, max_norm: float) -> Tensor:
+    """Scale `gradient` in place so that its norm is at most `max_norm`; returns the norm before, a 0-d tensor."""
     norm = gradient.norm()
-    gradient.mul_(largest / norm.clamp(min=largest))
+    gradient.mul_(max_norm / norm.clamp(min=max_norm))
     return norm
 
 
@@ -86,9 +86,9 @@ class Adam:
         )
 
 
-def update_average_(average: Tensor, values: Tensor, step: int, decay: float) -> None:
-    """average <- decay average + (1 - decay) values, in place; after update 0 the average is the values.
+def update_ema_(ema: Tensor, values: Tensor, step: int, decay: float) -> None:
+    """ema <- decay ema + (1 - decay) values, in place; after update 0 it is the values.
 
     A constant decay, neither warmed up nor debiased, as in the authors' code.
     """
-    average.lerp_(values, 1 - decay if step else 1.0)
+    ema.lerp_(values, 1 - decay if step else 1.0)
