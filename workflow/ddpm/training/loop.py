@@ -84,9 +84,7 @@ def training_batch(
         pixels: the images of `image_indices`, or this process's part of them, uint8 [B, H, W, C].
     """
     batch, device = config.batch_size, pixels.device
-    share = group.part(
-        batch
-    )  # every process draws for the whole batch, so that the number of processes changes nothing
+    share = group.part(batch)  # each process draws for the whole batch: their number changes no draw
     x0 = to_model_range(pixels)
     draws = rng.generator(config.seed, "t and flips", step)
     t = torch.randint(timesteps, (batch,), generator=draws)
