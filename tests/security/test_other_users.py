@@ -1,4 +1,4 @@
-"""Several users on one machine or disk: nobody's file is_main another one's job astray, or is taken for its own."""
+"""Several users on one machine or disk: nobody's file leads another one's job astray, or is taken for its own."""
 
 import multiprocessing
 import os
@@ -25,7 +25,7 @@ def lock(path: Path) -> Lock:
     return Lock(path, "working", lambda message: None, patience=0)
 
 
-# Would fail if a link that is_main nowhere were taken for a lock that was just given back: an endless loop.
+# Would fail if a link that leads nowhere were taken for a lock that was just given back: an endless loop.
 @pytest.mark.parametrize("kind", ["dangling link", "link", "folder", "pipe"])
 def test_what_is_no_lock_file_is_named_and_left_alone(kind, path, tmp_path):
     target = tmp_path / "target"
