@@ -31,7 +31,7 @@ def test_a_later_start_of_a_job_is_told_from_an_earlier_one(monkeypatch):
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
     for key, value in job.items():
         monkeypatch.setenv(key, value)
-    assert Owner.me().restarts == "2"
+    assert Owner.this_process().restarts == "2"
     slurm.export_restart_count(first := {})
     assert not first
 

@@ -11,7 +11,7 @@ import pytest
 
 from ddpm.config.errors import ExitCode, UserError
 from ddpm.jobs import gpus, locks
-from ddpm.jobs.locks import Lock, Locked, holder_in
+from ddpm.jobs.locks import Lock, Locked, read_owner
 from ddpm.storage import files
 from ddpm.storage.files import atomic_write, place_of_pids, private_folder
 
@@ -22,7 +22,7 @@ def path(tmp_path) -> Path:
 
 
 def lock(path: Path) -> Lock:
-    return Lock(path, "working", lambda message: None, patience=0)
+    return Lock(path, "working", lambda message: None, timeout=0)
 
 
 # Would fail if a link that leads nowhere were taken for a lock that was just given back: an endless loop.
@@ -72,7 +72,7 @@ def test_a_lock_that_may_not_be_read_is_another_users(path, monkeypatch):
         lock(path).acquire()
     assert caught.value.code == ExitCode.LOCKED
     os.utime(path, (0, 0))
-    with lock(path).acquire():  # of somebody who has given no sign of life for long
+    with lock(path).acquire():  # of somebody without a heartbeat for long
         pass
 
 
@@ -80,7 +80,7 @@ def test_a_lock_that_may_not_be_read_is_another_users(path, monkeypatch):
 @pytest.mark.parametrize("content", [b"[]", b'"x"', b"[" * 10**6, b'{"token": "../../x"}', bytes(10**6), b"\xff"])
 def test_a_strange_lock_file_is_nobodys(content, path):
     path.write_bytes(content)
-    assert holder_in(path) == locks.UNREADABLE
+    assert read_owner(path) == locks.UNREADABLE
 
 
 # Would fail if what lies beside a lock were removed by the beginning of its name.
@@ -97,7 +97,7 @@ def test_files_beside_a_lock_stay(path):
 
 def test_a_token_leads_to_no_other_folder(path):
     """A lock's content is somebody else's word."""
-    holder = locks.Owner.me()
+    holder = locks.Owner.this_process()
     assert locks.guard_of(locks.replace(holder, token="../../etc/x")) == "00000000"
     assert locks.guard_of(holder) == holder.token[:8]
 
