@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from waiting import wait_for
 
-from ddpm.config.errors import ExitCode
+from ddpm.config.errors import ExitCode, UserError
 from ddpm.jobs import locks, signals
 from ddpm.jobs.locks import UNREADABLE, Lock, Locked, Owner, read_owner
 
@@ -102,7 +102,6 @@ def test_a_living_holder_is_named_with_what_to_do(path):
 def test_a_job_of_a_scheduler_is_named_with_how_to_cancel_it(path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "big")
-    monkeypatch.setenv("SLURM_JOB_END_TIME", "")
     with Lock(path, "testing").acquire(), pytest.raises(Locked, match=r"SLURM job 4711 of big.*scancel 4711"):
         Lock(path, "testing", silent, timeout=0).acquire()
 
@@ -129,21 +128,22 @@ def test_how_long_to_wait_is_the_environments_word(path, monkeypatch):
         Lock(path, "testing", said.append).acquire()
     assert len(said) == 1
     monkeypatch.setenv("DDPM_LOCK_WAIT", "long")
-    with held_by_another(path), pytest.raises(signals.UserError, match="DDPM_LOCK_WAIT: 'long'"):
+    with held_by_another(path), pytest.raises(UserError, match="DDPM_LOCK_WAIT: 'long'"):
         Lock(path, "testing", said.append).acquire()
 
 
-def test_one_that_waits_ends_before_its_deadline(path, monkeypatch):
-    monkeypatch.setattr(signals.stop_signal, "deadline", time.time() + 1e6, raising=False)
+def test_a_job_of_a_scheduler_waits_until_it_has_to_end(path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setattr(signals.stop_signal, "warning", "")
     said = []
 
     def log(line: str) -> None:
         said.append(line)
-        signals.stop_signal.deadline = time.time() + signals.MARGIN
+        signals.stop_signal.warning = "SIGUSR1"
 
-    with held_by_another(path), pytest.raises(signals.Interrupted, match=r"deadline at .* while waiting: process"):
+    with held_by_another(path), pytest.raises(signals.Interrupted, match=r"by SIGUSR1 while waiting: process"):
         Lock(path, "testing", log).acquire()
-    assert "until this job's own deadline" in said[0]
+    assert "until this job has to end" in said[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -24,13 +24,13 @@ from pathlib import Path
 from uuid import uuid4
 
 from ddpm.config.errors import ExitCode, UserError
-from ddpm.jobs.signals import Interrupted, asked_of_slurm, stop_signal
-from ddpm.jobs.slurm import RESTARTS
+from ddpm.jobs.signals import Interrupted, stop_signal
+from ddpm.jobs.slurm import RESTARTS, try_ask
 from ddpm.storage.files import place_of_pids
 
 HEARTBEAT_INTERVAL = 20  # seconds
 HEARTBEAT_TIMEOUT = 300  # seconds without a heartbeat, after which an owner that cannot be checked counts as dead
-WAIT_TIMEOUT = 600  # seconds to wait where there is no deadline and no DDPM_LOCK_WAIT
+WAIT_TIMEOUT = 600  # seconds to wait, outside of SLURM and without DDPM_LOCK_WAIT
 MAX_PAUSE = 30  # seconds between two attempts
 LOG_EVERY = 60  # seconds
 MAX_BYTES = 2**16  # of a lock file
@@ -96,7 +96,7 @@ class Owner:
             return birth == self.birth
         if self.job and self.cluster == me.cluster:
             if self.job != me.job:
-                if (states := asked_of_slurm("squeue", "-h", "-j", self.job, "-o", "%T")) is not None:
+                if (states := try_ask("squeue", "-h", "-j", self.job, "-o", "%T")) is not None:
                     return not RUNNING.isdisjoint(states.split())
             elif self.restarts != me.restarts:  # this very job, before SLURM started it again
                 return False
@@ -163,8 +163,8 @@ class Lock:
 
     Args:
         work: what the owner does, for messages: "training this state".
-        timeout: seconds to wait for a living owner, where DDPM_LOCK_WAIT does not say it. By default until this job's
-            own deadline, or ten minutes where there is none.
+        timeout: seconds to wait for a living owner, where DDPM_LOCK_WAIT does not say it. By default ten minutes; in a
+            SLURM job, which is queued again, until it has to end.
     """
 
     def __init__(self, path: Path, work: str, log=print, timeout: float | None = None):
@@ -202,7 +202,7 @@ class Lock:
             )
         if now - self.logged >= LOG_EVERY:
             self.logged = now
-            limit = f"for up to {timeout:.0f} s" if timeout < math.inf else "until this job's own deadline"
+            limit = f"for up to {timeout:.0f} s" if timeout < math.inf else "until this job has to end"
             self.log(f"{who}; waiting for it {limit}")
         if stop_signal.should_stop():
             raise Interrupted(f"interrupted by {stop_signal.why} while waiting: {who}")
@@ -218,7 +218,7 @@ class Lock:
                 raise UserError(f"DDPM_LOCK_WAIT: {value!r} is not a number of seconds.") from None
         if self.timeout is not None:
             return self.timeout
-        return WAIT_TIMEOUT if stop_signal.deadline == math.inf else math.inf
+        return math.inf if "SLURM_JOB_ID" in os.environ else WAIT_TIMEOUT
 
     def take(self) -> Owner | None:
         """Take the lock, or return the living owner that is in the way."""

@@ -26,6 +26,17 @@ def ask(*command: str) -> str:
     return done.stdout
 
 
+def try_ask(*command: str) -> str | None:
+    """What a command of SLURM answers; nothing for a job that it no longer knows; None where it gives no answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode == 0:
+        return done.stdout.strip()
+    return "" if "Invalid job id" in done.stderr else None
+
+
 def requeue(environment=os.environ) -> None:
     """Put the job that this process runs in back into the queue; SLURM ends it, and starts it again with the same id.
 
