@@ -77,7 +77,7 @@ def test_only_this_folders_jobs_of_snakemake_are_cancelled(clients, tmp_path):
 
 
 def test_jobs_that_do_not_end_stop_the_run(clients, monkeypatch):
-    monkeypatch.setattr(slurm, "TIMEOUT", 0)
+    monkeypatch.setattr(slurm, "CANCEL_TIMEOUT", 0)
     clients("squeue", "echo '11|rule_train|/here'")
     clients("scancel", "")
     with pytest.raises(UserError, match="11 of an earlier run do not end"):

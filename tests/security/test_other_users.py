@@ -13,7 +13,7 @@ from ddpm.config.errors import ExitCode, UserError
 from ddpm.jobs import gpus, locks
 from ddpm.jobs.locks import Lock, Locked, read_owner
 from ddpm.storage import files
-from ddpm.storage.files import atomic_write, place_of_pids, private_folder
+from ddpm.storage.files import atomic_write, pid_namespace, private_folder
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_token_leads_to_no_other_folder(path):
 # Would fail if a process number were believed that is of another container's processes.
 def test_a_living_writer_in_another_container_keeps_its_file(tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(files, "place_of_pids", lambda: place_of_pids().partition("-")[0] + "-1234567")
+        elsewhere.setattr(files, "pid_namespace", lambda: pid_namespace().partition("-")[0] + "-1234567")
         with atomic_write(tmp_path / "a.txt") as theirs:
             theirs.write_text("being written")
             kept = theirs.with_name(theirs.name.replace(str(os.getpid()), str(2**22 + 1)))  # which no process here has
@@ -120,8 +120,8 @@ def test_a_living_writer_in_another_container_keeps_its_file(tmp_path, monkeypat
 
 def test_processes_of_another_namespace_are_of_another_place():
     """As those of a container are, which may have the same host's name."""
-    assert place_of_pids().endswith(f"-{os.stat('/proc/self/ns/pid').st_ino}")
-    code = "from ddpm.storage.files import place_of_pids; print(place_of_pids())"
+    assert pid_namespace().endswith(f"-{os.stat('/proc/self/ns/pid').st_ino}")
+    code = "from ddpm.storage.files import pid_namespace; print(pid_namespace())"
     apart = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
     try:
         done = subprocess.run(apart, capture_output=True, text=True, check=False)
@@ -129,7 +129,7 @@ def test_processes_of_another_namespace_are_of_another_place():
         pytest.skip("no unshare here")
     if done.returncode:
         pytest.skip(f"no namespaces here: {done.stderr.strip()}")
-    assert done.stdout.strip() != place_of_pids()
+    assert done.stdout.strip() != pid_namespace()
 
 
 # Would fail if leases were kept in a folder that others can write to, or behind a link of theirs.

@@ -26,7 +26,7 @@ from uuid import uuid4
 from ddpm.config.errors import ExitCode, UserError
 from ddpm.jobs.signals import Interrupted, stop_signal
 from ddpm.jobs.slurm import RESTARTS, try_ask
-from ddpm.storage.files import place_of_pids
+from ddpm.storage.files import pid_namespace
 
 HEARTBEAT_INTERVAL = 20  # seconds
 HEARTBEAT_TIMEOUT = 300  # seconds without a heartbeat, after which an owner that cannot be checked counts as dead
@@ -82,7 +82,7 @@ class Owner:
     @classmethod
     def this_process(cls) -> "Owner":
         """For a new lock."""
-        pids = place_of_pids()
+        pids = pid_namespace()
         with suppress(OSError):
             pids += " " + Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         job, cluster = (os.environ.get(f"SLURM_{name}", "") for name in ("JOB_ID", "CLUSTER_NAME"))
