@@ -217,17 +217,17 @@ def why_unwritable(folder: Path) -> str | None:
     return None
 
 
-GPU_FULL = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+GPU_OOM = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 def gpu_is_full(error: BaseException) -> bool:
     """Whether an error says that the GPU's memory is full, as cuDNN and cuBLAS do in the words of a RuntimeError."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in GPU_FULL)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in GPU_OOM)
 
 
 def first_line(error: BaseException) -> str:
     """The line of an error about memory, or its first one."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return next((line for line in lines if any(sign in line for sign in GPU_FULL)), lines[0]).strip()[:200]
+    return next((line for line in lines if any(sign in line for sign in GPU_OOM)), lines[0]).strip()[:200]
