@@ -26,7 +26,7 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 
 
-DRIVER = Lock(Path("results/.driver.lock"), "making these results", patience=0)
+DRIVER = Lock(Path("results/.driver.lock"), "making these results", timeout=0)
 
 
 rule all:

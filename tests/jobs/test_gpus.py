@@ -28,7 +28,7 @@ def settle(fake: FakeGpus, monkeypatch) -> None:
     for key in ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "DDPM_GPU_WAIT"):
         monkeypatch.setenv(key, "")  # so that what the test sets is undone
         monkeypatch.delenv(key)
-    monkeypatch.setattr(gpus, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(gpus, "POLL_INTERVAL", 0.05)
     monkeypatch.setattr(gpus, "HELD", [])
 
 
@@ -102,7 +102,7 @@ def test_several_are_taken_at_once_or_none(machine, started):
     refused = machine.start("gpus.lease(3)", DDPM_GPU_WAIT="0.2")
     assert "no GPU has become free in 0.2 s (GPU 0: another job of yours has it)" in refused.communicate()[1]
     # What it could not use it does not keep, also while it waits.
-    idle = machine.start("gpus.LOOK_EVERY = 1000; gpus.lease(3)")
+    idle = machine.start("gpus.POLL_INTERVAL = 1000; gpus.lease(3)")
     waiting = machine.start("gpus.lease(3); print(os.environ[gpus.VISIBLE])")
     started.append(idle)
     for process in (idle, waiting):

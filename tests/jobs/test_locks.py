@@ -15,7 +15,7 @@ from waiting import wait_for
 
 from ddpm.config.errors import ExitCode, UserError
 from ddpm.jobs import locks, signals
-from ddpm.jobs.locks import UNREADABLE, Lock, Locked, Owner, holder_in
+from ddpm.jobs.locks import UNREADABLE, Lock, Locked, Owner, read_owner
 
 FORK = multiprocessing.get_context("fork")
 ELSEWHERE = {"host": "n7", "pids": "n7 another-boot pid:[1]"}
@@ -40,15 +40,15 @@ def held_by_another(path: Path):
 
     process = FORK.Process(target=hold)
     process.start()
-    wait_for(lambda: (holder_in(path) or UNREADABLE).pid == process.pid, "the other's lock")
+    wait_for(lambda: (read_owner(path) or UNREADABLE).pid == process.pid, "the other's lock")
     yield process
     process.kill()
     process.join()
 
 
-def orphaned_jobs(path: Path, ago: float = 0.0, **of_holder) -> Owner:
-    """A lock file as a process without a sign of life for `ago` seconds left it."""
-    holder = replace(Owner.me(), **of_holder)
+def leave_lock(path: Path, ago: float = 0.0, **of_owner) -> Owner:
+    """A lock file as a process left it whose last heartbeat was `ago` seconds ago."""
+    holder = replace(Owner.this_process(), **of_owner)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(holder)))
     os.utime(path, (time.time() - ago,) * 2)
@@ -58,7 +58,7 @@ def orphaned_jobs(path: Path, ago: float = 0.0, **of_holder) -> Owner:
 def is_free(path: Path) -> bool:
     """Whether the lock can be had at once."""
     try:
-        with Lock(path, "testing", silent, patience=0).acquire():
+        with Lock(path, "testing", silent, timeout=0).acquire():
             return True
     except Locked:
         return False
@@ -66,7 +66,7 @@ def is_free(path: Path) -> bool:
 
 def test_a_lock_is_held_and_given_back(path):
     with Lock(path, "testing").acquire() as lock:
-        assert holder_in(path) == lock.me
+        assert read_owner(path) == lock.me
         assert not is_free(path)
     assert not list(path.parent.iterdir())
     assert is_free(path)
@@ -88,12 +88,12 @@ def test_a_forked_child_does_not_give_back_its_parents_lock(path):
     child = FORK.Process(target=end)
     child.start()
     child.join()
-    assert holder_in(path) == lock.me
+    assert read_owner(path) == lock.me
 
 
 def test_a_living_holder_is_named_with_what_to_do(path):
     with held_by_another(path) as process, pytest.raises(Locked) as refused:
-        Lock(path, "training this", silent, patience=0).acquire()
+        Lock(path, "training this", silent, timeout=0).acquire()
     for words in (f"process {process.pid}", "training this", "since 20", f"kill {process.pid} on ", f"delete {path}"):
         assert words in str(refused.value)
     assert refused.value.code == ExitCode.LOCKED == 73
@@ -103,7 +103,7 @@ def test_a_job_of_a_scheduler_is_named_with_how_to_cancel_it(path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "big")
     with Lock(path, "testing").acquire(), pytest.raises(Locked, match=r"SLURM job 4711 of big.*scancel 4711"):
-        Lock(path, "testing", silent, patience=0).acquire()
+        Lock(path, "testing", silent, timeout=0).acquire()
 
 
 def test_one_that_waits_says_so_and_goes_on_when_the_holder_ends(path):
@@ -115,9 +115,9 @@ def test_one_that_waits_says_so_and_goes_on_when_the_holder_ends(path):
             process.kill()
 
         with Lock(path, "testing", log).acquire() as lock:
-            assert holder_in(path) == lock.me
+            assert read_owner(path) == lock.me
     assert "waiting for it for up to 600 s" in said[0]
-    assert "is dead: its lock falls" in said[1]
+    assert "is dead: its lock is removed" in said[1]
     assert len(said) == 2
 
 
@@ -163,36 +163,45 @@ def test_a_stopped_process_lives(path):
 
 
 def test_a_process_number_that_was_used_again_is_no_holder(path):
-    orphaned_jobs(path, birth="12345")  # the number of this very process
+    leave_lock(path, birth="12345")  # the number of this very process
     assert is_free(path)
 
 
 def test_a_process_of_another_user_of_whom_nothing_is_shown_is_told_by_its_sign_of_life(path, monkeypatch):
     monkeypatch.setattr(locks, "birth_of", lambda pid: locks.HIDDEN)
-    orphaned_jobs(path, birth="1")
+    leave_lock(path, birth="1")
     assert not is_free(path)
-    orphaned_jobs(path, birth="1", ago=301)
+    leave_lock(path, birth="1", ago=301)
     assert is_free(path)
 
 
 def test_a_holder_on_another_host_lives_while_it_gives_signs(path):
     """Also where a process here has its number, and none has."""
     for pid in (os.getpid(), 2**22 + 1):
-        orphaned_jobs(path, **ELSEWHERE, pid=pid, ago=150)
+        leave_lock(path, **ELSEWHERE, pid=pid, ago=150)
         assert not is_free(path)
-        orphaned_jobs(path, **ELSEWHERE, pid=pid, ago=301)
+        leave_lock(path, **ELSEWHERE, pid=pid, ago=301)
         assert is_free(path)
 
 
+def test_a_lock_file_of_an_earlier_version_is_believed_while_it_gives_signs(path):
+    """It named this host's process numbers in other words, and its owner may live."""
+    pids = f"{os.uname().nodename} 0b1c-boot pid:[4026531836]"
+    leave_lock(path, pids=pids, ago=150)
+    assert not is_free(path)
+    leave_lock(path, pids=pids, ago=301)
+    assert is_free(path)
+
+
 def test_signs_of_life_are_given(path, monkeypatch):
-    monkeypatch.setattr(locks, "BEAT", 0.01)
+    monkeypatch.setattr(locks, "HEARTBEAT_INTERVAL", 0.01)
     with Lock(path, "testing").acquire() as lock:
         os.utime(path, (0, 0))
-        wait_for(lambda: lock.heartbeat_age() < 60, "a sign of life", 60)
+        wait_for(lambda: lock.heartbeat_age() < 60, "a heartbeat", 60)
 
 
 def test_the_age_of_a_sign_is_told_by_the_clock_of_the_disk(path, monkeypatch):
-    orphaned_jobs(path, **ELSEWHERE)
+    leave_lock(path, **ELSEWHERE)
     monkeypatch.setattr(time, "time", lambda: 1e12)  # this host's is wrong
     assert not is_free(path)
 
@@ -223,13 +232,13 @@ def test_a_holder_that_is_a_job_of_this_cluster_is_asked_of_its_scheduler(answer
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "8")
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "this")
-    orphaned_jobs(path, **ELSEWHERE, ago=ago, **job)
+    leave_lock(path, **ELSEWHERE, ago=ago, **job)
     assert is_free(path) == free
 
 
 def test_without_a_scheduler_the_sign_of_life_counts(path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    orphaned_jobs(path, **ELSEWHERE, job="7")
+    leave_lock(path, **ELSEWHERE, job="7")
     assert not is_free(path)
 
 
@@ -243,31 +252,31 @@ def test_a_lock_without_a_name_falls_when_nobody_comes_to_write_it(content, path
 
 
 def test_of_two_who_found_it_dead_the_slower_removes_nothing(path):
-    dead = orphaned_jobs(path, birth="1")
+    dead = leave_lock(path, birth="1")
     with Lock(path, "testing", silent).acquire() as faster:
         slower = Lock(path, "testing", silent)
-        assert slower.remove(dead) is None
-        assert holder_in(path) == faster.me
+        assert slower.remove_stale(dead) is None
+        assert read_owner(path) == faster.me
 
 
 def test_a_lock_whose_name_is_being_written_is_not_removed(path):
     path.parent.mkdir()
     path.touch()
-    Lock(path, "testing", silent).remove(UNREADABLE)
+    Lock(path, "testing", silent).remove_stale(UNREADABLE)
     assert path.exists()
 
 
 def test_who_is_removing_a_dead_holders_lock_is_in_the_way_of_others(path):
-    dead = orphaned_jobs(path, birth="1")
+    dead = leave_lock(path, birth="1")
     with held_by_another(path.with_name(f"lock-{dead.token[:8]}")) as process:
         with pytest.raises(Locked, match=f"process {process.pid}"):
-            Lock(path, "testing", silent, patience=0).acquire()
-        assert holder_in(path) == dead
+            Lock(path, "testing", silent, timeout=0).acquire()
+        assert read_owner(path) == dead
     assert is_free(path), "and where it was killed, it is in nobody's way"
 
 
 def test_what_one_killed_behind_its_removal_of_a_lock_leaves_goes_with_the_next_lock(path):
-    dead = orphaned_jobs(path, birth="1")
+    dead = leave_lock(path, birth="1")
     with held_by_another(path.with_name(f"lock-{dead.token[:8]}")):
         path.unlink()
     assert [file.name for file in path.parent.iterdir()] == [f"lock-{dead.token[:8]}"]
@@ -323,11 +332,11 @@ def test_a_disk_that_has_no_room_for_a_name_is_named_and_no_lock_stays(path, mon
 def test_who_has_lost_the_lock_notices(path):
     lock = Lock(path, "testing").acquire()
     lock.check()
-    other = orphaned_jobs(path, **ELSEWHERE)
+    other = leave_lock(path, **ELSEWHERE)
     with pytest.raises(Locked, match=r"lost the right of testing: process .* on n7"):
         lock.check()
     lock.release()
-    assert holder_in(path) == other, "and gives back what is its own only"
+    assert read_owner(path) == other, "and gives back what is its own only"
     path.unlink()
     with pytest.raises(Locked, match="its file was deleted"):
         lock.check()

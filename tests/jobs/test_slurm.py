@@ -31,7 +31,7 @@ def test_a_later_start_of_a_job_is_told_from_an_earlier_one(monkeypatch):
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
     for key, value in job.items():
         monkeypatch.setenv(key, value)
-    assert Owner.me().restarts == "2"
+    assert Owner.this_process().restarts == "2"
     slurm.export_restart_count(first := {})
     assert not first
 
@@ -77,7 +77,7 @@ def test_only_this_folders_jobs_of_snakemake_are_cancelled(clients, tmp_path):
 
 
 def test_jobs_that_do_not_end_stop_the_run(clients, monkeypatch):
-    monkeypatch.setattr(slurm, "TIMEOUT", 0)
+    monkeypatch.setattr(slurm, "CANCEL_TIMEOUT", 0)
     clients("squeue", "echo '11|rule_train|/here'")
     clients("scancel", "")
     with pytest.raises(UserError, match="11 of an earlier run do not end"):

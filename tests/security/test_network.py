@@ -110,9 +110,7 @@ def test_a_redirect_that_leaves_https_needs_a_checksum(tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "is_open", lambda address: "/plain" in address)
     redirect = (302, {"Location": "/plain?token=x", "Content-Length": "0"}, [])
     with answering({"x": redirect, "plain": GOOD}) as (url, _):
-        with pytest.raises(
-            NotDownloaded, match=r"is_main to .*/plain, plain HTTP, and no checksum of the file is known"
-        ):
+        with pytest.raises(NotDownloaded, match=r"leads to .*/plain, plain HTTP, and no checksum of the file is known"):
             fetch(RemoteFile(name="x", urls=(f"{url}/x",)), tmp_path, quiet)
         copy = fetch(RemoteFile(name="x", urls=(f"{url}/x",), sha256=SHA256), tmp_path, quiet)
     assert copy.url == f"{url}/plain", "where it came from is recorded, without what follows the question mark"

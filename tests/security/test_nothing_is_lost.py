@@ -272,7 +272,7 @@ PROTECTED = {
     ("storage/chunk_cache.py", "is_idle"): "lists locks",
     ("storage/chunk_cache.py", "load"): "a damaged draft, in a claimed folder",
     ("jobs/locks.py", "take"): "the lock file that this call has made",
-    ("jobs/locks.py", "remove"): "a lock whose holder is dead, under a lock",
+    ("jobs/locks.py", "remove_stale"): "a lock whose owner is dead, under a lock",
     ("jobs/locks.py", "release_file"): "the lock file that names this process, and guards of its own token's form",
     ("evaluation/likelihood.py", "likelihood_shard"): "lists; `discard` removes from claimed folders",
     (

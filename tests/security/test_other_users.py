@@ -1,4 +1,4 @@
-"""Several users on one machine or disk: nobody's file is_main another one's job astray, or is taken for its own."""
+"""Several users on one machine or disk: nobody's file leads another one's job astray, or is taken for its own."""
 
 import multiprocessing
 import os
@@ -11,9 +11,9 @@ import pytest
 
 from ddpm.config.errors import ExitCode, UserError
 from ddpm.jobs import gpus, locks
-from ddpm.jobs.locks import Lock, Locked, holder_in
+from ddpm.jobs.locks import Lock, Locked, read_owner
 from ddpm.storage import files
-from ddpm.storage.files import atomic_write, place_of_pids, private_folder
+from ddpm.storage.files import atomic_write, pid_namespace, private_folder
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def path(tmp_path) -> Path:
 
 
 def lock(path: Path) -> Lock:
-    return Lock(path, "working", lambda message: None, patience=0)
+    return Lock(path, "working", lambda message: None, timeout=0)
 
 
-# Would fail if a link that is_main nowhere were taken for a lock that was just given back: an endless loop.
+# Would fail if a link that leads nowhere were taken for a lock that was just given back: an endless loop.
 @pytest.mark.parametrize("kind", ["dangling link", "link", "folder", "pipe"])
 def test_what_is_no_lock_file_is_named_and_left_alone(kind, path, tmp_path):
     target = tmp_path / "target"
@@ -72,7 +72,7 @@ def test_a_lock_that_may_not_be_read_is_another_users(path, monkeypatch):
         lock(path).acquire()
     assert caught.value.code == ExitCode.LOCKED
     os.utime(path, (0, 0))
-    with lock(path).acquire():  # of somebody who has given no sign of life for long
+    with lock(path).acquire():  # of somebody without a heartbeat for long
         pass
 
 
@@ -80,7 +80,7 @@ def test_a_lock_that_may_not_be_read_is_another_users(path, monkeypatch):
 @pytest.mark.parametrize("content", [b"[]", b'"x"', b"[" * 10**6, b'{"token": "../../x"}', bytes(10**6), b"\xff"])
 def test_a_strange_lock_file_is_nobodys(content, path):
     path.write_bytes(content)
-    assert holder_in(path) == locks.UNREADABLE
+    assert read_owner(path) == locks.UNREADABLE
 
 
 # Would fail if what lies beside a lock were removed by the beginning of its name.
@@ -97,7 +97,7 @@ def test_files_beside_a_lock_stay(path):
 
 def test_a_token_leads_to_no_other_folder(path):
     """A lock's content is somebody else's word."""
-    holder = locks.Owner.me()
+    holder = locks.Owner.this_process()
     assert locks.guard_of(locks.replace(holder, token="../../etc/x")) == "00000000"
     assert locks.guard_of(holder) == holder.token[:8]
 
@@ -105,7 +105,7 @@ def test_a_token_leads_to_no_other_folder(path):
 # Would fail if a process number were believed that is of another container's processes.
 def test_a_living_writer_in_another_container_keeps_its_file(tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(files, "place_of_pids", lambda: place_of_pids().partition("-")[0] + "-1234567")
+        elsewhere.setattr(files, "pid_namespace", lambda: pid_namespace().partition("-")[0] + "-1234567")
         with atomic_write(tmp_path / "a.txt") as theirs:
             theirs.write_text("being written")
             kept = theirs.with_name(theirs.name.replace(str(os.getpid()), str(2**22 + 1)))  # which no process here has
@@ -120,8 +120,8 @@ def test_a_living_writer_in_another_container_keeps_its_file(tmp_path, monkeypat
 
 def test_processes_of_another_namespace_are_of_another_place():
     """As those of a container are, which may have the same host's name."""
-    assert place_of_pids().endswith(f"-{os.stat('/proc/self/ns/pid').st_ino}")
-    code = "from ddpm.storage.files import place_of_pids; print(place_of_pids())"
+    assert pid_namespace().endswith(f"-{os.stat('/proc/self/ns/pid').st_ino}")
+    code = "from ddpm.storage.files import pid_namespace; print(pid_namespace())"
     apart = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
     try:
         done = subprocess.run(apart, capture_output=True, text=True, check=False)
@@ -129,7 +129,7 @@ def test_processes_of_another_namespace_are_of_another_place():
         pytest.skip("no unshare here")
     if done.returncode:
         pytest.skip(f"no namespaces here: {done.stderr.strip()}")
-    assert done.stdout.strip() != place_of_pids()
+    assert done.stdout.strip() != pid_namespace()
 
 
 # Would fail if leases were kept in a folder that others can write to, or behind a link of theirs.

@@ -14,12 +14,12 @@ from ddpm.config.registry import DATASETS, PUBLISHED
 from ddpm.config.resolving import load, resolve_sources
 from ddpm.config.sources import RemoteFile
 from ddpm.evaluation.networks.inception import INCEPTION
-from ddpm.evaluation.published import fetched
+from ddpm.evaluation.published import fetch_statistics
 from ddpm.report.page import caption
 from ddpm.report.rendering import html_text
 from ddpm.storage import download
 from ddpm.storage.download import NotDownloaded, fetch
-from ddpm.storage.transfer import without_answers
+from ddpm.storage.transfer import redact
 
 SECRET = "hunter2"
 ADDRESSES = [
@@ -63,8 +63,8 @@ def test_published_addresses_are_no_secrets():
 # Would fail if words of the network's libraries were said as they are.
 def test_what_a_redirect_lets_in_with_is_not_said(monkeypatch, tmp_path):
     said = f"Max retries exceeded with url: /x?X-Amz-Signature={SECRET} (by ProxyError('http://me:{SECRET}@proxy:1'))"
-    assert SECRET not in without_answers(said)
-    assert "Max retries exceeded with url: /x?..." in without_answers(said)
+    assert SECRET not in redact(said)
+    assert "Max retries exceeded with url: /x?..." in redact(said)
     monkeypatch.setattr(download, "ROUNDS", 1)
     with serving() as server:
         server.add("x", b"", "redirects-to-html")
@@ -77,7 +77,7 @@ def test_what_a_redirect_lets_in_with_is_not_said(monkeypatch, tmp_path):
 def test_the_report_names_no_folders(tmp_path):
     (tmp_path / "stats.npz").write_bytes(b"<html>")
     file = DATASETS["cifar10"].statistics["train"].model_copy(update={"name": "stats.npz"})
-    found = fetched(file, tmp_path, tmp_path / "elsewhere", lambda line: None)
+    found = fetch_statistics(file, tmp_path, tmp_path / "elsewhere", lambda line: None)
     assert found["reason"] == "stats.npz: is an HTML page (a login, or a quota that is used up?), not the file"
 
 

@@ -6,7 +6,7 @@ import pytest
 from ddpm.jobs.locks import Locked
 from ddpm.storage import chunk_cache, files
 from ddpm.storage.chunk_cache import ChunkCache
-from ddpm.storage.files import place_of_pids, write_npz
+from ddpm.storage.files import pid_namespace, write_npz
 
 SQUARES = {"x": 2, "seed": 0}
 
@@ -312,7 +312,7 @@ def test_what_a_killed_writer_of_a_draft_left_is_removed(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Sums(tmp_path, fail_at=(0, 5)).run(0, 10)
     (path,) = tmp_path.rglob("draft-*")
-    left = path.with_name(f".{path.stem}.{place_of_pids()}.{2**22 + 1}.part.npz")  # no process has this number
+    left = path.with_name(f".{path.stem}.{pid_namespace()}.{2**22 + 1}.part.npz")  # no process has this number
     left.write_bytes(b"half")
     monkeypatch.setattr(chunk_cache, "SAVE_EVERY", 60)
     Sums(tmp_path).run(0, 10)

@@ -35,7 +35,7 @@ def server(request, monkeypatch):
     monkeypatch.setattr(download, "ROUNDS", 2)
     monkeypatch.setattr(download, "PAUSE", 0)
     if "stalls" in request.node.name:
-        monkeypatch.setattr(transfer, "TIMEOUT", 2)
+        monkeypatch.setattr(transfer, "READ_TIMEOUT", 2)
     monkeypatch.setattr(transfer, "CHUNK", 512)
     with serving() as server:
         yield server
@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
 
 
 def test_progress_is_logged(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "EVERY", 0)
+    monkeypatch.setattr(transfer, "LOG_EVERY", 0)
     leave(tmp_path, CONTENT[:HALF])
     lines = []
     get(tmp_path, server.add("f", CONTENT), md5=MD5, log=lines.append)
@@ -413,7 +413,7 @@ def test_two_processes_fetch_one_file_once(server, tmp_path):
     with process(tmp_path, url) as one:
         wait_for(lambda: server.requests, "the first request")
         with process(tmp_path, url) as other:
-            assert "another process is downloading it, which is waited for" in other.stdout.readline()
+            assert "another process is downloading it: waiting for it" in other.stdout.readline()
             server.go.set()
             assert other.wait(600) == one.wait(600) == 0
             assert "file: is there, 3,000,000 bytes" in other.stdout.readline()

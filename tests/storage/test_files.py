@@ -19,7 +19,7 @@ from ddpm.config.errors import DamagedFile, UserError
 from ddpm.storage.checkpoints import State, save_state, save_weights
 from ddpm.storage.files import (
     atomic_write,
-    place_of_pids,
+    pid_namespace,
     read_json,
     read_npy,
     read_npz,
@@ -141,7 +141,7 @@ def test_a_reader_that_has_the_old_file_open_never_sees_the_new_one(tmp_path):
 
 
 def test_parts_of_the_living_and_of_other_hosts_are_left_alone(tmp_path):
-    mine = tmp_path / f".a.{place_of_pids()}.{os.getppid()}.part.txt"
+    mine = tmp_path / f".a.{pid_namespace()}.{os.getppid()}.part.txt"
     other = tmp_path / ".a.elsewhere.1.part.txt"
     for part in (mine, other):
         part.write_text("being written")
@@ -153,7 +153,7 @@ def test_parts_of_the_living_and_of_other_hosts_are_left_alone(tmp_path):
 
 def test_a_part_of_a_dead_writer_that_had_this_processs_number_is_not_written_into(tmp_path):
     (tmp_path / "kept.txt").write_text("kept")
-    os.link(tmp_path / "kept.txt", tmp_path / f".a.{place_of_pids()}.{os.getpid()}.part.txt")
+    os.link(tmp_path / "kept.txt", tmp_path / f".a.{pid_namespace()}.{os.getpid()}.part.txt")
     with atomic_write(tmp_path / "a.txt") as part:
         part.write_text("new")
     assert (tmp_path / "kept.txt").read_text() == "kept"

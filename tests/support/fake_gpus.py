@@ -61,7 +61,7 @@ class FakeGpus:
 
     def start(self, code: str, **environment: str) -> subprocess.Popen:
         """Run Python code on this machine."""
-        code = f"import os, sys, time\nfrom ddpm.jobs import gpus\ngpus.LOOK_EVERY = 0.05\n{code}"
+        code = f"import os, sys, time\nfrom ddpm.jobs import gpus\ngpus.POLL_INTERVAL = 0.05\n{code}"
         return subprocess.Popen(
             [sys.executable, "-u", "-c", code], env={**self.environment, **environment}, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

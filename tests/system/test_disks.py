@@ -224,7 +224,7 @@ def test_a_read_only_disk_is_named_before_any_work(name, ddpm, sources, mounted,
 
 def test_a_lock_that_was_left_on_a_disk_that_is_read_only_now(mounted):
     disk = mounted()
-    dead = replace(Owner.me(), pid=2**22 + 1)
+    dead = replace(Owner.this_process(), pid=2**22 + 1)
     write_json(disk.folder / "lock", asdict(dead))
     disk.remount("ro")
     with pytest.raises(OSError) as refused:

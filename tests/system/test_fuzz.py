@@ -48,7 +48,7 @@ from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.published import read_statistics
 from ddpm.evaluation.reference import read_reference, write_reference
 from ddpm.jobs.failures import explain
-from ddpm.jobs.locks import holder_in
+from ddpm.jobs.locks import read_owner
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.storage.checkpoints import State, load_state, save_state
 from ddpm.storage.documents import read_stage_config
@@ -382,13 +382,13 @@ def _(folder: Path) -> list[Path]:
     return [folder / "card.json"]
 
 
-@subject("a lock", lambda folder: str(holder_in(folder / "lock")))
+@subject("a lock", lambda folder: str(read_owner(folder / "lock")))
 def _(folder: Path) -> list[Path]:
     from dataclasses import asdict
 
     from ddpm.jobs.locks import Owner
 
-    (folder / "lock").write_text(json.dumps(asdict(Owner.me())))
+    (folder / "lock").write_text(json.dumps(asdict(Owner.this_process())))
     return [folder / "lock"]
 
 

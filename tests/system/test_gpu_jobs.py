@@ -15,7 +15,7 @@ stop_signal = """
 import os, sys, time
 from pathlib import Path
 from ddpm import gpus
-gpus.LOOK_EVERY = 0.05
+gpus.POLL_INTERVAL = 0.05
 from ddpm.jobs.failures import report_failure
 try:
     gpus.lease(int(sys.argv[2]))

@@ -11,7 +11,7 @@ from ddpm.cli import data, evaluation, planning, report, sampling, training
 from ddpm.cli.options import Careful, log
 from ddpm.config.errors import listed
 from ddpm.config.precision import PRECISION_ENV, Precision, set_precision_env
-from ddpm.jobs.failures import give_up_unsaid, report_failure
+from ddpm.jobs.failures import discard_unwritten_output, report_failure
 from ddpm.jobs.signals import Interrupted, stop_signal
 
 app = typer.Typer(
@@ -47,7 +47,7 @@ def main() -> None:
 
     def leave() -> None:
         if codes:
-            give_up_unsaid()
+            discard_unwritten_output()
             os._exit(codes[0])
 
     # The last of all that is done at the end, since it comes first here. The interpreter would go on to take torch
@@ -69,7 +69,7 @@ def main() -> None:
         code = end.code
     except Exception as error:
         code = report_failure(error, sys.argv[1:])
-    give_up_unsaid()
+    discard_unwritten_output()
     # One of several processes that fails ends where it is. Their group is still there, and its threads would now and
     # then abort the process while the interpreter ends: another status, and nothing would go on.
     if code and "RANK" in os.environ:

@@ -1,4 +1,4 @@
-"""What ends a command, in words for the person at the keyboard, and its exit status."""
+"""What an error that ends a command means, in words for the user, and its exit code."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 
 from ddpm.config.errors import ExitCode, UserError
 
-# What to lower where memory is full, by command. The GPU's halves these by itself, as far as it helps.
+# The key to lower where memory is full, by command. Where it is the GPU's, the command halves its batches first.
 KEYS = {
     "train": "training.micro_batch",
     "sample": "sampling.batch_size",
@@ -26,17 +26,17 @@ KEYS = {
     "classifier": "classifier.batch_size",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
-REFUSED = {
+REASONS = {
     errno.EROFS: "it is on a file system that is mounted read-only",
     errno.EACCES: "its permissions do not allow it",
     errno.EPERM: "its permissions do not allow it",
 }
-ERROR = "ERROR: "  # begins the last words of a log
+ERROR = "ERROR: "  # begins the last message of a log
 
 
 @dataclass(frozen=True)
 class ExitReport:
-    """What is said last, and the exit status; whether a traceback goes before."""
+    """The last message, the exit code, and whether a traceback goes before."""
 
     message: str
     code: ExitCode
@@ -47,27 +47,27 @@ def explain(error: Exception, arguments: Sequence[str]) -> ExitReport:
     """What an error that ends `python -m ddpm ARGUMENTS` means, and what to do."""
     if isinstance(error, UserError):
         return ExitReport(str(error), error.code)
-    for known in (memory_full(error, arguments), gpu_unknown(error), disk_refuses(error), package_missing(error)):
-        if known:
-            return known
+    for report in (memory_full(error, arguments), gpu_unsupported(error), disk_error(error), package_missing(error)):
+        if report:
+            return report
     what = traceback.format_exception_only(error)[-1].strip()
     command = shlex.join(["python", "-m", "ddpm", *arguments])
     return ExitReport(f"unexpected {what} (the lines above say where), in: {command}", ExitCode.UNEXPECTED, True)
 
 
 def report_failure(error: Exception, arguments: Sequence[str]) -> ExitCode:
-    """Say at the end of stderr, which is the job's log, what ended a command; returns its exit status."""
-    ending = explain(error, arguments)
+    """Print what ended a command to stderr, which is the job's log; returns its exit code."""
+    report = explain(error, arguments)
     with suppress_full_disk():
-        if ending.traceback:
+        if report.traceback:
             traceback.print_exception(error)
-        print(f"{ERROR}{ending.message}", file=sys.stderr, flush=True)
-    return ending.code
+        print(f"{ERROR}{report.message}", file=sys.stderr, flush=True)
+    return report.code
 
 
 @contextmanager
 def suppress_full_disk() -> Iterator[None]:
-    """Let a disk be too full for what the block says."""
+    """Ignore that the disk is too full for what the block prints."""
     try:
         yield
     except OSError as error:
@@ -75,8 +75,8 @@ def suppress_full_disk() -> Iterator[None]:
             raise
 
 
-def give_up_unsaid() -> None:
-    """Leave out what a full disk has not taken of the output by now: at the exit it would change the status."""
+def discard_unwritten_output() -> None:
+    """Discard output that a full disk has not taken: to write it at the exit would change the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -94,7 +94,7 @@ def memory_full(error: Exception, arguments: Sequence[str]) -> ExitReport | None
             ExitCode.MEMORY,
             True,
         )
-    # What torch says where the system gives it no memory.
+    # torch's words where the system gives it no memory.
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
         return ExitReport(
             f"main memory is full ({first_line(error)}). Run fewer jobs at a time (snakemake --cores), ask the "
@@ -105,7 +105,7 @@ def memory_full(error: Exception, arguments: Sequence[str]) -> ExitReport | None
     return None
 
 
-def gpu_unknown(error: Exception) -> ExitReport | None:
+def gpu_unsupported(error: Exception) -> ExitReport | None:
     if not (isinstance(error, RuntimeError) and "no kernel image is available" in str(error)):
         return None
     return ExitReport(
@@ -116,12 +116,11 @@ def gpu_unknown(error: Exception) -> ExitReport | None:
     )
 
 
-def disk_refuses(error: Exception) -> ExitReport | None:
+def disk_error(error: Exception) -> ExitReport | None:
     if not isinstance(error, OSError):
         return None
     where = Path(str(error.filename)).absolute() if error.filename else Path.cwd()
-    folder = existing(where.parent if error.filename else where)
-    named = not error.filename  # without a name, the traceback must say where
+    folder = nearest_existing(where.parent if error.filename else where)
     if error.errno in FULL:
         free = f"{shutil.disk_usage(folder).free / 1e9:,.2f} GB"
         if error.errno == errno.ENOSPC:
@@ -135,19 +134,19 @@ def disk_refuses(error: Exception) -> ExitReport | None:
             f"{where}: cannot be written, since {what}, or put a link to a larger disk in the folder's place, and run "
             "the same command again: what is done stays done."
         )
-    elif error.errno in REFUSED:
+    elif error.errno in REASONS:
         message = (
-            f"{where}: cannot be read or written: {REFUSED[error.errno]}. Have that changed for {folder}, or choose "
+            f"{where}: cannot be read or written: {REASONS[error.errno]}. Have that changed for {folder}, or choose "
             "another folder."
         )
     else:
         return None
-    return ExitReport(message, ExitCode.DISK, named)
+    return ExitReport(message, ExitCode.DISK, traceback=not error.filename)  # which says where, if no name does
 
 
-def existing(folder: Path) -> Path:
+def nearest_existing(folder: Path) -> Path:
     """The folder, or the nearest one above that is there."""
-    # os.path's, which raises nothing where a folder above may not be looked into.
+    # os.path.isdir raises nothing where a folder above may not be read.
     return next(each for each in (folder, *folder.parents) if os.path.isdir(each))
 
 
@@ -162,8 +161,7 @@ def package_missing(error: Exception) -> ExitReport | None:
     )
 
 
-MOST_LINES = 12  # of a log
-PROBE = 2**16  # bytes
+MAX_LINES = 12  # of a log
 
 
 @dataclass(frozen=True)
@@ -175,7 +173,7 @@ class FailedJob:
 
 
 def summary(jobs: Iterable[FailedJob]) -> str:
-    """What failed, what each job said last, and how to go on."""
+    """What failed, the last words of each log, and how to go on."""
     jobs = sorted(jobs, key=lambda job: (job.stage, job.rule, sorted(job.wildcards.items())))
     parts = [f"{len(jobs)} {'job has' if len(jobs) == 1 else 'jobs have'} failed:"]
     for job in jobs:
@@ -196,40 +194,40 @@ def last_words(log: Path) -> list[str]:
     lines = [line for line in lines if line]
     starts = [i for i, line in enumerate(lines) if line.startswith(ERROR)]
     if starts:
-        return lines[starts[-1] :][:MOST_LINES]
-    if refusal := refused(log.parent):
-        return [*lines[-MOST_LINES:], refusal]
+        return lines[starts[-1] :][:MAX_LINES]
+    if reason := why_unwritable(log.parent):
+        return [*lines[-MAX_LINES:], reason]
     return [
-        *lines[-MOST_LINES:],
+        *lines[-MAX_LINES:],
         "It ended without a word of its own: killed by hand, by a scheduler (time limit, memory), or by the system for "
         "want of main memory (`dmesg` or the scheduler's log tells); or the disk of its log was full. Run the same "
         "command again; it goes on from what it saved.",
     ]
 
 
-def refused(folder: Path) -> str | None:
-    """Why no log can be written in `folder` now, and what to do."""
+def why_unwritable(folder: Path) -> str | None:
+    """Why no log can be written to `folder` now, and what to do; None if one can."""
     try:
         with TemporaryFile(dir=folder) as probe:
-            probe.write(bytes(PROBE))
+            probe.write(bytes(2**16))
     except OSError as error:
         error.filename = str(folder / "*.log")
-        ending = disk_refuses(error)
-        return ending.message if ending else None
+        report = disk_error(error)
+        return report.message if report else None
     return None
 
 
-SIGNS = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+GPU_OOM = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 def gpu_is_full(error: BaseException) -> bool:
-    """Whether an error says so. TorchScript, cuDNN and cuBLAS do it by a plain RuntimeError's words."""
+    """Whether an error says that the GPU's memory is full, as cuDNN and cuBLAS do in the words of a RuntimeError."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in GPU_OOM)
 
 
 def first_line(error: BaseException) -> str:
-    """The line of an error that speaks of memory, or its first."""
+    """The line of an error about memory, or its first one."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return next((line for line in lines if any(sign in line for sign in SIGNS)), lines[0]).strip()[:200]
+    return next((line for line in lines if any(sign in line for sign in GPU_OOM)), lines[0]).strip()[:200]

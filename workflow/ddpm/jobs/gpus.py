@@ -1,7 +1,7 @@
 """GPUs of this machine: which there are, which are free, and leases, so that no two jobs take the same one.
 
-Snakemake counts GPUs and hands out no numbers. So a job that is to compute on one takes a free one here, by a lock that
-falls with its process, before CUDA is initialised.
+Snakemake counts GPUs and assigns no numbers. So a job leases a free one here before CUDA is initialised. A lease is a
+lock of the kernel, by filelock, in a folder of this machine: however its process ends, the lock ends at once.
 """
 
 import os
@@ -17,10 +17,10 @@ from ddpm.config.errors import UserError
 from ddpm.storage.files import private_folder
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-IN_USE = 0.1  # a GPU of whose memory more is in use is somebody's
-LOOK_EVERY = 5  # seconds, while a job waits
-SAY_EVERY = 600
-WAIT = 3600  # seconds that a job waits for a GPU, unless DDPM_GPU_WAIT says otherwise
+MAX_MEMORY_IN_USE = 0.1  # of a free GPU
+POLL_INTERVAL = 5  # seconds, while a job waits
+LOG_EVERY = 600  # seconds
+WAIT_TIMEOUT = 3600  # seconds that a job waits for a GPU, unless DDPM_GPU_WAIT says otherwise
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Gpu:
 
 
 def nvidia_smi(query: str, *columns: str) -> list[list[str]]:
-    """The rows of its answer; none where it is missing, fails or speaks of something else."""
+    """The rows of its answer; none where it is missing, fails or does not list these columns."""
     command = ["nvidia-smi", f"--query-{query}={','.join(columns)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -46,7 +46,7 @@ def nvidia_smi(query: str, *columns: str) -> list[list[str]]:
     return [row for row in rows if len(row) == len(columns)]
 
 
-def in_bytes(mebibytes: str) -> int | None:
+def to_bytes(mebibytes: str) -> int | None:
     return int(mebibytes) * 2**20 if mebibytes.isdecimal() else None
 
 
@@ -54,7 +54,7 @@ def installed() -> tuple[Gpu, ...]:
     """All GPUs that nvidia-smi lists."""
     rows = nvidia_smi("gpu", "index", "uuid", "name", "memory.total", "memory.used", "driver_version")
     return tuple(
-        Gpu(index, uuid, name, in_bytes(total), in_bytes(used), driver)
+        Gpu(index, uuid, name, to_bytes(total), to_bytes(used), driver)
         for index, uuid, name, total, used, driver in rows
     )
 
@@ -69,44 +69,44 @@ def visible() -> tuple[Gpu, ...]:
         found = [gpu for gpu in gpus if word == gpu.index or (word.startswith("GPU-") and gpu.uuid.startswith(word))]
         if word.startswith("MIG-"):  # a part of a GPU, which this query does not list
             found = [Gpu("", word, "MIG instance")]
-        if not found:  # CUDA, too, ends its list at the first that is not there
+        if not found:  # CUDA ends its list at the first that is not there, too
             break
         chosen += found
     return tuple(chosen)
 
 
-def used_by_others(gpus: Sequence[Gpu]) -> dict[Gpu, str]:
-    """Those on which a process computes, or whose memory is not free, and what is known of it.
+def busy_gpus(gpus: Sequence[Gpu]) -> dict[Gpu, str]:
+    """Those on which a process computes, or whose memory is in use, and the reason.
 
-    Whoever computes on a GPU that has no lease is somebody else, or a process of ours that is still ending.
+    If such a GPU has no lease, the process is another user's, or one of ours that is still ending.
     """
     computing: dict[str, list[str]] = {}
     for pid, uuid in nvidia_smi("compute-apps", "pid", "gpu_uuid"):
         computing.setdefault(uuid, []).append(pid)
-    used = {}
+    busy = {}
     for gpu in gpus:
         if gpu.uuid in computing:
-            used[gpu] = f"process {', '.join(computing[gpu.uuid])} computes on it"
-        elif gpu.memory and gpu.used is not None and gpu.used > IN_USE * gpu.memory:
-            used[gpu] = f"{gpu.used / gpu.memory:.0%} of its memory is in use"
-    return used
+            busy[gpu] = f"process {', '.join(computing[gpu.uuid])} computes on it"
+        elif gpu.memory and gpu.used is not None and gpu.used > MAX_MEMORY_IN_USE * gpu.memory:
+            busy[gpu] = f"{gpu.used / gpu.memory:.0%} of its memory is in use"
+    return busy
 
 
 def lease_folder() -> Path:
-    """Where the locks lie: one folder for every process of this user on this machine, whatever its TMPDIR."""
+    """The folder of the locks: one for all processes of this user on this machine, whatever their TMPDIR is."""
     shared = f"/tmp/ddpm-gpus-{os.getuid()}"  # noqa: S108 - known to all of this user's processes, and looked at below
     folder = Path(os.environ.get("DDPM_GPU_LEASES") or shared)
     return private_folder(folder, "Name another folder in DDPM_GPU_LEASES.")
 
 
-def take(gpus: Sequence[Gpu], most: int) -> tuple[dict, dict[Gpu, str]]:
-    """Up to `most` free ones of `gpus`, each with its lock, which is held; and why others are not free."""
+def lock_free(gpus: Sequence[Gpu], most: int) -> tuple[dict, dict[Gpu, str]]:
+    """Lock up to `most` free ones of `gpus`; returns them with their locks, and why others are not free."""
     from filelock import FileLock, Timeout
 
-    taken, busy, folder = {}, used_by_others(gpus), lease_folder()
-    with FileLock(folder / "turn.lock"):  # so that of two that want several each, one gets them
+    locks, busy, folder = {}, busy_gpus(gpus), lease_folder()
+    with FileLock(folder / "turn.lock"):  # so that of two jobs that need several each, one gets them
         for gpu in gpus:
-            if len(taken) == most:
+            if len(locks) == most:
                 break
             if gpu in busy:
                 continue
@@ -116,12 +116,12 @@ def take(gpus: Sequence[Gpu], most: int) -> tuple[dict, dict[Gpu, str]]:
             except Timeout:
                 busy[gpu] = "another job of yours has it"
             else:
-                taken[gpu] = lock
-    return taken, busy
+                locks[gpu] = lock
+    return locks, busy
 
 
-def give_back(taken: dict) -> None:
-    for lock in taken.values():
+def release(locks: dict) -> None:
+    for lock in locks.values():
         lock.release()
 
 
@@ -129,14 +129,14 @@ HELD: list = []  # locks, until this process ends
 
 
 def lease(count: int = 1, log=print) -> bool:
-    """Have CUDA see `count` free GPUs, and keep them for this process and those that it starts, until it ends.
+    """Lease `count` free GPUs for this process and those that it starts, until it ends; CUDA sees these alone.
 
-    Free are those that nobody computes on and that have no lease. All `count` are taken at once, or none. Call it
-    before CUDA is initialised. What CUDA_VISIBLE_DEVICES says is honoured: where it names just as many as are needed
-    (`count`, or one for each process that torchrun has started here), nothing is leased; of a longer list, some are.
+    Free are those without a lease on which no process computes. All `count` are leased at once, or none. Call it
+    before CUDA is initialised. CUDA_VISIBLE_DEVICES is respected: if it names just as many as are needed (`count`, or
+    one for each process that torchrun has started here), nothing is leased; of a longer list, some are.
 
     Returns:
-        Whether GPUs were leased: False where nvidia-smi lists none, or the choice is made already.
+        Whether GPUs were leased: False if nvidia-smi lists none, or CUDA_VISIBLE_DEVICES has chosen already.
 
     Raises:
         UserError: there are fewer than `count`, or they do not become free within DDPM_GPU_WAIT seconds.
@@ -147,27 +147,27 @@ def lease(count: int = 1, log=print) -> bool:
         return False
     if needed > len(gpus):
         raise UserError(too_few(needed, f"{len(gpus)}: {names(gpus)}"))
-    longest, began, said = wait_time(), time.monotonic(), -SAY_EVERY
+    timeout, began, logged = wait_timeout(), time.monotonic(), -LOG_EVERY
     while True:
-        taken, busy = take(gpus, count)
-        if len(taken) == count:
+        locks, busy = lock_free(gpus, count)
+        if len(locks) == count:
             break
-        give_back(taken)
+        release(locks)
         waited = time.monotonic() - began
         why = "; ".join(f"GPU {gpu.index or gpu.uuid}: {reason}" for gpu, reason in busy.items())
-        if waited >= longest:
+        if waited >= timeout:
             raise UserError(
-                f"no GPU has become free in {longest:g} s ({why}). Wait for them, let DDPM_GPU_WAIT name more seconds, "
+                f"no GPU has become free in {timeout:g} s ({why}). Wait for them, let DDPM_GPU_WAIT name more seconds, "
                 f"or name a GPU that is to be used nevertheless, as in {VISIBLE}={gpus[0].index or gpus[0].uuid}."
             )
-        if waited - said >= SAY_EVERY:
-            log(f"waiting for {count} of {len(gpus)} GPUs ({why}), for {longest:g} s at most")
-            said = waited
-        time.sleep(min(LOOK_EVERY, max(longest - waited, 0)))
-        gpus = visible() or gpus  # of a busy machine, nvidia-smi may give no answer in time
-    HELD.extend(taken.values())
-    os.environ[VISIBLE] = ",".join(gpu.uuid for gpu in taken)
-    log(f"on {names(taken)}")
+        if waited - logged >= LOG_EVERY:
+            log(f"waiting for {count} of {len(gpus)} GPUs ({why}), for {timeout:g} s at most")
+            logged = waited
+        time.sleep(min(POLL_INTERVAL, max(timeout - waited, 0)))
+        gpus = visible() or gpus  # on a busy machine, nvidia-smi may not answer in time
+    HELD.extend(locks.values())
+    os.environ[VISIBLE] = ",".join(gpu.uuid for gpu in locks)
+    log(f"on {names(locks)}")
     return True
 
 
@@ -183,8 +183,8 @@ def names(gpus) -> str:
     return ", ".join(f"GPU {gpu.index} ({gpu.name})" for gpu in gpus)
 
 
-def wait_time() -> float:
-    asked = os.environ.get("DDPM_GPU_WAIT", str(WAIT))
+def wait_timeout() -> float:
+    asked = os.environ.get("DDPM_GPU_WAIT", str(WAIT_TIMEOUT))
     try:
         return float(asked)
     except ValueError:
@@ -195,9 +195,9 @@ def count_free() -> int:
     """GPUs that a job could lease now; 1 where there are GPUs and none is free, 0 where there are none."""
     if not (gpus := visible()):
         return 0
-    taken, _ = take(gpus, len(gpus))
-    give_back(taken)
-    return max(len(taken), 1)
+    locks, _ = lock_free(gpus, len(gpus))
+    release(locks)
+    return max(len(locks), 1)
 
 
 def choose_device(name: str, log=print):

@@ -1,4 +1,4 @@
-"""Jobs of SLURM: to queue one again, and to end those that a killed run has left behind."""
+"""Jobs of SLURM: requeue one, and cancel those that a killed run has left behind."""
 
 import os
 import shutil
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from ddpm.config.errors import UserError
 
-TIMEOUT = 120  # seconds that cancelled jobs have to end in
+CANCEL_TIMEOUT = 120  # seconds that cancelled jobs have to end in
 RESTARTS = "SLURM_RESTART_COUNT"
 
 
 def ask(*command: str) -> str:
-    """What a command of SLURM answers.
+    """The output of a command of SLURM.
 
     Raises:
-        UserError: it is not on this machine, or refuses.
+        UserError: it is not on this machine, or fails.
     """
     if not shutil.which(command[0]):
         raise UserError(f"{command[0]} is not on PATH here (inside a container, bind it): SLURM cannot be asked.")
@@ -38,9 +38,9 @@ def try_ask(*command: str) -> str | None:
 
 
 def requeue(environment=os.environ) -> None:
-    """Put the job that this process runs in back into the queue; SLURM ends it, and starts it again with the same id.
+    """Put this process's job back into the queue: SLURM ends it, and starts it again with the same id.
 
-    A job that SLURM is ending already (it was cancelled, say) is left alone: queueing it would bring it back to life.
+    A job that is ending already (cancelled, say) is left alone: the queue would bring it back to life.
 
     Raises:
         UserError: this is no SLURM job, or SLURM refuses.
@@ -56,7 +56,7 @@ def requeue(environment=os.environ) -> None:
 
 
 def export_restart_count(environment=os.environ) -> None:
-    """Tell the job's processes, for their locks, which of its starts this is: the jobstep plugin drops it."""
+    """Tell the processes of the job, for their locks, how often it was restarted: the jobstep plugin does not."""
     if RESTARTS in environment:
         environment[f"DDPM_{RESTARTS}"] = environment[RESTARTS]
 
@@ -69,9 +69,9 @@ def orphaned_jobs(folder: Path) -> list[str]:
 
 
 def cancel_orphaned_jobs(folder: Path, log=print) -> None:
-    """End the jobs of an earlier Snakemake in `folder` and wait until they have ended: nothing runs twice at once.
+    """Cancel the jobs of an earlier Snakemake in `folder` and wait until they have ended, so that nothing runs twice.
 
-    Call it before anything is submitted, in the one Snakemake that holds the lock of `folder`.
+    Call it before any job is submitted, in the one Snakemake that holds the lock of `folder`.
 
     Raises:
         UserError: they do not end.
@@ -81,7 +81,7 @@ def cancel_orphaned_jobs(folder: Path, log=print) -> None:
         return
     log(f"Cancelling what an earlier run here has left in the queue: SLURM jobs {', '.join(jobs)}.")
     ask("scancel", *jobs)
-    end = time.monotonic() + TIMEOUT
+    end = time.monotonic() + CANCEL_TIMEOUT
     while jobs := orphaned_jobs(folder):
         if time.monotonic() > end:
             raise UserError(f"SLURM jobs {', '.join(jobs)} of an earlier run do not end; nothing was submitted.")

@@ -1,7 +1,11 @@
-"""Downloads that end with the right files or none: addresses in turn, resumed, checked, tried again."""
+"""Download published files: from mirrors in turn, resumed, checked. The right file gets the name, or none does.
+
+All mirrors are tried before a pause and the next round. urllib3's Retry can do neither that nor repeat half a body.
+"""
 
 import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,17 +17,16 @@ from ddpm.config.base import FrozenModel, is_open
 from ddpm.config.errors import DamagedFile, DiskError, UserError
 from ddpm.config.sources import Listing, RemoteFile
 from ddpm.storage.files import claim_card, read_json, set_aside, sha256, write_json
-from ddpm.storage.transfer import CHUNK, Failure, NoRoom, Part, answer_of, at_most, download_resumable, refuse_page
+from ddpm.storage.transfer import Failure, NoRoom, PartialFile, came_openly, open_url, read_body, refuse_html, resume
 
-ROUNDS = 3  # how often all addresses are tried
-ROOM = 2  # times the size that a file is said to have about, beyond which it is another one
-LONGEST_INDEX = 2**22  # bytes
-MOST_FILES = 10_000  # of an index
+ROUNDS = 3  # over all mirrors
 PAUSE = 5  # seconds after the first round; twice as many after each further one
+MAX_INDEX_BYTES = 2**22
+MAX_INDEX_FILES = 10_000
 
 
 class NotDownloaded(UserError):
-    """No address gives a right copy; `failures` is what each one gave."""
+    """No mirror gives a right copy; `failures` has the reason of each address."""
 
     def __init__(self, message: str, failures: dict[str, str]):
         super().__init__(message)
@@ -37,7 +40,7 @@ class Copy(FrozenModel):
     size: int
     mtime_ns: int
     url: str | None = None
-    """The address that gave it at last, where that is known."""
+    """The address, after redirects, where it is known."""
     commit: str | None = None
     """Of the hub's repository."""
 
@@ -45,13 +48,13 @@ class Copy(FrozenModel):
 def download(
     files: Sequence[RemoteFile | Listing], folder: Path, about: dict, log=print, unverified: bool = False
 ) -> None:
-    """Fetch `files` into `folder`, and write `about` and their checksums to card.json there, last.
+    """Fetch `files` into `folder`, then write `about` and their checksums to card.json there.
 
     Args:
         unverified: files without a known checksum may come by plain HTTP as well.
 
     Raises:
-        UserError: no address gives a right copy of some file; or there is another card.json.
+        UserError: no mirror gives a right copy of some file; or there is another card.json.
     """
     claim_card(folder / "card.json", "files")
     wanted = [each for file in files for each in (expand(file, log) if isinstance(file, Listing) else [file])]
@@ -62,39 +65,33 @@ def download(
                 "and no checksum of it is known. Get it in a way that you trust and name its folder as the source's "
                 "`root`, or give its `sha256`, or set `unverified: true` for this source to take it as it comes."
             )
-    copies = {
-        file.name: fetch(file, folder, log, unverified=unverified).model_dump(exclude_none=True) for file in wanted
-    }
-    for repository, commits in commits_of(wanted, copies).items():
-        if len(commits) > 1:
+    copies = {file.name: fetch(file, folder, log, unverified=unverified) for file in wanted}
+    commits = defaultdict(set)
+    for file in wanted:
+        if commit := copies[file.name].commit:
+            commits[file.urls[0].partition("/resolve/")[0]].add(commit)
+    for repository, found in commits.items():
+        if len(found) > 1:
             raise UserError(
-                f"{folder}: its files are of several commits of {repository} ({', '.join(sorted(commits))}), which was "
-                "changed while they came. Delete them and download them again."
+                f"{folder}: its files are of several commits of {repository} ({', '.join(sorted(found))}), which was "
+                "changed during the download. Delete them and download them again."
             )
-    write_json(folder / "card.json", {**about, "files": copies})
+    documents = {name: copy.model_dump(exclude_none=True) for name, copy in copies.items()}
+    write_json(folder / "card.json", {**about, "files": documents})
 
 
 def may_be_changed(file: RemoteFile) -> bool:
-    """Whether anybody on the way can change the file and nothing would tell: plain HTTP only, and no checksum."""
+    """Whether anybody on the way can change the file unnoticed: plain HTTP only, and no checksum."""
     return not file.checksums and all(map(is_open, file.urls))
 
 
-def commits_of(files: Sequence[RemoteFile], copies: dict[str, dict]) -> dict[str, set[str]]:
-    """By repository of a hub, the commits that these copies of its files are of, where it has said so."""
-    found: dict[str, set[str]] = {}
-    for file in files:
-        if commit := copies[file.name].get("commit"):
-            found.setdefault(file.urls[0].partition("/resolve/")[0], set()).add(commit)
-    return found
-
-
 def downloaded(card: Path) -> dict:
-    """The card.json that `download` wrote, after a check that its files are still what they were.
+    """The card.json that `download` wrote, after a check that its files are unchanged.
 
     A file whose size and time are still the card's is not read again.
 
     Raises:
-        DamagedFile: a file is missing or is not what was downloaded.
+        DamagedFile: a file is missing or has changed.
     """
     document = read_json(card)
     try:
@@ -102,45 +99,43 @@ def downloaded(card: Path) -> dict:
     except (AttributeError, KeyError, TypeError, ValidationError) as error:
         raise DamagedFile(card, "not the card of a download") from error
     for name, copy in copies.items():
-        if not unchanged(path := card.parent / name, copy, card):
+        if not is_unchanged(path := card.parent / name, copy, card):
             raise DamagedFile(path, f"is missing or no longer what {card} says", "Delete it and download it again.")
     return document
 
 
-def unchanged(path: Path, copy: Copy, card: Path) -> bool:
+def is_unchanged(path: Path, copy: Copy, card: Path) -> bool:
     """Whether `path` is still what `card` says of it."""
     if not path.exists() or (status := path.stat()).st_size != copy.size:
         return False
-    # A clock tick that the file shares with the card may hold a later change, too.
-    settled = copy.mtime_ns < card.stat().st_mtime_ns
-    return (settled and status.st_mtime_ns == copy.mtime_ns) or sha256(path) == copy.sha256
+    # A file that is as old as the card may have been changed in the same tick of the disk's clock.
+    older = copy.mtime_ns < card.stat().st_mtime_ns
+    return (older and status.st_mtime_ns == copy.mtime_ns) or sha256(path) == copy.sha256
 
 
 def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False, unverified: bool = False) -> Copy:
-    """See to it that `file` is in `folder`: as it is there if it is right, else downloaded.
+    """Download `file` to `folder`, unless a right copy is there.
 
-    Processes that want the same file wait for each other; what a killed one has fetched, the next one goes on from.
+    Processes that want the same file wait for each other.
 
     Args:
-        once: try each address once, without a pause.
+        once: try each mirror once, without a pause.
         unverified: it may come by plain HTTP, though no checksum is known.
 
     Raises:
-        NotDownloaded: no address gives a right copy (what each one gave is listed).
-        DiskError: the folder has no room for it, as far as its size is known or all addresses say so.
+        NotDownloaded: no mirror gives a right copy (the reasons are listed).
+        DiskError: the folder cannot be written or has no room (if the size is known, or all mirrors say so).
     """
     path = folder / file.name
-    checked = bool(file.checksums)
-    most = file.about and ROOM * file.about
-    part = Part(path, file.size, mixing=checked, most=most, open_way=checked or unverified)
+    part = PartialFile(path, file, unverified)
 
     def attempt(url: str) -> Copy:
-        download_resumable(part, url, log)
+        resume(part, url, log)
         try:
             copy = verify_copy(part.path, file)
         except Failure:
             part.discard()
-            part.mixing = False  # or the same two addresses would be mixed again
+            part.may_mix = False  # or the same two mirrors would be mixed again
             raise
         part.finish()
         log(f"{path}: from {url}, {copy.size:,} bytes")
@@ -148,7 +143,7 @@ def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False, unverif
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(path, log):
+        with locked(path, log):
             if path.exists():
                 try:
                     copy = verify_copy(path, file)
@@ -158,32 +153,34 @@ def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False, unverif
                 except Failure as failure:
                     log(f"{path}: {failure}; it is downloaded anew, and what was there is kept as {set_aside(path)}")
             return try_mirrors(file.urls, attempt, path, log, 1 if once else ROUNDS)
-    except OSError as error:  # the disk, not the network: no other address helps
+    except OSError as error:  # of the disk; those of the network are Failures
         raise DiskError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error
 
 
 @contextmanager
-def alone(path: Path, log) -> Iterator[None]:
-    """Hold the lock of `path`, which falls with its process. The empty lock file stays."""
+def locked(path: Path, log) -> Iterator[None]:
+    """Hold the lock of `path`, which ends with the process. The empty lock file stays."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         held = lock.acquire(timeout=0)
     except Timeout:
-        log(f"{path}: another process is downloading it, which is waited for")
+        log(f"{path}: another process is downloading it: waiting for it")
         held = lock.acquire()
     except PermissionError as error:
-        raise UserError(f"{lock.lock_file}: is another user's, who downloads there. Choose another folder.") from error
+        raise UserError(
+            f"{lock.lock_file}: belongs to another user, who downloads there. Choose another folder."
+        ) from error
     with held:
         yield
 
 
 def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, log, rounds: int) -> Any:
-    """The first success of `attempt` with one of `urls`; all again after a pause, since most failures pass.
+    """The first success of `attempt(url)`; all `urls` again after a pause, since most failures pass.
 
     Raises:
-        NotDownloaded: there is none; what each address gave is listed.
+        NotDownloaded: there is none; the reasons are listed.
     """
     failures: dict[str, Failure] = {}
     for i in range(rounds):
@@ -194,15 +191,16 @@ def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path |
                 failures[url] = failure
                 log(f"{url}: {failure}")
         if all(isinstance(failure, NoRoom) for failure in failures.values()):
-            raise failures[urls[0]].error
+            raise failures[urls[0]]
         if i < rounds - 1:
             time.sleep(PAUSE * 2**i)
-    listed = "\n".join(f"  {url}: {failure}" for url, failure in failures.items())
+    reasons = {url: str(failure) for url, failure in failures.items()}
+    listed = "\n".join(f"  {url}: {reason}" for url, reason in reasons.items())
     raise NotDownloaded(
         f"{what}: could not be downloaded. If this machine has no way to the internet, run this command on one that "
         "has, or get the files by hand and say with `root` which folder holds them; each address was tried "
         f"{rounds} times:\n{listed}",
-        {url: str(failure) for url, failure in failures.items()},
+        reasons,
     )
 
 
@@ -213,15 +211,15 @@ def expand(listing: Listing, log=print) -> tuple[RemoteFile, ...]:
     """The files that an index lists, in its order, as {split}-{number from 0}.parquet.
 
     Raises:
-        UserError: no address gives such an index, of one configuration.
+        UserError: no mirror gives such an index, of one configuration.
     """
 
     def attempt(url: str) -> tuple[RemoteFile, ...]:
-        with answer_of(url, **{"Accept-Encoding": "identity"}) as answer:
-            if any(is_open(each.url) for each in (*answer.history, answer)):
+        with open_url(url, {}) as answer:
+            if came_openly(answer):
                 raise Failure("is no https address, and an index has no checksum")
-            content = b"".join(at_most(LONGEST_INDEX, answer.raw.stream(CHUNK, decode_content=False), 0))
-            refuse_page(content)
+            content = b"".join(read_body(answer, MAX_INDEX_BYTES, url, 0, None, log))
+        refuse_html(content)
         try:
             (splits,) = INDEX.validate_json(content).values()
             files = tuple(
@@ -233,15 +231,15 @@ def expand(listing: Listing, log=print) -> tuple[RemoteFile, ...]:
             raise Failure("is no index of the parquet files of one configuration") from error
         if not files:
             raise Failure("lists no files")
-        if len(files) > MOST_FILES:
-            raise Failure(f"lists {len(files):,} files, more than {MOST_FILES:,}")
+        if len(files) > MAX_INDEX_FILES:
+            raise Failure(f"lists {len(files):,} files, more than {MAX_INDEX_FILES:,}")
         return files
 
     return try_mirrors(listing.urls, attempt, listing.urls[0], log, ROUNDS)
 
 
 def check_copy(root: Path, file: RemoteFile) -> None:
-    """See to it that the copy of `file` in the folder `root`, which is used in place, is the right one.
+    """Check that the copy of `file` in the folder `root`, which is used in place, is right.
 
     Raises:
         UserError: it is not.
@@ -257,20 +255,19 @@ def check_copy(root: Path, file: RemoteFile) -> None:
         ) from failure
 
 
-def verify_copy(path: Path, file: RemoteFile | None = None) -> Copy:
-    """What is at `path`, whose content is read once.
+def verify_copy(path: Path, file: RemoteFile) -> Copy:
+    """Check that `path` is `file`, as far as that is known; its content is read once.
 
     Raises:
-        Failure: it is not `file`, or it is a page in the place of a file.
+        Failure: it is not, or it is an HTML page.
     """
     status = path.stat()
-    if file and file.size not in (status.st_size, None):
+    if file.size not in (status.st_size, None):
         raise Failure(f"has {status.st_size:,} bytes, not {file.size:,}")
     with open(path, "rb") as opened:
-        refuse_page(opened.read(512))
-    known = file.checksums if file else {}
-    found = digests(path, "sha256", *known)
-    for kind, value in known.items():
+        refuse_html(opened.read(512))
+    found = digests(path, "sha256", *file.checksums)
+    for kind, value in file.checksums.items():
         if found[kind] != value:
             raise Failure(f"does not match the known hash: its {kind} is {found[kind]}, not {value}")
     return Copy(sha256=found["sha256"], size=status.st_size, mtime_ns=status.st_mtime_ns)
@@ -280,7 +277,7 @@ def digests(path: Path, *kinds: str) -> dict[str, str]:
     """Checksums of a file by kind (md5, sha256), all in one reading."""
     hashes = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
     with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(2**18):
             for each in hashes.values():
                 each.update(chunk)
     return {kind: each.hexdigest() for kind, each in hashes.items()}

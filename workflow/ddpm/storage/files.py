@@ -1,8 +1,8 @@
-"""Files appear whole or not at all, a damaged one is named with the way out, and what is not ours is left alone.
+"""Files are written whole or not at all, a damaged one is named with a remedy, and files of others are left alone.
 
-Every file of the project is written through `atomic_write` and read through the readers here. What may be removed or
-replaced is decided here, too: a folder that is the project's alone bears a mark, and in any other folder a list says
-which files the project has made.
+Every file of the project is written through `atomic_write` and read through the readers here. This module also decides
+what may be removed or replaced: a folder of the project's alone has a mark, and in any other folder a list says which
+files the project has made.
 """
 
 import errno
@@ -15,12 +15,13 @@ import os
 import re
 import socket
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from tokenize import TokenError
 
@@ -31,29 +32,29 @@ from ddpm.config.errors import DamagedFile, UserError
 # What numpy and zipfile raise where bytes are not what they should be.
 CORRUPT_FILE_ERRORS = (
     *(ValueError, EOFError, OSError, AttributeError, RuntimeError, SyntaxError, OverflowError),
-    *(TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
 )
 
 
-FOLDER_MARK = ".ddpm-folder"  # in a folder of this project's alone: says for what it is
-OWNED_FILES = ".ddpm-files"  # in a folder that others may use as well: the names of the files that are this project's
-OUR_NOTES = re.compile(r"(.*/)?(\..+\.part(\.[^/]*)?|\.ddpm-folder)")  # what a claim finds of another claim
+FOLDER_MARK = ".ddpm-folder"  # in a folder of this project's alone: its use
+OWNED_FILES = ".ddpm-files"  # in a folder that others may use as well: the names of this project's files
+OWN_NOTES = re.compile(r"(.*/)?(\..+\.part(\.[^/]*)?|\.ddpm-folder)")  # files of a claim that is being made
 
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success flush it to disk and rename it to `path`.
 
-    A process that dies in between leaves `path` as it was. What it leaves beside it, the next writer on the same host
-    (and in the same container) removes. The yielded name keeps the suffix, which many writers take the format from.
+    A process that dies in between leaves `path` as it was. The next writer on the same host (and in the same container)
+    removes the dead one's temporary file. That keeps the suffix, from which many writers take the format.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale_temp_files(path)
-    part = path.with_name(f".{path.stem}.{place_of_pids()}.{os.getpid()}.part{path.suffix}")
-    part.unlink(missing_ok=True)  # of a dead one that had our number, as the first processes of a container do
+    part = path.with_name(f".{path.stem}.{pid_namespace()}.{os.getpid()}.part{path.suffix}")
+    part.unlink(missing_ok=True)  # of a dead process of the same number, as those of a container often have
     try:
-        with named(path, part):
+        with disk_errors_naming(path, part):
             yield part
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
@@ -64,8 +65,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def named(path: Path, part: Path) -> Iterator[None]:
-    """Let errors of the disk in the block, which writes `part`, name `path`: a write that fails does not say where."""
+def disk_errors_naming(path: Path, part: Path) -> Iterator[None]:
+    """Let errors of the disk in the block, which writes `part`, name `path`: a failed write names no file."""
     try:
         yield
     except OSError as error:
@@ -87,36 +88,37 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     if path.exists():
         raise UserError(f"{path}: exists. Give another folder, or remove it first.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as part, named(path, Path(part)):
+    temporary = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
+    with temporary as part, disk_errors_naming(path, Path(part)):
         yield (filled := Path(part) / path.name)
         os.replace(filled, path)
 
 
-def place_of_pids() -> str:
-    """Where a process number means something: this host and this namespace of it, as each container has its own."""
+def pid_namespace() -> str:
+    """Where a process number means something: this host, and the namespace of this container."""
     with suppress(OSError):
         return f"{socket.gethostname()}-{os.stat('/proc/self/ns/pid').st_ino}"
     return socket.gethostname()
 
 
 def remove_stale_temp_files(path: Path) -> None:
-    """Remove what killed writers of `path` left beside it, on this host and in this namespace of it."""
-    stem, suffix = glob.escape(f".{path.stem}.{place_of_pids()}."), glob.escape(path.suffix)
+    """Remove what killed writers of `path` left beside it, of this host and container."""
+    stem, suffix = glob.escape(f".{path.stem}.{pid_namespace()}."), glob.escape(path.suffix)
     for part in path.parent.glob(f"{stem}*.part{suffix}"):
         pid = part.name.removesuffix(f".part{path.suffix}").rpartition(".")[2]
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:
             part.unlink(missing_ok=True)
-        except (PermissionError, ValueError):  # somebody else's process, or not our file
+        except (PermissionError, ValueError):  # another user's process, or a file of others
             pass
 
 
 def private_folder(folder: Path, remedy: str) -> Path:
-    """The folder, which is made where there is none: this user's, no link, and nobody else may write to it.
+    """The folder, which is made if there is none. It must be this user's, no link, and writable for nobody else.
 
     Raises:
-        UserError: it is not so.
+        UserError: it is not; the message ends with `remedy`.
     """
     if not folder.is_symlink():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -129,17 +131,17 @@ def private_folder(folder: Path, remedy: str) -> Path:
 
 
 def files_in(folder: Path) -> Iterator[str]:
-    """All that is in `folder`, at any depth, as relative paths; links are not followed, empty folders not named."""
+    """The relative paths of all files and links in `folder`, at any depth; links are not followed."""
     for place, folders, files in os.walk(folder):
         for name in (*files, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
             yield Path(place, name).relative_to(folder).as_posix()
 
 
 def claim_folder(folder: Path, use: str, unmarked: str = "(?!)") -> None:
-    """See to it that `folder` is this project's, for `use` alone: a new or empty one is marked so.
+    """Mark a new or empty `folder` as this project's, for `use` alone; check the mark of any other one.
 
     Args:
-        unmarked: matches all files (by their path in it) of a folder that an earlier version has left without a mark.
+        unmarked: matches the relative paths of all files in a folder that an earlier version has left without a mark.
 
     Raises:
         UserError: the folder holds something else, or is for another use. Nothing in it was touched.
@@ -153,13 +155,13 @@ def claim_folder(folder: Path, use: str, unmarked: str = "(?!)") -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file, where a folder for {use} is needed. Give another name.")
     for name in files_in(folder):
-        if not (ours.fullmatch(name) or OUR_NOTES.fullmatch(name)):
+        if not (ours.fullmatch(name) or OWN_NOTES.fullmatch(name)):
             raise UserError(f"{folder}: is not empty (it holds {name}), and not marked as one for {use}. {way_out}")
     write_text(mark, use + "\n")
 
 
 def remove_ours(folder: Path, names: str) -> None:
-    """Remove the files of `folder` whose relative path is one of `names` in full, and folders that this empties."""
+    """Remove the files of `folder` whose relative path matches `names` in full, and the folders that this empties."""
     for name in list(files_in(folder)):
         if re.fullmatch(names, name):
             (folder / name).unlink(missing_ok=True)
@@ -169,23 +171,23 @@ def remove_ours(folder: Path, names: str) -> None:
 
 
 def unclaim_folder(folder: Path, names: str) -> None:
-    """Remove what `remove_ours` does from a claimed folder; where nothing else is in it, the folder as well."""
+    """`remove_ours` in a claimed folder; then remove the folder, if nothing else is in it."""
     if (folder / FOLDER_MARK).is_file():
         remove_ours(folder, names)
-        if all(map(OUR_NOTES.fullmatch, files_in(folder))):
+        if all(map(OWN_NOTES.fullmatch, files_in(folder))):
             (folder / FOLDER_MARK).unlink(missing_ok=True)
             with suppress(OSError):
                 folder.rmdir()
 
 
 def claim_file(path: Path, ours: bool = False) -> None:
-    """See to it that the file `path` is this project's to write: it is not there, or the project has made it.
+    """Check that this project may write the file `path`: it is not there, or the project has made it.
 
     Args:
-        ours: that is known already; earlier versions kept no list of what they made.
+        ours: it is known that the project has made it; earlier versions kept no list.
 
     Raises:
-        UserError: it is somebody else's.
+        UserError: nothing says that the project has made it.
     """
     made = path.parent / OWNED_FILES
     names = made.read_text(encoding="utf-8").splitlines() if made.is_file() else []
@@ -199,24 +201,22 @@ def claim_file(path: Path, ours: bool = False) -> None:
     CLAIMED.add(os.path.abspath(path))
 
 
-CLAIMED: set[str] = set()  # files that are not on their folder's list yet, but will be when they are there
+CLAIMED: set[str] = set()  # files that are put on their folder's list when they are written
 
 
 def record_ownership(path: Path) -> None:
     """Put a claimed file on its folder's list."""
     if (name := os.path.abspath(path)) in CLAIMED:
-        with open(
-            path.parent / OWNED_FILES, "a", encoding="utf-8"
-        ) as file:  # one short write, which none of others cuts
-            file.write(path.name + "\n")
+        with open(path.parent / OWNED_FILES, "a", encoding="utf-8") as file:
+            file.write(path.name + "\n")  # in one short write, which no other process cuts
         CLAIMED.discard(name)
 
 
 def claim_card(card: Path, *keys: str) -> bool:
-    """`claim_file` of a card.json, which may only replace one with these keys; returns whether there is one.
+    """`claim_file` of a card.json, which may replace one with these keys; returns whether there is one.
 
     Raises:
-        UserError: it is another thing's card.
+        UserError: there is a card without them.
     """
     there = os.path.lexists(card)
     if there:
@@ -231,11 +231,9 @@ def claim_card(card: Path, *keys: str) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a file that is in the way a name of its own, that nothing is lost; returns the new path."""
-    for number in range(1, 1000):
-        if not os.path.lexists(aside := path.with_name(f"{path.name}.aside-{number}")):
-            return path.rename(aside)
-    raise UserError(f"{path}: a thousand files are set aside from there. Move them away.")
+    """Rename a file that is in the way, so that nothing is lost; returns the new path."""
+    asides = (path.with_name(f"{path.name}.aside-{number}") for number in count(1))
+    return path.rename(next(aside for aside in asides if not os.path.lexists(aside)))
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -248,7 +246,7 @@ def write_json(path: Path | str, value: object) -> None:
 
 
 def write_csv(path: Path | str, names: Iterable[str], rows: Iterable[Iterable[float | str]]) -> None:
-    """Rows of numbers, in full precision, and of words without commas, under `names`."""
+    """Rows of numbers in full precision, and of words without commas, below the header `names`."""
     write_text(path, "\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)]) + "\n")
 
 
@@ -258,13 +256,13 @@ def write_npy(path: Path | str, array: np.ndarray) -> None:
 
 
 def write_npz(path: Path | str, *, compressed: bool = True, **arrays: np.ndarray) -> None:
-    """Compressed but for arrays that would not shrink, as features do not: that takes longer than making them."""
+    """Arrays that would not shrink, as features, are not to be compressed: that takes longer than to make them."""
     with atomic_write(path) as part:
         (np.savez_compressed if compressed else np.savez)(part, **arrays)
 
 
 class NpzWriter:
-    """Adds arrays to an .npz archive, of which no more than one block is in memory."""
+    """Adds arrays to an .npz archive, of which only one block is in memory."""
 
     def __init__(self, archive: zipfile.ZipFile):
         self.archive = archive
@@ -294,57 +292,53 @@ class NpzWriter:
 
 @contextmanager
 def writing_npz(path: Path | str) -> Iterator[NpzWriter]:
-    """Yield what writes an .npz member by member. They are not compressed: numbers of a network hardly shrink."""
+    """Yield the writer of an .npz whose members are not compressed: numbers of a network hardly shrink."""
     with atomic_write(path) as part, zipfile.ZipFile(part, "w") as archive:
         yield NpzWriter(archive)
 
 
-def read_json(path: Path | str) -> dict:
+@contextmanager
+def read_errors_naming(path: Path | str, damage: str) -> Iterator[None]:
+    """Let a UserError name the file that is missing, or a DamagedFile the one that the block cannot read.
+
+    An error of the disk stays what it is, since it says nothing about the file.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        yield
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except (ValueError, RecursionError) as error:
-        raise DamagedFile(path, f"not a whole JSON file ({error})") from error
+    except CORRUPT_FILE_ERRORS as error:
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # EINVAL: of a seek to a wrong place
+            raise
+        raise DamagedFile(path, f"{damage} ({error})") from error
+
+
+def read_json(path: Path | str) -> dict:
+    with read_errors_naming(path, "not a whole JSON file"):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def read_npy(path: Path | str) -> np.ndarray:
     """A read-only, memory-mapped array."""
-    try:
+    with read_errors_naming(path, "not a whole .npy array"):
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except CORRUPT_FILE_ERRORS as error:
-        raise damaged(path, "not a whole .npy array", error) from error
 
 
 @contextmanager
 def open_npz(path: Path | str, *keys: str) -> Iterator["np.lib.npyio.NpzFile"]:
-    """The open archive, which must have the arrays `keys`; what the block finds damaged in it is said."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in keys if key not in archive.files]
-            if missing:
-                raise DamagedFile(path, f"holds {archive.files} where {missing} was expected")
-            yield archive
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except CORRUPT_FILE_ERRORS as error:
-        raise damaged(path, "not a whole .npz archive", error) from error
-
-
-def damaged(path: Path | str, what: str, error: Exception) -> Exception:
-    """What to raise for one of CORRUPT_FILE_ERRORS: a disk that cannot be read now says nothing about the file."""
-    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the beginning
-        return error
-    return DamagedFile(path, f"{what} ({error})")
+    """The open archive, which must have the arrays `keys`; the block may find it damaged, too."""
+    with read_errors_naming(path, "not a whole .npz archive"), np.load(path, allow_pickle=False) as archive:
+        missing = [key for key in keys if key not in archive.files]
+        if missing:
+            raise DamagedFile(path, f"holds {archive.files} where {missing} was expected")
+        yield archive
 
 
 def read_npz(path: Path | str, *keys: str, most: int | None = None) -> dict[str, np.ndarray]:
     """The arrays named `keys`; every one must be there and pass the archive's own checksum.
 
     Args:
-        most: bytes that each can have, where the file is of others.
+        most: bytes that each may have, if the file is from others.
     """
     arrays = {}
     with open_npz(path, *keys) as archive:
@@ -357,9 +351,9 @@ def read_npz(path: Path | str, *keys: str, most: int | None = None) -> dict[str,
 
 
 def rows_of_npz(path: Path | str, key: str, size: int) -> Iterator[np.ndarray]:
-    """The rows of the array `key` in order, in read-only blocks of `size` (the last one holds what is left).
+    """The rows of the array `key` in order, in read-only blocks of `size` (the last one may be smaller).
 
-    One block is in memory at a time. The archive's checksum is compared when the last one is read.
+    One block is in memory at a time. The archive's checksum is compared after the last one.
     """
     with open_npz(path, key) as archive, archive.zip.open(f"{key}.npy") as member:
         if np.lib.format.read_magic(member) != (1, 0):
@@ -374,9 +368,9 @@ def rows_of_npz(path: Path | str, key: str, size: int) -> Iterator[np.ndarray]:
 
 
 def refuse_bomb(size: int, member: zipfile.ZipExtFile, key: str, most: int | None) -> None:
-    """Raise ValueError where an array is larger than its member, which has `size` bytes unpacked, or than `most`.
+    """Raise ValueError if an array is larger than its member, which has `size` bytes unpacked, or than `most`.
 
-    NumPy would make room for what the header says before it reads any of it.
+    NumPy would allocate what the header says before it reads any of it.
     """
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -387,7 +381,7 @@ def refuse_bomb(size: int, member: zipfile.ZipExtFile, key: str, most: int | Non
 
 
 def require_end(member: zipfile.ZipExtFile, key: str) -> None:
-    """Only at its end is a member's checksum compared; an array whose damaged header asks for less ends before."""
+    """Raise ValueError if bytes are left, as with a damaged header: a member's checksum is compared at its end only."""
     if member.read(1):
         raise ValueError(f"{key} has more bytes than its shape takes")
 

@@ -1,4 +1,4 @@
-"""One file from one address: the rest of what has arrived so far, wherever HTTP and the address allow that."""
+"""One file from one address by HTTP: all of it, or the rest of what has arrived, if that is of the same version."""
 
 import errno
 import os
@@ -13,96 +13,88 @@ from pathlib import Path
 
 from ddpm.config.base import bare, is_open
 from ddpm.config.errors import DiskError, UserError
+from ddpm.config.sources import RemoteFile
 from ddpm.storage.files import read_json, write_json
 
-TIMEOUT = 30  # seconds without a byte
-CONNECT = 10  # seconds for an address to answer at all
+CONNECT_TIMEOUT = 10  # seconds
+READ_TIMEOUT = 30  # seconds without a byte
 CHUNK = 2**18  # bytes that are read at a time
-EVERY = 5  # seconds between lines of progress
-PAGE = "is an HTML page (a login, or a quota that is used up?), not the file"
+LOG_EVERY = 5  # seconds
+MAX_SIZE_RATIO = 2  # a file of more times its approximate size is another file
+HTML_PAGE = "is an HTML page (a login, or a quota that is used up?), not the file"
 
 
 class Failure(Exception):
-    """An address does not give the file, or a copy is not it; another may be better."""
+    """A mirror does not give the file, or a copy is another file. Another mirror may be better."""
 
 
-class NoRoom(Failure):
-    """An address says that the file is larger than what is free; another may say otherwise."""
-
-    def __init__(self, error: DiskError):
-        super().__init__(str(error))
-        self.error = error
+class NoRoom(Failure, DiskError):
+    """A mirror says that the file is larger than the free space. Another may say otherwise."""
 
 
-class Part:
-    """The beginning of a file that has arrived, kept beside its place until the file is whole and found right.
+class PartialFile:
+    """The beginning of `file` that has arrived, beside the place `target` of the whole; any later process resumes it.
 
-    Whichever attempt comes next, of this process or of a later one, goes on from there.
-
-    Args:
-        path: the place of the whole file.
-        size: its bytes, where they are known.
-        mixing: whether any address may go on with what another one began: a checksum will decide.
-        most: bytes beyond which it cannot be the file, where `size` is not known.
-        open_way: whether it may come by plain HTTP, on which anybody on the way can change it.
+    Its origin is noted beside it: `url`, `validator` (a strong ETag or a date, or None), `size` (or None).
     """
 
-    def __init__(self, path: Path, size: int | None, mixing: bool, most: int | None = None, open_way: bool = True):
-        self.whole, self.size, self.mixing, self.open_way = path, size, mixing, open_way
-        self.most = size if size is not None else most
-        self.source: dict[str, str] = {}  # where the last answer came from: its address, and a hub's commit
-        self.path = path.with_name(f".{path.name}.part")
-        self.note = path.with_name(f".{path.name}.part.json")
+    def __init__(self, target: Path, file: RemoteFile, unverified: bool):
+        self.target = target
+        self.path, self.note = (target.with_name(f".{target.name}.part{end}") for end in ("", ".json"))
+        self.size, self.max_size = file.size, file.size or (file.about and MAX_SIZE_RATIO * file.about)
+        self.may_mix = bool(file.checksums)  # resume what another mirror began: a checksum decides in the end
+        self.https_only = not (unverified or file.checksums)
+        self.source: dict[str, str] = {}  # of the last answer: its address, and a hub's commit
 
+    @property
     def arrived(self) -> int:
-        """Bytes that are there."""
+        """Bytes."""
         return self.path.stat().st_size if self.path.exists() else 0
 
+    @property
     def origin(self) -> dict:
-        """What it is the beginning of: `url`, `validator` (an ETag or a date, or None), `size` (or None)."""
         try:
             note = read_json(self.note)
         except UserError:
             return {}
         return note if isinstance(note, dict) else {}
 
-    def write(self, chunks: Iterable[bytes], origin: dict, going_on: bool) -> None:
-        """Add `chunks`, or begin with them.
+    def write(self, chunks: Iterable[bytes], origin: dict, append: bool) -> None:
+        """Append `chunks`, or begin with them and note their origin.
 
         Raises:
-            DiskError: the disk is full, or will be; nothing is lost.
-            NoRoom: it will be if the address's own word of the size is true.
+            DiskError: the disk is full, or will be (NoRoom: by the mirror's word). What has arrived is kept.
         """
-        began = False
+        size = origin["size"]
+        if size is not None and size - self.arrived > self.free():
+            raise (NoRoom if self.size is None else DiskError)(self.disk_full("too little room for the rest", size))
         try:
-            if origin["size"] is not None and origin["size"] - self.arrived() > self.free():
-                raise OSError(errno.ENOSPC, "too little room for the rest")
-            began = True
-            with open(self.path, "ab" if going_on else "wb") as file:
-                if not going_on:
-                    write_json(self.note, origin)  # not before: a note must never stand with another file's bytes
+            with open(self.path, "ab" if append else "wb") as file:
+                if not append:
+                    write_json(self.note, origin)  # not before: a note must never stand beside another file's bytes
                 for chunk in chunks:
                     file.write(chunk)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            there = self.arrived()
-            needed = f"{origin['size'] - there:,} more bytes" if origin["size"] is not None else "more bytes"
-            full = DiskError(
-                f"{self.whole}: the disk is full ({error.strerror}): {needed} are needed and {self.free():,} are free. "
-                f"The {there:,} bytes that have arrived are kept: make room (or have a quota raised) and run the same "
-                "command again, which goes on from there."
-            )
-            raise (full if began or self.size is not None else NoRoom(full)) from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskError(self.disk_full(error.strerror, size)) from error
+            raise
 
     def free(self) -> int:
         return shutil.disk_usage(self.path.parent).free
 
+    def disk_full(self, reason: str, size: int | None) -> str:
+        needed = "more bytes" if size is None else f"{size - self.arrived:,} more bytes"
+        return (
+            f"{self.target}: the disk is full ({reason}): {needed} are needed and {self.free():,} are free. The "
+            f"{self.arrived:,} bytes that have arrived are kept: make room (or have a quota raised) and run the same "
+            "command again, which goes on from there."
+        )
+
     def finish(self) -> None:
-        """Give the file its name."""
+        """Give the complete file its name."""
         with open(self.path, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(self.path, self.whole)
+        os.replace(self.path, self.target)
         self.note.unlink(missing_ok=True)
 
     def discard(self) -> None:
@@ -110,146 +102,140 @@ class Part:
         self.note.unlink(missing_ok=True)
 
 
-@contextmanager
-def answer_of(url: str, **headers: str) -> Iterator:
-    """The answer to a GET of `url`, as `requests` gives it, whose body is still to be read.
+def resume(part: PartialFile, url: str, log) -> None:
+    """Fill `part` with all that `url` gives; where that breaks off after some bytes, ask for the rest at once.
 
     Raises:
-        Failure: what the address, or the network while the body is read, does wrong.
+        Failure: the mirror gives no more; what it gave is kept.
+        DiskError: the disk is full.
+    """
+    furthest = part.arrived
+    while not part.arrived or part.arrived != (part.size or part.origin.get("size")):
+        try:
+            if request_rest(part, url, log):
+                return
+            part.discard()
+        except Failure as failure:
+            if part.arrived <= furthest:
+                raise
+            furthest = part.arrived
+            log(f"{url}: {failure}; asked for the rest after {furthest:,} bytes")
+
+
+def request_rest(part: PartialFile, url: str, log) -> bool:
+    """Ask `url` once for what is missing; False where `part` is of another version than the answer.
+
+    Raises:
+        Failure, DiskError: as `resume` says.
+    """
+    arrived, origin = part.arrived, part.origin
+    version = origin.get("validator") if origin.get("url") == url else None
+    headers = {}
+    if arrived and (version or part.may_mix):
+        headers = {"Range": f"bytes={arrived}-", **({"If-Range": version} if version else {})}
+    with open_url(url, headers) as answer:
+        part.source = source_of(answer)
+        if part.https_only and came_openly(answer):
+            raise Failure(f"leads to {bare(answer.url)}, plain HTTP, and no checksum of the file is known")
+        begin, total = byte_range(answer)
+        if answer.status_code == 416 and total == arrived:  # there is no more
+            return True
+        if begin not in (0, arrived) or (begin and version and validator_of(answer) not in (version, None)):
+            return False
+        if part.size and total not in (part.size, None):
+            raise Failure(f"has {total:,} bytes, not {part.size:,}")
+        if total and part.max_size and total > part.max_size:
+            raise Failure(f"says that it has {total:,} bytes, where at most {part.max_size:,} can be")
+        chunks = read_body(answer, part.max_size if total is None else total, part.target, begin, total, log)
+        first = next(chunks, b"")
+        if not begin:
+            refuse_html(first)
+        part.write(chain([first], chunks), {"url": url, "validator": validator_of(answer), "size": total}, begin > 0)
+    if total is not None and part.arrived != total:
+        raise Failure(f"gives {part.arrived:,} of {total:,} bytes")
+    return True
+
+
+@contextmanager
+def open_url(url: str, headers: dict[str, str]) -> Iterator:
+    """The answer of `requests` to a GET; its body is still to be read.
+
+    Raises:
+        Failure: what the mirror, or the network while the body is read, does wrong.
     """
     import requests
     from urllib3.exceptions import HTTPError
 
+    headers = {"Accept-Encoding": "identity", **headers}
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=(CONNECT, TIMEOUT)) as answer:
+        with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as answer:
             if answer.status_code not in ((200, 206, 416) if "Range" in headers else (200,)):
                 raise Failure(f"{answer.status_code} {answer.reason}")
             if answer.headers.get("Content-Type", "").startswith("text/html"):
-                raise Failure(PAGE)
+                raise Failure(HTML_PAGE)
             yield answer
     except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: of headers that make no sense
-        raise Failure(without_answers(str(error))) from error
+        raise Failure(redact(str(error))) from error
 
 
-def without_answers(words: str) -> str:
-    """An error's words without what follows a question mark in an address, or a name and a password before its host.
+def redact(words: str) -> str:
+    """The words of an error without the query of an address, and without a name and a password before its host.
 
     A redirect may lead to an address that lets in whoever has it, and a proxy's may hold a password.
     """
     return re.sub(r"//[^\s/@]+@", "//", re.sub(r"\?[^\s'\")>]+", "?...", words))
 
 
-def refuse_page(start: bytes) -> None:
-    """Raise Failure where the first bytes of a file are those of an HTML page."""
-    if start[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise Failure(PAGE)
+def came_openly(answer) -> bool:
+    """Whether any address on the way to the answer is plain HTTP."""
+    return any(is_open(each.url) for each in (*answer.history, answer))
 
 
-def span(answer) -> tuple[int | None, int | None]:
-    """Where in the file an answer's bytes begin, and how many bytes the whole file has; None where it does not say."""
-    if answer.status_code == 200:
-        return 0, number(answer.headers.get("Content-Length"))
-    found = re.match(r"bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+)?", answer.headers.get("Content-Range", ""))
-    first, total = found.groups() if found else (None, None)
-    return number(first), number(total)
-
-
-def number(digits: str | None) -> int | None:
-    """A number of a header; None where there is none. Raises Failure where no file can have so many bytes."""
-    if digits is None or not re.fullmatch("[0-9]+", digits):
-        return None
-    if len(digits) > 15:
-        raise Failure(f"says that it has {digits[:20]}... bytes, as many as no file has")
-    return int(digits)
-
-
-def at_most(limit: int | None, chunks: Iterable[bytes], done: int) -> Iterator[bytes]:
-    """Pass `chunks` on, which follow `done` bytes. Raises Failure as soon as there are more than `limit`."""
-    for chunk in chunks:
-        done += len(chunk)
-        if limit is not None and done > limit:
-            raise Failure(f"gives more than the {limit:,} bytes that it can have, and was stopped there")
-        yield chunk
+def source_of(answer) -> dict[str, str]:
+    """The address after redirects, and the commit of a hub's file where it says so."""
+    heads = [each.headers.get("X-Repo-Commit", "") for each in (*answer.history, answer)]
+    commit = next((head for head in heads if re.fullmatch("[0-9a-f]{40}", head)), None)
+    return {"url": bare(answer.url), **({"commit": commit} if commit else {})}
 
 
 def validator_of(answer) -> str | None:
-    """What changes when the file at an address does: its strong ETag, or its date where it has no ETag."""
+    """What changes when the file does: its strong ETag, or its date where it has no ETag."""
     etag = answer.headers.get("ETag")
     if etag is None:
         return answer.headers.get("Last-Modified")
     return None if etag.startswith("W/") else etag  # a weak one promises the same meaning, not the same bytes
 
 
-def came_from(answer) -> dict[str, str]:
-    """The address that gave the answer at last, and the commit of a hub's file, as it says it."""
-    heads = [each.headers.get("X-Repo-Commit", "") for each in (*answer.history, answer)]
-    commit = next((head for head in heads if re.fullmatch("[0-9a-f]{40}", head)), None)
-    return {"url": bare(answer.url), **({"commit": commit} if commit else {})}
+def byte_range(answer) -> tuple[int | None, int | None]:
+    """Where in the file the body begins, and how many bytes the file has; None where the answer does not say."""
+    if answer.status_code == 200:
+        found = re.fullmatch("()([0-9]+)", answer.headers.get("Content-Length", ""))
+        return 0, int(found[2]) if found else None
+    found = re.match(r"bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+)?", answer.headers.get("Content-Range", ""))
+    begin, total = (digits and int(digits) for digits in (found.groups() if found else (None, None)))
+    return begin, total
 
 
-def download_resumable(part: Part, url: str, log) -> None:
-    """Fill `part` with all that `url` gives; where that breaks off after some bytes, ask for the rest at once.
+def read_body(answer, limit: int | None, what: Path | str, begin: int, total: int | None, log) -> Iterator[bytes]:
+    """The bytes as they were sent (archives may be labelled as compressed on the way); logs every few seconds.
 
     Raises:
-        Failure: the address gives no more; what it gave is kept.
-        DiskError: the disk is full.
+        Failure: with the `begin` bytes before them, they are more than `limit`.
     """
-    furthest = part.arrived()
-    while True:
-        try:
-            return transfer(part, url, log)
-        except Failure as failure:
-            if part.arrived() <= furthest:
-                raise
-            furthest = part.arrived()
-            log(f"{url}: {failure}; asked for the rest after {furthest:,} bytes")
-
-
-def transfer(part: Part, url: str, log) -> None:
-    """Ask `url` once for what `part` lacks: the rest, or all where the rest need not be of the same file."""
-    arrived, origin = part.arrived(), part.origin()
-    if arrived and arrived == (part.size or origin.get("size")):
-        return None
-    if_range = origin.get("validator") if origin.get("url") == url else None
-    headers = {"Accept-Encoding": "identity"}
-    if arrived and (if_range or part.mixing):
-        headers |= {"Range": f"bytes={arrived}-", **({"If-Range": if_range} if if_range else {})}
-    with answer_of(url, **headers) as answer:
-        part.source = came_from(answer)
-        if not part.open_way and any(is_open(each.url) for each in (*answer.history, answer)):
-            raise Failure(f"is_main to {bare(answer.url)}, plain HTTP, and no checksum of the file is known")
-        first, total = span(answer)
-        validator = validator_of(answer)
-        if answer.status_code == 416 and total == arrived:
-            return None
-        if first not in (0, arrived) or (first and if_range and validator not in (if_range, None)):
-            part.discard()  # it is no beginning of what is there now
-            return transfer(part, url, log)
-        if part.size is not None and total not in (part.size, None):
-            raise Failure(f"has {total:,} bytes, not {part.size:,}")
-        if part.most is not None and total is not None and total > part.most:
-            raise Failure(f"says that it has {total:,} bytes, where at most {part.most:,} can be")
-        # As they are, unpacked by nobody: archives are sometimes labelled as compressed on the way.
-        limit = part.most if total is None else total
-        body = at_most(limit, answer.raw.stream(CHUNK, decode_content=False), first)
-        chunks = reported(body, part.whole, first, total, log)
-        start = next(chunks, b"")
-        if first == 0:
-            refuse_page(start)
-        part.write(chain([start], chunks), {"url": url, "validator": validator, "size": total}, going_on=first > 0)
-    if total is not None and part.arrived() != total:
-        raise Failure(f"gives {part.arrived():,} of {total:,} bytes")
-    return None
-
-
-def reported(chunks: Iterable[bytes], path: Path, done: int, total: int | None, log) -> Iterator[bytes]:
-    """Pass `chunks` on, and log every few seconds how far and how fast; `done` bytes were there before."""
-    started = said = time.monotonic()
-    before = done
-    for chunk in chunks:
-        yield chunk
+    started = logged = time.monotonic()
+    done = begin
+    for chunk in answer.raw.stream(CHUNK, decode_content=False):
         done += len(chunk)
-        if (now := time.monotonic()) - said >= EVERY:
-            said, rate = now, (done - before) / (now - started)
+        if limit is not None and done > limit:
+            raise Failure(f"gives more than the {limit:,} bytes that it can have, and was stopped there")
+        yield chunk
+        if (now := time.monotonic()) - logged >= LOG_EVERY:
+            logged, rate = now, (done - begin) / (now - started)
             left = f" of {total:,} bytes, {timedelta(seconds=round((total - done) / rate))} left" if total else " bytes"
-            log(f"{path}: {done:,}{left}, {rate / 1e6:.1f} MB/s")
+            log(f"{what}: {done:,}{left}, {rate / 1e6:.1f} MB/s")
+
+
+def refuse_html(start: bytes) -> None:
+    """Raise Failure where the first bytes of a file are those of an HTML page."""
+    if start[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise Failure(HTML_PAGE)

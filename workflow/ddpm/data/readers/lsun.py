@@ -4,7 +4,6 @@ Unlike the other readers it fills no arrays: three million images of 256x256 wou
 """
 
 import shutil
-import struct
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from ddpm.config.sources import DataSet, RemoteFile
 from ddpm.data import pictures
 from ddpm.data.store import DATABASE, reading
 from ddpm.data.streams import ordered, reported
-from ddpm.storage.files import CORRUPT_FILE_ERRORS, atomic_write, damaged
+from ddpm.storage.files import atomic_write, read_errors_naming
 
 
 @dataclass(frozen=True)
@@ -54,24 +53,21 @@ def unpack(archive: Path, folder: Path, log: Callable[[str], None]) -> None:
         UserError: the disk has too little room, or the archive is damaged.
     """
     target = folder / DATABASE
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            members = [member for member in opened.infolist() if Path(member.filename).name == DATABASE]
-            if len(members) != 1:
-                raise DamagedFile(archive, f"holds {len(members)} files {DATABASE}, where one was expected")
-            needed = members[0].file_size
-            if target.is_file() and target.stat().st_size == needed:
-                return
-            if target.exists():
-                raise UserError(f"{target}: is there, and not what {archive.name} holds. Move it away or delete it.")
-            folder.mkdir(parents=True, exist_ok=True)
-            if (free := shutil.disk_usage(folder).free) < needed:
-                raise UserError(f"{folder}: {archive.name} needs {needed:,} bytes there; {free:,} are free. Make room.")
-            log(f"unpacking {archive}: {needed:,} bytes")
-            with atomic_write(target) as part, opened.open(members[0]) as source, open(part, "wb") as file:
-                shutil.copyfileobj(source, file, 1 << 24)
-    except (*CORRUPT_FILE_ERRORS, struct.error) as error:
-        raise damaged(archive, "not a whole zip archive", error) from error
+    with read_errors_naming(archive, "not a whole zip archive"), zipfile.ZipFile(archive) as opened:
+        members = [member for member in opened.infolist() if Path(member.filename).name == DATABASE]
+        if len(members) != 1:
+            raise DamagedFile(archive, f"holds {len(members)} files {DATABASE}, where one was expected")
+        needed = members[0].file_size
+        if target.is_file() and target.stat().st_size == needed:
+            return
+        if target.exists():
+            raise UserError(f"{target}: is there, and not what {archive.name} holds. Move it away or delete it.")
+        folder.mkdir(parents=True, exist_ok=True)
+        if (free := shutil.disk_usage(folder).free) < needed:
+            raise UserError(f"{folder}: {archive.name} needs {needed:,} bytes there; {free:,} are free. Make room.")
+        log(f"unpacking {archive}: {needed:,} bytes")
+        with atomic_write(target) as part, opened.open(members[0]) as source, open(part, "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 24)
 
 
 def index(data: DataSet, database: Path, threads: int, log: Callable[[str], None]) -> Index:
