@@ -36,7 +36,7 @@ def entries(environment: str) -> list[str]:
 
 
 def rules() -> Iterator[tuple[str, str]]:
-    """Every rule of the workflow: its name ("" where it is made in a loop), and its own text, without what it inherits."""
+    """Every rule of the workflow: its name ("" where it is made in a loop), and its own text, not what it inherits."""
     for path in (PROJECT / "Snakefile", *sorted((WORKFLOW / "rules").glob("*.smk"))):
         _, *parts = re.split(
             r"^ *(?:(?:rule|checkpoint)(?: (\w+))?|use rule \w+ as (\w+) with):$", path.read_text(), flags=re.MULTILINE
