@@ -14,7 +14,7 @@ DOCUMENT = "results/demo/digits-eps-simple/config/training.json"  # made in a mo
 stop_signal = """
 import os, sys, time
 from pathlib import Path
-from ddpm import gpus
+from ddpm.jobs import gpus
 gpus.LOOK_EVERY = 0.05
 from ddpm.jobs.failures import report_failure
 try:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=f"no SLURM: {missi
 stop_signal = """
 import json, os, sys, time
 from pathlib import Path
-from ddpm import gpus
+from ddpm.jobs import gpus
 from ddpm.jobs.signals import stop_signal, UserError
 
 stop_signal.save_takes = float(sys.argv[2])
