@@ -84,6 +84,16 @@ def test_as_many_as_are_free_and_what_a_user_says_wins(box):
     assert provided(workspace, "--forceall", "--resources", "mem_mb=8000") == "2"
 
 
+def test_reading_the_rules_leases_nothing(box):
+    """Nor does it change anything else: a plan of what would run leaves no file."""
+    workspace, machine = box(2)
+    before = set(workspace.folder.rglob("*"))
+    assert "train" in workspace.snakemake("-n").stdout
+    made = {path for path in set(workspace.folder.rglob("*")) - before if ".snakemake" not in path.parts}
+    assert not {path for path in made if "__pycache__" not in path.parts}
+    assert not (machine.folder / "leases").exists()
+
+
 @pytest.mark.parametrize(("count", "device"), [(0, "auto"), (3, "cpu")])
 def test_no_limit_where_jobs_compute_on_the_cpu(count, device, box):
     workspace, _ = box(count, device)

@@ -14,9 +14,9 @@ PREFIX = (
     shlex.quote(COMPUTE.precision),
 )
 
-# In a job of a cluster, which has no handlers: SLURM's warnings reach all of its processes, and Snakemake and the shell
-# outlive them until the one that computes has saved its state. What is then interrupted goes on in another submission.
-# The signal comes to this process, and the jobstep plugin drops the variable behind it: both are seen to only here.
+# Only in a job of a cluster. SLURM's warnings reach all of its processes: Snakemake and the shell outlive them until the
+# one that computes has saved its state. What is then interrupted goes on in another submission. Both lines are for this
+# process: the signal comes to it, too, and the jobstep plugin hands the count of restarts on to no other.
 if workflow.remote_exec:
     slurm.export_restart_count()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -25,25 +25,24 @@ if workflow.remote_exec:
 shell.prefix(PREFIX)
 
 
+def runs_here():
+    """Whether this machine does the work: no number of jobs (--jobs) is given, as for a cluster."""
+    return workflow.nodes is None and not workflow.remote_exec
+
+
 def share_gpus():
     """Have Snakemake start as many GPU jobs at a time as this machine has free GPUs; returns how many these are.
 
     Not where --resources or a profile says another number, nor where other machines do the work. A number in
     profiles/default would hold on clusters, too, and would go with any other --resources.
     """
-    if (
-        not workflow.is_main_process
-        or workflow.nodes is not None
-        or COMPUTE.device == "cpu"
-    ):
+    if not runs_here() or COMPUTE.device == "cpu":
         return 0
-    if "gpu" not in workflow.global_resources and (free := gpus.count_free()):
+    if "gpu" not in workflow.global_resources:
+        if not (free := gpus.count_free()):
+            return 0
         workflow.register_resource("gpu", free)
-    return (
-        workflow.global_resources["gpu"].value
-        if "gpu" in workflow.global_resources
-        else 0
-    )
+    return workflow.global_resources["gpu"].value
 
 
 GPUS_HERE = share_gpus()
@@ -59,22 +58,12 @@ def threads_of(gpus):
 def jobs_to_run():
     """The rule of each job that is about to run, and its experiment, data set or checkpoint.
 
-    What a year's work on a CPU is refused by, before it begins: hooks are told no more than the path of a log.
+    A year's work on a CPU is refused by them before it begins. Snakemake tells its hooks only where its log is.
     """
     for job in workflow.dag.needrun_jobs():
         wildcards = job.wildcards_dict
         keys = (key for key in ("experiment", "data", "checkpoint") if key in wildcards)
         yield job.rule.name, next((wildcards[key] for key in keys), None)
-
-
-def runs_here():
-    """Whether this machine does the work. Its GPUs, and the hours of its CPU, say nothing of a cluster's."""
-    return workflow.local_exec
-
-
-def submits_to_slurm():
-    """Whether SLURM does the work, whose queue may hold jobs that a killed run has left behind."""
-    return workflow.executor_plugin.name == "slurm"
 
 
 def refuse_without_image():
