@@ -44,7 +44,7 @@ onstart:
         # has to be removed by hand after a kill. A plan makes nothing.
         if any(rule != "plan" for rule, _ in jobs):
             DRIVER.acquire()
-        if not runs_here() and shutil.which("squeue"):
+        if submits_to_slurm():
             slurm.cancel_orphaned_jobs(Path.cwd())
     except (UserError, OSError) as error:
         raise WorkflowError(failures.explain(error, ["snakemake"]).message)

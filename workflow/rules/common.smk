@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import signal
 import sys
 import threading

@@ -30,6 +30,11 @@ def runs_here():
     return workflow.nodes is None and not workflow.remote_exec
 
 
+def submits_to_slurm():
+    """Whether SLURM does the work, whose queue may hold jobs that a killed run has left behind."""
+    return workflow.executor_plugin.name == "slurm"
+
+
 def share_gpus():
     """Have Snakemake start as many GPU jobs at a time as this machine has free GPUs; returns how many these are.
 
