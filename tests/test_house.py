@@ -28,6 +28,7 @@ from ddpm.report.figures import MODULES
 
 BIN = Path(sys.executable).parent
 PYTHON = "python=3.12"
+RULE_FILES = (PROJECT / "Snakefile", *sorted((PROJECT / "workflow/rules").glob("*.smk")))
 
 
 @pytest.mark.parametrize(
@@ -77,14 +78,33 @@ def test_environments_list_what_their_commands_import_and_nothing_else():
 
 
 def test_snakemakes_own_environment_lists_what_the_rule_files_import():
-    tree = ast.parse((PROJECT / "workflow/rules/common.smk").read_text().split("shell.prefix")[0])
-    assert packages(reached(imported(tree), lazily=False)) <= set(listed("snakemake"))
+    for path in RULE_FILES:
+        lines = re.findall(r"^ *((?:import|from) [\w., ]+)$", path.read_text(), re.MULTILINE)
+        tree = ast.parse("\n".join(lines))
+        assert packages(reached(imported(tree), lazily=False)) <= set(listed("snakemake")), path
 
 
-def test_every_rule_declares_its_environment():
+def test_rules_that_compute_declare_their_environment_and_no_others_do():
     for name, text in rules():
-        if re.search(r"\b(shell|script|notebook|run|wrapper):", text):
-            assert re.search(r"conda:\s+\"../../envs/(torch|report)\.yaml\"", text), name or text
+        computes = re.search(r"python -m ddpm|\b(script|notebook|run|wrapper):", text)
+        declares = re.search(r"conda:\s+\"../../envs/(torch|report)\.yaml\"", text)
+        assert bool(computes) == bool(declares), name or text
+
+
+def test_helpers_of_rules_are_few():
+    """What can be tested without Snakemake belongs into the package."""
+    assert len((PROJECT / "workflow/rules/common.smk").read_text().splitlines()) <= 130
+
+
+def test_the_rules_ask_snakemake_for_no_more_than_they_must():
+    """Its documentation names `basedir` and `cores`; what else is read stands, with its reason, in one file."""
+    documented = {"basedir", "cores"}
+    for path in RULE_FILES:
+        asked = set(re.findall(r"(?<!/)\bworkflow\.(\w+)", path.read_text())) - documented
+        known = {"remote_exec", "nodes", "global_resources", "register_resource", "dag"}
+        known |= {"executor_plugin", "deployment_settings"}
+        assert asked <= (known if path.name == "resources.smk" else set()), path
+        assert not re.findall(r"^ *(?:from|import) snakemake(?!\.utils\b).*", path.read_text(), re.MULTILINE), path
 
 
 # Who may import whom: a room imports from those before it. The three of the first tier have no order among themselves,

@@ -14,15 +14,15 @@ from ddpm.evaluation.networks.inception import INCEPTION
 from ddpm.storage.files import sha256
 
 RULES = sorted((PROJECT / "workflow/rules").glob("*.smk"))
-LINE = re.compile(r'^ *(shell:|WRITE_DOCUMENT = \()\n((?: *".*"\n)+)', re.MULTILINE)
+LINE = re.compile(r'^ *shell:\n((?: *".*"\n)+)', re.MULTILINE)
 HOSTILE = "$(touch pwned) `touch pwned`; touch pwned & 'q' {x} "
 
 
 def shell_lines() -> list[tuple[str, str]]:
-    """Every `shell:` line of the rules as (file, text), and the one that several share."""
+    """Every `shell:` line of the rules as (file, text)."""
     found = []
     for file in RULES:
-        for _, block in LINE.findall(file.read_text()):
+        for block in LINE.findall(file.read_text()):
             found.append((file.name, "".join(re.findall(r'^ *"(.*)"$', block, re.MULTILINE))))
     return found
 
@@ -30,9 +30,7 @@ def shell_lines() -> list[tuple[str, str]]:
 # Would fail if any value stood in a shell line without `:q`, or between quotes of the line's own, where quoting ends.
 def test_every_value_of_a_shell_line_is_quoted():
     lines = shell_lines()
-    assert len(lines) == sum(
-        len(re.findall(r"^ *shell:\n *[\"]", file.read_text(), re.MULTILINE)) for file in RULES
-    ) + 1  # fmt: skip
+    assert len(lines) == sum(len(re.findall(r"^ *shell:", file.read_text(), re.MULTILINE)) for file in RULES)
     for file, line in lines:
         before = ""
         for text, field, form, _ in Formatter().parse(line):

@@ -36,10 +36,13 @@ def entries(environment: str) -> list[str]:
 
 
 def rules() -> Iterator[tuple[str, str]]:
-    """Every rule of the workflow: its name ("" where it is made in a loop), and its text."""
+    """Every rule of the workflow: its name ("" where it is made in a loop), and its own text, not what it inherits."""
     for path in (PROJECT / "Snakefile", *sorted((WORKFLOW / "rules").glob("*.smk"))):
-        _, *parts = re.split(r"^ *(?:rule|checkpoint)(?: (\w+))?:$", path.read_text(), flags=re.MULTILINE)
-        yield from zip((name or "" for name in parts[::2]), parts[1::2], strict=True)
+        _, *parts = re.split(
+            r"^ *(?:(?:rule|checkpoint)(?: (\w+))?|use rule \w+ as (\w+) with):$", path.read_text(), flags=re.MULTILINE
+        )
+        names = (own or inheriting or "" for own, inheriting in zip(parts[::3], parts[1::3], strict=True))
+        yield from zip(names, parts[2::3], strict=True)
 
 
 def commands(environment: str) -> set[str]:

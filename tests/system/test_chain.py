@@ -10,7 +10,6 @@ from PIL import Image
 BEYOND = ("reproduced", "training-curve", "fewsteps")
 NUMBERED = (1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 FIGURES = ("diffusion", *(f"figure{number}" for number in NUMBERED), *BEYOND)
-FIRST_SAMPLES = "figure1-figure6-figure11-figure13-figure14"  # one job: they show the same files
 TABLES = ("table1", "table2", "table4", "scores")
 ROWS = ("mu-vlb-learned", "mu-vlb-fixed", "mu-simple", "eps-vlb-learned", "eps-vlb-fixed", "eps-simple")
 
@@ -69,11 +68,11 @@ def test_snakemakes_own_report_has_captions_and_labels(finished, tmp_path):
     [
         ("table2", {"table2"}),
         ("figure5", {"figure5"}),
-        ("results/demo/figures/figure6.png", {FIRST_SAMPLES}),
+        ("results/demo/figures/figure6.png", {"figure6"}),
         ("results/demo/tables/table4.tex", {"table4"}),
         ("figure9", {"figure9"}),
         ("training-curve", {"training-curve"}),
-        ("figure13", {FIRST_SAMPLES, "figure13"}),
+        ("figure13", {"figure13"}),
     ],
 )
 def test_one_thing_by_name_when_the_rest_is_there(target, expected, finished):
@@ -82,6 +81,47 @@ def test_one_thing_by_name_when_the_rest_is_there(target, expected, finished):
             file.unlink()
     assert {rule for rule, _ in finished.jobs(target)} == expected
     finished.snakemake()
+
+
+def test_a_figure_is_redrawn_by_force_and_no_other(finished):
+    before = {path: path.stat().st_mtime_ns for path in (finished.results / "figures").iterdir()}
+    assert finished.jobs("--forcerun", "figure13", "--", "figure13") == [("figure13", "")]
+    redrawn = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert redrawn == {"figure13.png", "figure13.pdf"}
+    assert [rule for rule, _ in finished.jobs("--forcerun", "figure13")] == ["figure13", "page"]
+
+
+STAGES = ("data", "training", "sampling", "evaluation", "report")
+
+
+def test_every_rule_without_wildcards_is_a_target_and_so_is_every_stage(finished):
+    listed = finished.snakemake("--list-target-rules").stdout.split()
+    assert {*STAGES, *FIGURES, *TABLES, "all", "download", "page", "plan"} <= set(listed)
+    others = {"plan", "network_source", "download_network", "download"}  # of which the demo makes nothing
+    for name in listed:
+        said = finished.snakemake("-n", name)
+        assert ("Nothing to be done" in said.stdout + said.stderr) == (name not in others), name
+
+
+@pytest.mark.parametrize(
+    ("stage", "makes", "leaves"),
+    [
+        ("data", {"prepare"}, {"train"}),
+        ("training", {"train", "select"}, {"sample", "classifier"}),
+        (
+            "sampling",
+            {"sample", "few_steps", "latents", "interpolate", "trajectory", "snapshot_previews"},
+            {"features"},
+        ),
+        ("evaluation", {"evaluate", "neighbours", "progressive", "rate_distortion", "few_steps_scores"}, {"figure5"}),
+        ("report", {"figure5", "table2", "page"}, {"download_data"}),
+    ],
+)
+def test_a_stage_makes_all_that_the_report_needs_of_it(stage, makes, leaves, fresh):
+    planned = fresh.snakemake("-n", stage, "--quiet", "rules").stdout
+    rules = {line.split()[0] for line in planned.splitlines() if re.fullmatch(r"[\w-]+ +\d+", line)}
+    assert makes <= rules
+    assert not leaves & rules
 
 
 def test_nothing_of_the_papers_is_made_from_few_steps(fresh):
@@ -94,7 +134,6 @@ def test_nothing_of_the_papers_is_made_from_few_steps(fresh):
 def test_one_thing_by_name_makes_just_what_it_needs(fresh):
     ran = fresh.jobs("figure13")
     assert sorted(ran) == [
-        (FIRST_SAMPLES, ""),
         ("figure13", ""),
         ("prepare", ""),
         ("sample", "digits-eps-simple"),

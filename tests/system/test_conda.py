@@ -107,7 +107,7 @@ def ran(conda, tmp_path_factory) -> set[str]:
 
 
 def test_every_rule_runs_with_what_its_environment_declares(ran):
-    named = {name for name, text in rules() if name and "shell:" in text}
+    named = {name for name, text in rules() if name and "log:" in text}
     assert len(named) > 30
     assert named <= ran
     assert {"table4", "scores", *FIGURES} <= ran  # made in loops

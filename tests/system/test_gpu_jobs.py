@@ -11,10 +11,10 @@ from workspace import SHRUNKEN, Workspace
 
 DOCUMENT = "results/demo/digits-eps-simple/config/training.json"  # made in a moment
 # A job as the rules' are, but for CUDA, which is not here: it leases, and fails where another one has its GPU.
-stop_signal = """
+JOB = """
 import os, sys, time
 from pathlib import Path
-from ddpm import gpus
+from ddpm.jobs import gpus
 gpus.POLL_INTERVAL = 0.05
 from ddpm.jobs.failures import report_failure
 try:
@@ -84,6 +84,16 @@ def test_as_many_as_are_free_and_what_a_user_says_wins(box):
     assert provided(workspace, "--forceall", "--resources", "mem_mb=8000") == "2"
 
 
+def test_reading_the_rules_leases_nothing(box):
+    """Nor does it change anything else: a plan of what would run leaves no file."""
+    workspace, machine = box(2)
+    before = set(workspace.folder.rglob("*"))
+    assert "train" in workspace.snakemake("-n").stdout
+    made = {path for path in set(workspace.folder.rglob("*")) - before if ".snakemake" not in path.parts}
+    assert not {path for path in made if "__pycache__" not in path.parts}
+    assert not (machine.folder / "leases").exists()
+
+
 @pytest.mark.parametrize(("count", "device"), [(0, "auto"), (3, "cpu")])
 def test_no_limit_where_jobs_compute_on_the_cpu(count, device, box):
     workspace, _ = box(count, device)
@@ -140,7 +150,7 @@ def add_jobs(workspace: Workspace, until: str = "True") -> None:
     """Jobs of which the first ones hold their GPUs until the expression is true."""
     with open(workspace.folder / "Snakefile", "a") as file:
         file.write(RULE)
-    (workspace.folder / "job.py").write_text(stop_signal)
+    (workspace.folder / "job.py").write_text(JOB)
     (workspace.folder / "at-a-time").mkdir()
     (workspace.folder / "until").write_text(until)
 

@@ -70,6 +70,9 @@ def test_what_profiles_default_says_holds_on_a_cluster_too(monkeypatch):
     default = yaml.safe_load((PROJECT / "profiles/default/profile.yaml").read_text())
     own = yaml.safe_load((PROJECT / "profiles/slurm/profile.yaml").read_text())
     assert {"nolock", "rerun-incomplete", "show-failed-logs", "keep-going"} <= default.keys() - own.keys()
+    most = options.max_jobs_per_timespan
+    assert (most.max_jobs, most.timespan) == (6000, 60)
+    assert default.pop("max-jobs-per-timespan") == "6000/1m"
     for key, value in default.items():
         assert getattr(options, key.replace("-", "_")) == value, key
     assert options.executor == "slurm"

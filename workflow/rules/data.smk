@@ -1,53 +1,71 @@
 # Stage 1: configuration and data, which every other stage reads.
 
 
+rule data:
+    input:
+        expand("resources/{data}/card.json", data=DATA),
+
+
 rule stage_config:
     output:
         f"{RESULTS}/{{experiment}}/config/{{stage}}.json",
     log:
         f"{RESULTS}/logs/data/{{experiment}}-{{stage}}.log",
     localrule: True
-    conda:
-        "../../envs/report.yaml"
     params:
         document=lambda wildcards: json.dumps(
             experiment_of(wildcards).stage_config(wildcards.stage), indent=2
         ),
     shell:
-        WRITE_DOCUMENT
+        "(printf '%s\\n' {params.document:q} > {output:q}.part && mv {output:q}.part {output:q}"
+        " || (rm -f {output:q}.part && false)) 2> {log:q}"
 
 
-rule classifier_config:
+use rule stage_config as classifier_config with:
     output:
         f"{RESULTS}/reference/{{data}}/classifier.json",
     log:
         f"{RESULTS}/logs/data/{{data}}-classifier.log",
-    localrule: True
-    conda:
-        "../../envs/report.yaml"
     params:
         document=lambda wildcards: json.dumps(
             CONFIG.scale_config.classifier.model_dump(mode="json"), indent=2
         ),
-    shell:
-        WRITE_DOCUMENT
 
 
-rule source:
+use rule stage_config as source with:
     output:
         "resources/sources/{data}.json",
     log:
         "resources/logs/source-{data}.log",
-    localrule: True
-    conda:
-        "../../envs/report.yaml"
     params:
         # Without others' statistics, which are no reason to prepare the data again.
         document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(
             indent=2, exclude={"statistics"}
         ),
-    shell:
-        WRITE_DOCUMENT
+
+
+use rule stage_config as statistics_source with:
+    output:
+        "resources/statistics/{data}/source.json",
+    log:
+        "resources/logs/statistics-source-{data}.log",
+    wildcard_constraints:
+        data=one_of(WITH_STATISTICS),
+    params:
+        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(
+            indent=2
+        ),
+
+
+use rule stage_config as network_source with:
+    output:
+        "resources/inception/source.json",
+    log:
+        "resources/logs/inception-source.log",
+    params:
+        document=lambda wildcards: CONFIG.inception.model_dump_json(
+            indent=2, exclude={"root"}
+        ),
 
 
 rule download_data:
@@ -65,24 +83,6 @@ rule download_data:
         "python -m ddpm download {input:q} --out resources/downloads/{wildcards.data:q} > {log:q} 2>&1"
 
 
-rule statistics_source:
-    output:
-        "resources/statistics/{data}/source.json",
-    log:
-        "resources/logs/statistics-source-{data}.log",
-    wildcard_constraints:
-        data=one_of(WITH_STATISTICS),
-    localrule: True
-    conda:
-        "../../envs/report.yaml"
-    params:
-        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(
-            indent=2
-        ),
-    shell:
-        WRITE_DOCUMENT
-
-
 rule download_statistics:
     # Never fails: its card says what could not be fetched, and why.
     input:
@@ -96,22 +96,6 @@ rule download_statistics:
         "../../envs/torch.yaml"
     shell:
         "python -m ddpm download-statistics {input:q} --out resources/statistics/{wildcards.data:q} > {log:q} 2>&1"
-
-
-rule network_source:
-    output:
-        "resources/inception/source.json",
-    log:
-        "resources/logs/inception-source.log",
-    localrule: True
-    conda:
-        "../../envs/report.yaml"
-    params:
-        document=lambda wildcards: CONFIG.inception.model_dump_json(
-            indent=2, exclude={"root"}
-        ),
-    shell:
-        WRITE_DOCUMENT
 
 
 rule download_network:
@@ -132,10 +116,10 @@ rule download_network:
 rule download:
     # All that needs the network, and nothing else: for a login node.
     input:
-        [card for data in DATA for card in downloads(data)],
+        [card for data in DATA for card in FILES.downloads(data)],
         [f"resources/weights/{checkpoint}/card.json" for checkpoint in CHECKPOINTS],
         lambda wildcards: (
-            [INCEPTION] if CONFIG.scale_config.features == "inception" else []
+            [FILES.inception] if CONFIG.scale_config.features == "inception" else []
         ),
         [f"resources/statistics/{data}/card.json" for data in WITH_STATISTICS],
     localrule: True
@@ -144,7 +128,7 @@ rule download:
 rule prepare:
     input:
         source="resources/sources/{data}.json",
-        card=lambda wildcards: downloads(wildcards.data),
+        card=lambda wildcards: FILES.downloads(wildcards.data),
     output:
         train="resources/{data}/train.npy",
         test="resources/{data}/test.npy",

@@ -1,6 +1,13 @@
 # Stage 4: features, likelihood, scores.
 
 
+rule evaluation:
+    input:
+        expand(f"{RESULTS}/{{experiment}}/metrics.json", experiment=EXPERIMENTS),
+        expand(f"{RESULTS}/reference/{{data}}/published.json", data=WITH_STATISTICS),
+        FILES.evaluated_for_figures(),
+
+
 rule classifier:
     input:
         config=f"{RESULTS}/reference/{{data}}/classifier.json",
@@ -27,7 +34,7 @@ rule reference:
     input:
         images="resources/{data}/test.npy",
         labels="resources/{data}/labels.npz",
-        network=lambda wildcards: network_of(wildcards.data),
+        network=lambda wildcards: FILES.network(wildcards.data),
     output:
         arrays=f"{RESULTS}/reference/{{data}}/features.npz",
         summary=f"{RESULTS}/reference/{{data}}/reference.json",
@@ -116,11 +123,11 @@ rule likelihood:
 rule evaluate:
     input:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
-        features=lambda wildcards: feature_shards(wildcards.experiment),
+        features=lambda wildcards: FILES.features(wildcards.experiment),
         bounds=lambda wildcards: [
             shard
             for split in ("test", "train")
-            for shard in bound_shards(wildcards.experiment, split)
+            for shard in FILES.bounds(wildcards.experiment, split)
         ],
         reference=reference_of("features.npz"),
         card=prepared("card.json"),
@@ -143,7 +150,7 @@ rule evaluate:
 
 rule rate_distortion:
     input:
-        lambda wildcards: bound_shards(wildcards.experiment, "test"),
+        lambda wildcards: FILES.bounds(wildcards.experiment, "test"),
     output:
         f"{RESULTS}/{{experiment}}/rate_distortion.csv",
     log:
@@ -159,7 +166,7 @@ rule rate_distortion:
 rule progressive:
     input:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
-        features=lambda wildcards: feature_shards(wildcards.experiment),
+        features=lambda wildcards: FILES.features(wildcards.experiment),
         reference=reference_of("features.npz"),
     output:
         f"{RESULTS}/{{experiment}}/progressive.csv",
@@ -178,7 +185,7 @@ rule few_steps_scores:
     input:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
         network=network,
-        samples=lambda wildcards: few_steps_shards(wildcards.experiment),
+        samples=lambda wildcards: FILES.few_steps(wildcards.experiment),
         reference=reference_of("features.npz"),
     output:
         f"{RESULTS}/{{experiment}}/few_steps.csv",
@@ -203,7 +210,7 @@ rule snapshot_scores:
     input:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
         network=network,
-        samples=lambda wildcards: snapshot_samples(wildcards.experiment),
+        samples=lambda wildcards: FILES.snapshots(wildcards.experiment),
         reference=reference_of("features.npz"),
     output:
         f"{RESULTS}/{{experiment}}/snapshots.csv",
@@ -227,8 +234,8 @@ rule snapshot_scores:
 rule neighbours:
     input:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
-        samples=lambda wildcards: sample_shards(wildcards.experiment)[0],
-        features=lambda wildcards: feature_shards(wildcards.experiment)[0],
+        samples=lambda wildcards: FILES.samples(wildcards.experiment)[0],
+        features=lambda wildcards: FILES.features(wildcards.experiment)[0],
         data=prepared("train.npy"),
         reference=reference_of("features.npz"),
         network=network,

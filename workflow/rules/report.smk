@@ -11,64 +11,45 @@ COLUMNS = [
     )
 ]
 TABULATED = {name: f"{RESULTS}/tables/{name}.csv" for name in CONFIG.tables}
-# What turns metrics into the numbers of tables.
-NUMBERS = code(
-    "storage/tables",
-    *(
-        f"report/{module}"
-        for module in ("tables", "numbers", "scores", "verdicts", "rendering", "inputs")
-    ),
-)
 
 
-for names in drawn_together():
+rule report:
+    input:
+        f"{RESULTS}/report.html",
+
+
+for name in CONFIG.figures:
 
     rule:
         name:
-            "-".join(names)
+            name
         input:
-            sources=figure_sources(names[0]),
-            code=figure_code(names),
+            sources=FILES.figure_sources(name),
+            code=figure_code(name),
         output:
-            *[
-                report(
-                    DRAWN[name],
-                    caption=f"{CAPTIONS}/{name}.rst",
-                    category="Beyond the paper" if name in BEYOND else "Figures",
-                    labels={
-                        "figure": name,
-                        "scale": SCALE,
-                        "data": CONFIG.data_of(name),
-                    },
-                )
-                for name in names
-            ],
-            *[f"{RESULTS}/figures/{name}.pdf" for name in names],
-            *[f"{RESULTS}/figures/{name}.gif" for name in names if name == "diffusion"],
+            report(
+                DRAWN[name],
+                caption=f"{CAPTIONS}/{name}.rst",
+                category="Beyond the paper" if name in BEYOND else "Figures",
+                labels={"figure": name, "scale": SCALE, "data": CONFIG.data_of(name)},
+            ),
+            f"{RESULTS}/figures/{name}.pdf",
+            [f"{RESULTS}/figures/{name}.gif"] if name == "diffusion" else [],
         log:
-            f"{RESULTS}/logs/report/{'-'.join(names)}.log",
+            f"{RESULTS}/logs/report/{name}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/report/{'-'.join(names)}.tsv"
+            f"{RESULTS}/benchmarks/report/{name}.tsv"
         conda:
             "../../envs/report.yaml"
         params:
-            names=",".join(names),
-            data=CONFIG.data_of(names[0]),
+            names=name,
+            data=CONFIG.data_of(name),
             scale=SCALE,
-            stamp=stamp_of(names[0]),
+            stamp=FILES.figure_stamp(name),
             out=lambda wildcards, output: repeat("--out", output),
         shell:
             "python -m ddpm figure {params.names:q} {input.sources:q} {params.out:q}"
             " --stamp {params.stamp:q} > {log:q} 2>&1"
-
-    # Each of them by its name.
-    for name in names if len(names) > 1 else []:
-
-        rule:
-            name:
-                name
-            input:
-                DRAWN[name],
 
 
 for name in CONFIG.tables:
@@ -79,19 +60,11 @@ for name in CONFIG.tables:
         input:
             metrics=[
                 f"{RESULTS}/{experiment}/metrics.json"
-                for experiment in with_repeats(name)
+                for experiment in FILES.with_repeats(name)
             ],
-            curve=[
-                f"{RESULTS}/{experiment}/rate_distortion.csv"
-                for experiment in with_repeats(name)
-                if name == "table4" and EXPERIMENTS[experiment].likelihood
-            ],
-            code=NUMBERS,
-            published=(
-                []
-                if name == SCORES_TABLE
-                else f"{PACKAGE}/report/published/{name}.csv"
-            ),
+            curve=FILES.curves(name),
+            code=table_code(),
+            published=[] if name == SCORES_TABLE else published(name),
         output:
             csv=TABULATED[name],
             markdown=f"{RESULTS}/tables/{name}.md",
@@ -148,11 +121,7 @@ rule page:
         captions=[
             f"{CAPTIONS}/{name}.rst" for name in (*CONFIG.tables, *CONFIG.figures)
         ],
-        code=[
-            *NUMBERS,
-            *code("report/page", "report/ordering", "report/figures/__init__"),
-            f"{PACKAGE}/report/page.html",
-        ],
+        code=page_code(),
     output:
         f"{RESULTS}/report.html",
     log:

@@ -1,6 +1,12 @@
 # Stage 3: sampling, in numbered shards. It goes before evaluation where both wait for a GPU.
 
 
+rule sampling:
+    input:
+        [shard for name in EXPERIMENTS for shard in FILES.samples(name)],
+        FILES.sampled_for_figures(),
+
+
 rule sample:
     input:
         config=f"{RESULTS}/{{experiment}}/config/sampling.json",
@@ -99,7 +105,7 @@ rule snapshot:
 rule snapshot_previews:
     input:
         config=f"{RESULTS}/{{experiment}}/config/snapshots.json",
-        samples=lambda wildcards: snapshot_samples(wildcards.experiment),
+        samples=lambda wildcards: FILES.snapshots(wildcards.experiment),
     output:
         f"{RESULTS}/{{experiment}}/snapshots.npz",
     log:

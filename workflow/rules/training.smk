@@ -2,6 +2,15 @@
 # makes every training's job run again; it finds its state finished and writes the same outputs.
 
 
+rule training:
+    input:
+        expand(
+            f"{RESULTS}/{{experiment}}/{{file}}",
+            experiment=OWN_WEIGHTS,
+            file=["model.safetensors", "training.json"],
+        ),
+
+
 rule train:
     input:
         config=f"{RESULTS}/{{experiment}}/config/training.json",

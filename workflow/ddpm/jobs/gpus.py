@@ -92,11 +92,24 @@ def busy_gpus(gpus: Sequence[Gpu]) -> dict[Gpu, str]:
     return busy
 
 
+def lease_path() -> Path:
+    """Where the locks lie: one folder for every process of this user on this machine, whatever its TMPDIR."""
+    shared = f"/tmp/ddpm-gpus-{os.getuid()}"  # noqa: S108 - known to all of this user's processes; `private_folder` looks
+    return Path(os.environ.get("DDPM_GPU_LEASES") or shared)
+
+
 def lease_folder() -> Path:
-    """The folder of the locks: one for all processes of this user on this machine, whatever their TMPDIR is."""
-    shared = f"/tmp/ddpm-gpus-{os.getuid()}"  # noqa: S108 - known to all of this user's processes, and looked at below
-    folder = Path(os.environ.get("DDPM_GPU_LEASES") or shared)
-    return private_folder(folder, "Name another folder in DDPM_GPU_LEASES.")
+    """The folder of the locks, which is there, and is this user's alone."""
+    return private_folder(lease_path(), "Name another folder in DDPM_GPU_LEASES.")
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock on a file, as the kernel lists them: to try it would take it for a moment."""
+    try:
+        inode, listed = path.stat().st_ino, Path("/proc/locks").read_text()
+    except OSError:
+        return False
+    return f":{inode} " in listed
 
 
 def lock_free(gpus: Sequence[Gpu], most: int) -> tuple[dict, dict[Gpu, str]]:
@@ -192,12 +205,12 @@ def wait_timeout() -> float:
 
 
 def count_free() -> int:
-    """GPUs that a job could lease now; 1 where there are GPUs and none is free, 0 where there are none."""
+    """GPUs that a job could lease now, without taking any; 1 where there are GPUs and none is free, 0 without GPUs."""
     if not (gpus := visible()):
         return 0
-    locks, _ = lock_free(gpus, len(gpus))
-    release(locks)
-    return max(len(locks), 1)
+    folder, busy = lease_path(), busy_gpus(gpus)
+    free = [gpu for gpu in gpus if gpu not in busy and not is_locked(folder / f"{gpu.uuid}.lock")]
+    return max(len(free), 1)
 
 
 def choose_device(name: str, log=print):

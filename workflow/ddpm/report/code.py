@@ -1,0 +1,42 @@
+"""The files of this package that make a table, a figure or the page: a change of one makes them again."""
+
+from pathlib import Path
+
+from ddpm.report.figures import MODULES
+
+PACKAGE = Path(__file__).parents[1]
+CHARTS = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # modules of figures in the charts' theme
+# What turns metrics into the numbers of tables.
+NUMBERS = ("tables", "numbers", "scores", "verdicts", "rendering", "inputs")
+
+
+def files(*modules: str) -> list[str]:
+    """Modules of the package, named as in report/inputs, as its files."""
+    return [str(PACKAGE / f"{module}.py") for module in modules]
+
+
+def published(table: str) -> str:
+    """The paper's numbers of a table."""
+    return str(PACKAGE / f"report/published/{table}.csv")
+
+
+def figure_code(name: str) -> list[str]:
+    """What draws a figure."""
+    drawing = [MODULES[name], "__init__", "samples", "style"]
+    if MODULES[name] in CHARTS:
+        drawing.append("charts")
+    used = files("report/inputs", "storage/tables", *(f"report/figures/{module}" for module in drawing))
+    if name == "figure5":
+        used.append(published("table4"))
+    return used + (files("report/rendering") if name == "reproduced" else [])
+
+
+def table_code() -> list[str]:
+    """What makes every table."""
+    return files("storage/tables", *(f"report/{module}" for module in NUMBERS))
+
+
+def page_code() -> list[str]:
+    """What writes the report."""
+    own = files("report/page", "report/ordering", "report/figures/__init__")
+    return [*table_code(), *own, str(PACKAGE / "report/page.html")]
