@@ -109,7 +109,7 @@ def test_any_number_of_processes_gives_the_bytes_of_one(job, tmp_path):
 
 @pytest.mark.parametrize("job", KINDS, indirect=True)
 def test_what_a_killed_group_had_is_gone_on_with_by_another_number(job, tmp_path):
-    """Whoever is_main dies after the second round of two; three go on, and then one finds all of it done."""
+    """The first process dies after the second round of two; three go on, and then one finds all of it done."""
     job.run(tmp_path / "undisturbed", SINGLE_PROCESS)
 
     def until(batches: int, file: Path):
