@@ -11,10 +11,10 @@ from workspace import SHRUNKEN, Workspace
 
 DOCUMENT = "results/demo/digits-eps-simple/config/training.json"  # made in a moment
 # A job as the rules' are, but for CUDA, which is not here: it leases, and fails where another one has its GPU.
-stop_signal = """
+JOB = """
 import os, sys, time
 from pathlib import Path
-from ddpm import gpus
+from ddpm.jobs import gpus
 gpus.POLL_INTERVAL = 0.05
 from ddpm.jobs.failures import report_failure
 try:
@@ -140,7 +140,7 @@ def add_jobs(workspace: Workspace, until: str = "True") -> None:
     """Jobs of which the first ones hold their GPUs until the expression is true."""
     with open(workspace.folder / "Snakefile", "a") as file:
         file.write(RULE)
-    (workspace.folder / "job.py").write_text(stop_signal)
+    (workspace.folder / "job.py").write_text(JOB)
     (workspace.folder / "at-a-time").mkdir()
     (workspace.folder / "until").write_text(until)
 
