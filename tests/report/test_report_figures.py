@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from records import read_records
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.report.figures import (
@@ -27,7 +28,7 @@ from ddpm.report.figures.samples import read_samples
 from ddpm.report.inputs import PUBLISHED
 from ddpm.report.tables import make_table
 from ddpm.storage.files import read_npz, write_npz
-from ddpm.storage.tables import read_curve, read_rows
+from ddpm.storage.tables import read_curve
 
 STAMP = "digits, scale demo"
 
@@ -636,7 +637,7 @@ def test_every_number_of_every_table_is_drawn_once(results, make, tmp_path, draw
     expected = {(3.17, 3.3): False, (5.24, 5.3): False, (13.51, 13.9): False, (13.22, 13.6): True}
     assert {point: hollow for point, (hollow, _) in markers_of(panels["FID"]).items()} == expected
     assert len(markers_of(panels["NLL"])) == 4
-    rows = read_rows(tables[2], "Rate (bits/dim), paper", "Rate (bits/dim), cifar10")
+    rows = read_records(tables[2], "Rate (bits/dim), paper", "Rate (bits/dim), cifar10")
     curve = {(float(row["Rate (bits/dim), paper"]), float(row["Rate (bits/dim), cifar10"])) for row in rows}
     assert set(markers_of(panels["Rate"])) == curve and len(curve) == 10
     assert panels["Rate"].get_xscale() == panels["Rate"].get_yscale() == "symlog"

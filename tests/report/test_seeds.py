@@ -3,6 +3,7 @@
 from statistics import stdev
 
 import pytest
+from records import read_records
 
 from ddpm.config.errors import UserError
 from ddpm.report.inputs import find_run, main_run
@@ -10,7 +11,6 @@ from ddpm.report.numbers import Number, grouped, numbers
 from ddpm.report.ordering import ordering
 from ddpm.report.tables import make_table
 from ddpm.storage.files import write_text
-from ddpm.storage.tables import read_rows
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def write(tmp_path, results):
     def build(name, *runs, curves=()):
         paths = [tmp_path / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")]
         make_table(name, [results.add(run) for run in runs], list(curves), *paths)
-        rows = [row for row in read_rows(paths[0]) if row["Experiment"]]
+        rows = [row for row in read_records(paths[0]) if row["Experiment"]]
         return rows, paths[1].read_text()
 
     return build

@@ -19,6 +19,7 @@ NUMBERS = code(
         for module in ("tables", "numbers", "scores", "verdicts", "rendering", "inputs")
     ),
 )
+NUMBERS.append(f"{PACKAGE}/report/table.html")
 
 
 for names in drawn_together():

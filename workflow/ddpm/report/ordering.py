@@ -5,7 +5,7 @@ from math import hypot
 
 from ddpm.report.inputs import PUBLISHED, find_run
 from ddpm.report.numbers import numbers
-from ddpm.storage.tables import read_rows
+from ddpm.storage.tables import read_table
 
 # (what it is called, column, whether larger is better)
 MEASURES = (("Inception Score", "is", True), ("FID (training set)", "fid_train", False))
@@ -16,7 +16,7 @@ def ordering(runs: list[dict]) -> list[str]:
 
     runs: from `numbers.grouped`.
     """
-    rows = [join(paper, runs) for paper in read_rows(PUBLISHED / "table2.csv")]
+    rows = [join(paper, runs) for paper in read_table(PUBLISHED / "table2.csv").to_dict("records")]
     findings = [compare(rows, *measure) for measure in MEASURES]
     agreed, compared = (sum(finding[k] for finding in findings) for k in (0, 1))
     return [headline(agreed, compared), *(finding[2] for finding in findings), *blank_rows(rows)]

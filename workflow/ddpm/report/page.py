@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 from docutils.core import publish_parts
 from docutils.utils import SystemMessage
 
@@ -18,7 +19,7 @@ from ddpm.report.numbers import Number, grouped, numbers
 from ddpm.report.ordering import ordering
 from ddpm.report.verdicts import RULES
 from ddpm.storage.files import read_json, write_text
-from ddpm.storage.tables import read_rows
+from ddpm.storage.tables import read_table
 
 STAGES = ("data", "training", "sampling", "evaluation", "report")
 MIME = {".png": "image/png", ".gif": "image/gif"}
@@ -60,7 +61,7 @@ def write_page(
     shown = main or (runs[0] if runs else None)
     names = [run["data"]["name"] for run in runs]
     pictures = [picture(Path(path), Path(captions), scale, names) for path in figures]
-    shown_tables = [table(Path(path), Path(captions), scale, names) for path in tables]
+    shown_tables = [tabulated(Path(path), Path(captions), scale, names) for path in tables]
     text = (
         environment()
         .get_template("page.html")
@@ -214,13 +215,13 @@ def picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
     }
 
 
-def table(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
-    rows = read_rows(path, *rendering.REQUIRED)
+def tabulated(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
+    table = read_table(path, *rendering.REQUIRED)
     return {
         "name": path.stem,
         "title": TITLES.get(path.stem) or f"Table {path.stem.removeprefix('table')}",
-        "html": rendering.html(rows),
-        "caption": caption(captions / f"{path.stem}.rst", scale, rows[0]["Data"] or data_of(path, names)),
+        "html": rendering.html(table),
+        "caption": caption(captions / f"{path.stem}.rst", scale, table.loc[0, "Data"] or data_of(path, names)),
     }
 
 
@@ -252,30 +253,23 @@ def caption(path: Path, scale: str, data: str) -> str:
 
 def stages(benchmarks: list[Path]) -> list[dict]:
     """Per stage (a benchmark's folder): jobs, wall time, the longest job, the most memory in MB."""
-    jobs = defaultdict(list)
-    for path in map(Path, benchmarks):
-        for row in read_rows(path, "s", delimiter="\t"):
-            jobs[path.parent.name].append((seconds(row["s"]), path.stem, row))
-    order = sorted(jobs, key=lambda stage: (STAGES.index(stage) if stage in STAGES else len(STAGES), stage))
+    read = [read_table(path, "s", delimiter="\t").assign(stage=path.parent.name, job=path.stem) for path in benchmarks]
+    jobs = pd.concat(read or [pd.DataFrame(columns=["stage", "job"])]).reindex(columns=["stage", "job", "s", "max_rss"])
+    # What was too short to be measured is 'NA' or '-'.
+    measured = jobs[["s", "max_rss"]].apply(pd.to_numeric, errors="coerce").fillna(0)
+    jobs = jobs.assign(**measured).sort_values(["s", "job"])
+    order = {stage: i for i, stage in enumerate(STAGES)}
     return [
         {
             "stage": stage,
-            "jobs": len(jobs[stage]),
-            "wall": duration(sum(job[0] for job in jobs[stage])),
-            "longest": max(jobs[stage])[1],
-            "longest_wall": duration(max(jobs[stage])[0]),
-            "memory": max(seconds(job[2].get("max_rss")) for job in jobs[stage]),
+            "jobs": len(own),
+            "wall": duration(own["s"].sum()),
+            "longest": own["job"].iloc[-1],
+            "longest_wall": duration(own["s"].iloc[-1]),
+            "memory": own["max_rss"].max(),
         }
-        for stage in order
+        for stage, own in sorted(jobs.groupby("stage"), key=lambda each: (order.get(each[0], len(order)), each[0]))
     ]
-
-
-def seconds(text: str | None) -> float:
-    """A number of a benchmark; 0 where a job was too short to be measured ('NA' or '-')."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return 0.0
 
 
 def duration(value: float) -> str:

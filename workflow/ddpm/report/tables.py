@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from ddpm.config.catalogue import SCORES_TABLE, TABLES, is_large
 from ddpm.config.errors import UserError
 from ddpm.report import rendering
@@ -30,7 +32,7 @@ from ddpm.report.numbers import (
 from ddpm.report.scores import rows_by_experiment
 from ddpm.report.verdicts import CODELENGTHS, CURVE, FID, SCORES, Quantity, judge, together
 from ddpm.storage.files import write_text
-from ddpm.storage.tables import read_curve, read_rows, write_rows
+from ddpm.storage.tables import read_curve, read_table, write_table
 
 # The columns of Table 3, and the data sets of the tables by the titles that a footnote gives them.
 CATEGORIES = {"bedroom": "lsun-bedroom256", "church": "lsun-church256", "cat": "lsun-cat256"}
@@ -72,11 +74,11 @@ def make_table(
             rows = rows_by_time(name, runs, curves)
         case _:
             rows = rows_by_experiment(runs)
-    write_rows(csv, [head(name, runs) | row for row in rows])
-    rows = read_rows(csv, *rendering.REQUIRED)
-    write_text(markdown, rendering.markdown(rows))
-    write_text(latex, rendering.latex(rows))
-    write_text(html, rendering.html(rows))
+    write_table(csv, pd.DataFrame([head(name, runs) | row for row in rows]))
+    table = read_table(csv, *rendering.REQUIRED)
+    write_text(markdown, rendering.markdown(table))
+    write_text(latex, rendering.latex(table))
+    write_text(html, rendering.html(table))
 
 
 def refuse_mixtures(runs: list[dict], name: str) -> None:
@@ -98,7 +100,7 @@ def rows_by_method(
 ) -> list[dict[str, str]]:
     """Tables 1 and 2: one row per published row; `labels` maps our label columns to the published ones."""
     rows = []
-    for paper in read_rows(PUBLISHED / f"{name}.csv"):
+    for paper in read_table(PUBLISHED / f"{name}.csv").to_dict("records"):
         method = (paper["parameterization"], paper["objective"], paper["variance"])
         run = find_run(runs, *method) if all(method) else None
         ours = numbers(run)
@@ -137,7 +139,7 @@ def rows_by_category(name: str, found: dict[tuple[str, bool], dict], runs: list[
     """Table 3: one row per published row, and in it the FID of each category of LSUN."""
     quantities = {part: Quantity(part.capitalize(), "fid_train", FID, by_network=True) for part in CATEGORIES}
     rows = []
-    for paper in read_rows(PUBLISHED / f"{name}.csv"):
+    for paper in read_table(PUBLISHED / f"{name}.csv").to_dict("records"):
         here = {part: found.get((part, paper["size"] == "large")) for part in CATEGORIES if paper["size"]}
         row, said = {}, {}
         for part, data in CATEGORIES.items():
@@ -167,7 +169,7 @@ def rows_by_time(name: str, runs: list[dict], paths: list[Path]) -> list[dict[st
     total = max(curve, default=0)
     shown = run if curve or (run and run["status"] == "unstable") else None
     rows = []
-    for paper in read_rows(PUBLISHED / f"{name}.csv"):
+    for paper in read_table(PUBLISHED / f"{name}.csv").to_dict("records"):
         time = matching_time(int(paper["reverse_time"]), total)
         ours = numbers(shown, lambda one, time=time: curves.get(one["experiment"], {}).get(time, {}))
         row = cells(CURVE, paper, shown, ours, runs)
@@ -190,9 +192,8 @@ def rows_by_time(name: str, runs: list[dict], paths: list[Path]) -> list[dict[st
 
 def read_times(path: Path) -> dict[int, dict[str, Number]]:
     """Rate and distortion by reverse time (T - t + 1)."""
-    table = read_curve(path, "reverse_time", "rate", "distortion", "distortion_mean")
-    times = [int(time) for time in table.pop("reverse_time")]
-    return {time: {key: Number(float(table[key][i])) for key in table} for i, time in enumerate(times)}
+    curve = read_curve(path, "reverse_time", "rate", "distortion", "distortion_mean").set_index("reverse_time")
+    return {int(time): dict(zip(curve, map(Number, values), strict=True)) for time, *values in curve.itertuples()}
 
 
 def matching_time(paper_time: int, total: int) -> int | None:

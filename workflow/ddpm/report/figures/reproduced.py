@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from ddpm.report.figures import charts, style
 from ddpm.report.rendering import COMPANIONS, NOTE_SEPARATOR, REQUIRED, is_number
-from ddpm.storage.tables import read_rows
+from ddpm.storage.tables import read_table
 
 # The panels in order, by the first word of a quantity's name.
 TITLES = {
@@ -58,7 +58,7 @@ class Point:
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
     """sources: the tables' CSV files, in order; a number that two of them hold is drawn once."""
-    tables = [read_rows(path, *REQUIRED) for path in sources if path.suffix == ".csv"]
+    tables = [read_table(path, *REQUIRED).to_dict("records") for path in sources if path.suffix == ".csv"]
     points = list(dict.fromkeys(point for rows in tables for row in rows for point in points_of(row)))
     if points:
         figure = panels(points)
