@@ -4,6 +4,7 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -38,7 +39,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     style.save(figure, outputs, stamp)
 
 
-def scores_and_pictures(curve: dict[str, np.ndarray], ancestral: dict, arrays: dict[str, np.ndarray]) -> Figure:
+def scores_and_pictures(curve: pd.DataFrame, ancestral: dict, arrays: dict[str, np.ndarray]) -> Figure:
     """The scores over the evaluations of the network, and beneath them the images of the smallest eta."""
     charts.use_theme()
     eta = arrays["eta"].min()
@@ -56,16 +57,15 @@ def scores_and_pictures(curve: dict[str, np.ndarray], ancestral: dict, arrays: d
     return figure
 
 
-def panels(fid_axes: Axes, score_axes: Axes, curve: dict[str, np.ndarray], ancestral: dict) -> None:
+def panels(fid_axes: Axes, score_axes: Axes, curve: pd.DataFrame, ancestral: dict) -> None:
     """FID and Inception Score, a curve per eta, and where ancestral sampling stands if it was measured."""
     network = network_name(ancestral)
-    etas = np.unique(curve["eta"])
-    colours = seaborn.color_palette("colorblind", len(etas))
-    for eta, colour, marker in zip(etas, colours, cycle(MARKERS), strict=False):
-        steps, fid, score, spread = (curve[column][curve["eta"] == eta] for column in ("evaluations", *COLUMNS[-3:]))
-        charts.line(fid_axes, steps, fid, colour, marker, label=f"DDIM, η = {eta:g}")
-        charts.line(score_axes, steps, score, colour, marker)
-        score_axes.fill_between(steps, score - spread, score + spread, color=colour, alpha=0.15, linewidth=0)
+    by_eta = curve.groupby("eta")
+    colours = seaborn.color_palette("colorblind", len(by_eta))
+    for (eta, own), colour, marker in zip(by_eta, colours, cycle(MARKERS), strict=False):
+        charts.draw_line(fid_axes, own, "evaluations", "fid_train", colour, marker, label=f"DDIM, η = {eta:g}")
+        charts.draw_line(score_axes, own, "evaluations", "inception_score", colour, marker)
+        charts.draw_spread(score_axes, own, "evaluations", "inception_score", colour, alpha=0.15)
     if ancestral["status"] == "measured":
         label = f"ancestral, all {ancestral['made_from']['process']['timesteps']:,} steps"
         dashed = {"color": style.INK, "linestyle": "--", "linewidth": 1}
@@ -74,7 +74,7 @@ def panels(fid_axes: Axes, score_axes: Axes, curve: dict[str, np.ndarray], ances
     fid_axes.set(ylabel=f"FID, training set\n({network})", ylim=(0, None))
     score_axes.set(ylabel=f"Inception Score\n({network})")
     fid_axes.legend(framealpha=0.8, edgecolor="none", loc="upper right")
-    counts = np.unique(curve["evaluations"])
+    counts = sorted(curve["evaluations"].unique())
     for axes in (fid_axes, score_axes):
         axes.set(xlabel="Evaluations of the network per image", xscale="log")
         axes.set_xticks(counts, [f"{count:g}" for count in counts])

@@ -37,15 +37,11 @@ def image_grid(images: np.ndarray, zoom: int = 1, gap: int = 1, background: int 
     `background` lie between the images, none around them. Returns
     [R * H * zoom + (R - 1) * gap, C * W * zoom + (C - 1) * gap, ch].
     """
-    rows, columns, height, width, channels = images.shape
-    height, width = height * zoom, width * zoom
-    grid = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), background, dtype=np.uint8)
-    for i in range(rows):
-        for j in range(columns):
-            top, left = i * (height + gap), j * (width + gap)
-            enlarged = images[i, j].repeat(zoom, axis=0).repeat(zoom, axis=1)
-            grid[top : top + height, left : left + width] = enlarged
-    return grid
+    tiles = images.repeat(zoom, axis=2).repeat(zoom, axis=3)
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=background)
+    rows, columns, height, width, channels = tiles.shape
+    grid = tiles.swapaxes(1, 2).reshape(rows * height, columns * width, channels)
+    return grid[: rows * height - gap, : columns * width - gap]
 
 
 def zoom_for(pixels: int, target: int) -> int:

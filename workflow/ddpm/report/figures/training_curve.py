@@ -4,6 +4,7 @@ from math import isqrt
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -27,14 +28,14 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     scores = read_curve(files["snapshots.csv"], *SCORES) if "snapshots.csv" in files else None
     pictures = read_npz(files["snapshots.npz"], "steps", "ema", "raw") if "snapshots.npz" in files else None
     run = read_status(sources)
-    if len(history["step"]):
+    if len(history):
         figure = curves_and_pictures(history, scores, pictures, run)
     else:
         figure = why_none(run) if run.get("status") == "unstable" else style.message("Nothing to draw", "No training.")
     style.save(figure, outputs, stamp)
 
 
-def curves_and_pictures(history: dict, scores: dict | None, pictures: dict | None, run: dict) -> Figure:
+def curves_and_pictures(history: pd.DataFrame, scores: pd.DataFrame | None, pictures: dict | None, run: dict) -> Figure:
     charts.use_theme()
     grid = strip(pictures) if pictures is not None and len(pictures["steps"]) else None
     beneath = 0.22 if grid is None else ABOVE + grid[0].shape[0] / style.DPI + BELOW
@@ -44,7 +45,7 @@ def curves_and_pictures(history: dict, scores: dict | None, pictures: dict | Non
     figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
     if unstable:
         figure.text(0.1 / WIDTH, 1 - 0.16 / height, ". ".join(why(run)).partition(": ")[2], fontsize=8, va="center")
-    measured = scores is not None and len(scores["step"])
+    measured = scores is not None and len(scores)
     axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
     loss_panel(axes[0], history)
     if measured:
@@ -55,15 +56,15 @@ def curves_and_pictures(history: dict, scores: dict | None, pictures: dict | Non
     return figure
 
 
-def loss_panel(axes: Axes, history: dict[str, np.ndarray]) -> None:
+def loss_panel(axes: Axes, history: pd.DataFrame) -> None:
     """The loss as it was logged, and its running median, both logarithmic."""
-    kept = np.isfinite(history["loss"]) & (history["loss"] > 0)
-    step, loss = history["step"][kept], history["loss"][kept]
-    axes.plot(step, loss, color=style.BLUE, linewidth=0.7, alpha=0.4, label="logged")
-    window = running_window(len(loss))
+    kept = history[np.isfinite(history["loss"]) & (history["loss"] > 0)]
+    charts.draw_line(axes, kept, "step", "loss", style.BLUE, None, linewidth=0.7, alpha=0.4, label="logged")
+    window = running_window(len(kept))
     if window > 1:
+        median = kept.assign(loss=running_median(kept["loss"].to_numpy(), window))
         label = f"running median of {window} values"
-        axes.plot(step, running_median(loss, window), color=style.BLUE, linewidth=1.5, label=label)
+        charts.draw_line(axes, median, "step", "loss", style.BLUE, None, linewidth=1.5, label=label)
     axes.set(xlabel="Training step", ylabel="Loss", xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(plain)
@@ -87,13 +88,13 @@ def running_median(values: np.ndarray, window: int) -> np.ndarray:
     return np.array([np.median(values[i - half : i + half + 1]) for i, half in enumerate(halves)])
 
 
-def fid_panel(axes: Axes, scores: dict[str, np.ndarray], chosen: int | None) -> None:
+def fid_panel(axes: Axes, scores: pd.DataFrame, chosen: int | None) -> None:
     """FID of the snapshots, and the step whose weights were kept."""
-    charts.fids(axes, scores["step"], scores)
+    charts.draw_fids(axes, scores, "step")
     if chosen is not None:
         axes.axvline(chosen, color=style.INK, linestyle="--", linewidth=1, label=f"kept: step {chosen:,}")
-    counts = np.unique(scores["images"])
-    images = f"{counts[0]:,.0f}" if len(counts) == 1 else f"{counts[0]:,.0f} to {counts[-1]:,.0f}"
+    fewest, most = scores["images"].agg(["min", "max"])
+    images = f"{fewest:,.0f}" if fewest == most else f"{fewest:,.0f} to {most:,.0f}"
     axes.set(xlabel="Training step", ylabel=f"FID ({images} samples)", ylim=(0, None), xlim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter("{x:,.0f}")
