@@ -24,6 +24,19 @@ def test_square_is_what_stylegan2s_tool_cuts_and_resizes(width, height):
     assert np.array_equal(pictures.pixels(pictures.square(image, 256)), np.asarray(expected))
 
 
+@pytest.mark.parametrize("filter", [Image.Resampling.LANCZOS, Image.Resampling.BILINEAR])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_crops_and_resizes_are_pillows_to_the_last_pixel(filter, mode):
+    """As data sets were prepared before torchvision did it."""
+    for seed, (width, height) in enumerate([(341, 256), (300, 303), (8, 8), (5, 31)]):
+        image = picture(seed, width, height, mode)
+        part = image.crop((1, 2, 5, 6))
+        assert np.array_equal(pictures.pixels(pictures.crop(image, 2, 1, 4)), pictures.pixels(part))
+        for size in (8, 64, 256):
+            expected = pictures.pixels(image.resize((size, size), filter))
+            assert np.array_equal(pictures.pixels(pictures.resize(image, size, filter)), expected)
+
+
 def test_an_image_of_the_right_size_is_not_filtered():
     image = picture(0, 256, 256)
     assert np.array_equal(pictures.pixels(pictures.square(image, 256)), np.asarray(image))

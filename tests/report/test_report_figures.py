@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from records import read_records
+from torchvision.utils import make_grid
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.report.figures import (
@@ -183,6 +185,14 @@ def test_image_grid_is_exact_to_the_pixel():
 def test_image_grid_keeps_colours_and_needs_no_gap():
     images = np.random.default_rng(0).integers(0, 256, (1, 2, 4, 3, 3), dtype=np.uint8)
     np.testing.assert_array_equal(style.image_grid(images, gap=0), np.concatenate([images[0, 0], images[0, 1]], axis=1))
+
+
+def test_image_grid_is_torchvisions_without_the_outer_margin():
+    """Which figures do not use, as it takes four CPU seconds to load and enlarges nothing."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 8, 5, 3), dtype=np.uint8)
+    tensors = torch.from_numpy(images.reshape(12, 8, 5, 3)).permute(0, 3, 1, 2)
+    theirs = make_grid(tensors, nrow=4, padding=2, pad_value=255).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(style.image_grid(images, gap=2), theirs[2:-2, 2:-2])
 
 
 def test_the_png_holds_the_grid_unresampled(results, tmp_path):

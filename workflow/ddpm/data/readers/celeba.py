@@ -65,7 +65,7 @@ def contents(where: Path, files: Files, names: list[str]) -> Iterator[tuple[str,
 
 
 def crop(image: Image.Image, size: int) -> Image.Image:
-    """128x128 around the face, resized bilinearly; where it shrinks, Pillow's filter takes in all pixels.
+    """128x128 around the face, resized bilinearly. Where the image shrinks, Pillow's filter counts every pixel.
 
     Raises:
         Undecodable: the image has not the size of the aligned ones.
@@ -74,8 +74,8 @@ def crop(image: Image.Image, size: int) -> Image.Image:
         raise pictures.Undecodable(
             "{}x{} pixels; the aligned and cropped images have {}x{}".format(*image.size, *ALIGNED)
         )
-    box = image.crop((COLUMN - HALF, ROW - HALF, COLUMN + HALF, ROW + HALF))
-    return pictures.resize(box, size, Image.Resampling.BILINEAR)
+    face = pictures.crop(image, ROW - HALF, COLUMN - HALF, 2 * HALF)
+    return pictures.resize(face, size, Image.Resampling.BILINEAR)
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
