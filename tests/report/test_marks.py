@@ -145,7 +145,7 @@ def test_each_number_has_the_marks_of_the_deviations_that_affect_it_and_no_other
                 title = column.rpartition(", ")[0]
                 if is_ours(column) and text:
                     assert notes == ([MOON] if title in affected(name, affects) else []), (kind, column)
-                    assert text == rendering.cell(row, column) or kind == "tex"
+                    assert text == rendering.cell_text(row, column) or kind == "tex"
                     seen.add((kind, title))
                 else:
                     assert MOON not in notes, (kind, column)

@@ -173,7 +173,7 @@ def test_an_unknown_format_is_refused(results, make, tmp_path):
 
 def test_image_grid_is_exact_to_the_pixel():
     images = np.arange(2 * 3 * 2 * 2, dtype=np.uint8).reshape(2, 3, 2, 2, 1)
-    grid = style.image_grid(images, zoom=2, gap=1, background=255)
+    grid = style.make_grid(images, zoom=2, gap=1, background=255)
     assert grid.shape == (2 * 4 + 1, 3 * 4 + 2, 1) and grid.dtype == np.uint8
     expected = np.full((9, 14), 255, np.uint8)
     for i in range(2):
@@ -184,7 +184,7 @@ def test_image_grid_is_exact_to_the_pixel():
 
 def test_image_grid_keeps_colours_and_needs_no_gap():
     images = np.random.default_rng(0).integers(0, 256, (1, 2, 4, 3, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(style.image_grid(images, gap=0), np.concatenate([images[0, 0], images[0, 1]], axis=1))
+    np.testing.assert_array_equal(style.make_grid(images, gap=0), np.concatenate([images[0, 0], images[0, 1]], axis=1))
 
 
 def test_image_grid_is_torchvisions_without_the_outer_margin():
@@ -192,7 +192,7 @@ def test_image_grid_is_torchvisions_without_the_outer_margin():
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 8, 5, 3), dtype=np.uint8)
     tensors = torch.from_numpy(images.reshape(12, 8, 5, 3)).permute(0, 3, 1, 2)
     theirs = make_grid(tensors, nrow=4, padding=2, pad_value=255).permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(style.image_grid(images, gap=2), theirs[2:-2, 2:-2])
+    np.testing.assert_array_equal(style.make_grid(images, gap=2), theirs[2:-2, 2:-2])
 
 
 def test_the_png_holds_the_grid_unresampled(results, tmp_path):
@@ -201,7 +201,7 @@ def test_the_png_holds_the_grid_unresampled(results, tmp_path):
     draw("figure13", shards, [tmp_path / "figure13.png"], STAMP)
     picture = np.asarray(Image.open(tmp_path / "figure13.png").convert("L"))
     images = np.concatenate([read_npz(path, "images")["images"] for path in shards])[:256]
-    grid = style.image_grid(images.reshape(16, 16, 8, 8, 1), zoom=10, gap=3)[..., 0]
+    grid = style.make_grid(images.reshape(16, 16, 8, 8, 1), zoom=10, gap=3)[..., 0]
     margin = round(0.1 * style.DPI)
     np.testing.assert_array_equal(picture[margin : margin + grid.shape[0], margin : margin + grid.shape[1]], grid)
 
@@ -209,7 +209,7 @@ def test_the_png_holds_the_grid_unresampled(results, tmp_path):
 def test_figure13_fills_a_square_with_what_there_is(results):
     few = read_npz(results.shards(1, 30)[0], "images")["images"]
     grid = grids.square(few, 16).axes[0].images[0].get_array()
-    assert grid.shape[:2] == style.image_grid(few[:25].reshape(5, 5, 8, 8, 1), 32, 10).shape[:2]
+    assert grid.shape[:2] == style.make_grid(few[:25].reshape(5, 5, 8, 8, 1), 32, 10).shape[:2]
 
 
 def test_every_figure_has_a_module_and_every_module_a_figure():
@@ -221,9 +221,9 @@ def test_every_figure_has_a_module_and_every_module_a_figure():
 
 def test_images_are_enlarged_or_averaged_down_by_whole_factors():
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-    assert style.fitted(images, 10, 400)[1] == 5
-    assert style.fitted(images, 10, 400)[0] is images
-    small, zoom = style.fitted(images, 10, 400, most=30)  # 80 pixels into 30
+    assert style.fit_images(images, 10, 400)[1] == 5
+    assert style.fit_images(images, 10, 400)[0] is images
+    small, zoom = style.fit_images(images, 10, 400, most=30)  # 80 pixels into 30
     assert (small.shape, zoom) == ((3, 2, 2, 3), 20)
     corner = images[:, :3, :3].astype(float).mean((1, 2))
     assert np.abs(small[:, 0, 0] - corner).max() <= 0.5
@@ -237,7 +237,7 @@ def test_grids_have_their_stated_sides(name, side, results, tmp_path, drawn):
     draw(name, shards, [tmp_path / "x.png"], STAMP)
     images = np.concatenate([read_npz(path, "images")["images"] for path in shards])[: side**2]
     zoom = 1280 // (8 * side)
-    expected = style.image_grid(images.reshape(side, side, 8, 8, 1), zoom, max(2, 8 * zoom // 24))
+    expected = style.make_grid(images.reshape(side, side, 8, 8, 1), zoom, max(2, 8 * zoom // 24))
     np.testing.assert_array_equal(drawn[0].axes[0].images[0].get_array(), expected[..., 0])
 
 
@@ -424,7 +424,7 @@ def test_fewsteps_shows_eta_zero_from_the_same_noise_in_each_column(results, mak
     shown = drawn[0].axes[2].images[0].get_array()
     columns = (shown.shape[1] + 2) // (7 * 8 + 2)
     assert 18 <= columns <= 22
-    np.testing.assert_array_equal(shown, style.image_grid(images[:columns, :3].swapaxes(0, 1), 7, 2)[..., 0])
+    np.testing.assert_array_equal(shown, style.make_grid(images[:columns, :3].swapaxes(0, 1), 7, 2)[..., 0])
     picture = np.asarray(Image.open(tmp_path / "x.png").convert("L"))
     left, bottom = round(fewsteps.LEFT * style.DPI), round(fewsteps.BELOW * style.DPI)
     height, width = shown.shape

@@ -269,7 +269,7 @@ def test_rendering_knows_nothing_but_the_csv(table, results, make, tmp_path):
     rows = [row | {"Scale": "other"} for row in rows]
     write_table(tmp_path / "edited.csv", pd.DataFrame(rows))
     edited = read_table(tmp_path / "edited.csv")
-    for key, render in (("md", rendering.markdown), ("tex", rendering.latex), ("html", rendering.html)):
+    for key, render in (("md", rendering.to_markdown), ("tex", rendering.to_latex), ("html", rendering.to_html)):
         assert "77.77" in render(edited) and "scale other" in render(edited)
         assert "77.77" not in texts[key] and "scale demo" in texts[key]
 

@@ -6,7 +6,7 @@ import pytest
 from records import read_records
 
 from ddpm.config.errors import UserError
-from ddpm.report.numbers import number, spread_text
+from ddpm.report.numbers import format_number, format_spread
 from ddpm.report.tables import make_table
 
 
@@ -117,5 +117,5 @@ def test_a_table_of_no_experiments_is_refused(scores):
     ],
 )
 def test_numbers_have_the_digits_that_can_be_read(value, decimals, text, spread, beside):
-    assert number(value, decimals) == text
-    assert spread_text(spread, text) == beside
+    assert format_number(value, decimals) == text
+    assert format_spread(spread, text) == beside

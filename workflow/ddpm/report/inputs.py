@@ -52,11 +52,11 @@ def find_run(runs: list[dict], parameterization: str, objective: str, variance: 
     its own.
     """
     trained = [run for run in runs if not is_untrained(run) and not run["repeat"]]
-    found = [run for run in trained if row_of(run) == (parameterization, objective, variance)]
+    found = [run for run in trained if method_of(run) == (parameterization, objective, variance)]
     return min(found, key=lambda run: run["method"]["variance"] != "fixedlarge", default=None)
 
 
-def row_of(run: dict) -> tuple[str, str, str]:
+def method_of(run: dict) -> tuple[str, str, str]:
     """(parameterization, objective, fixed or learned): what tells the rows of Tables 1 and 2 apart."""
     method = run["method"]
     variance = "learned" if method["variance"] == "learned" else "fixed"

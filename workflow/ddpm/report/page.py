@@ -15,8 +15,8 @@ from ddpm.config.errors import UserError
 from ddpm.report import rendering
 from ddpm.report.figures import BEYOND
 from ddpm.report.inputs import is_untrained, main_run, network_name, read_metrics
-from ddpm.report.numbers import Number, grouped, numbers
-from ddpm.report.ordering import ordering
+from ddpm.report.numbers import Number, group_repeats, mean_over_seeds
+from ddpm.report.ordering import describe_ordering
 from ddpm.report.verdicts import RULES
 from ddpm.storage.files import read_json, write_text
 from ddpm.storage.tables import read_table
@@ -55,15 +55,15 @@ def write_page(
     captions: the folder with a .rst for every table and figure, by its name; benchmarks: {stage}/*.tsv.
     """
     runs = [read_metrics(path) for path in experiments]
-    of_rows = grouped(runs)
+    of_rows = group_repeats(runs)
     by_experiment = read_configs(configs)
     main = main_run(of_rows)
     shown = main or (runs[0] if runs else None)
     names = [run["data"]["name"] for run in runs]
-    pictures = [picture(Path(path), Path(captions), scale, names) for path in figures]
-    shown_tables = [tabulated(Path(path), Path(captions), scale, names) for path in tables]
+    pictures = [embed_picture(Path(path), Path(captions), scale, names) for path in figures]
+    shown_tables = [embed_table(Path(path), Path(captions), scale, names) for path in tables]
     text = (
-        environment()
+        make_environment()
         .get_template("page.html")
         .render(
             scale=scale,
@@ -72,34 +72,36 @@ def write_page(
             still=[p for p in pictures if p["name"] == IDEA and not p["moving"]],
             figures=[p for p in pictures if p["name"] not in (IDEA, *BEYOND)],
             beyond=[p for p in pictures if p["name"] in BEYOND],
-            experiments=[describe(run, by_experiment.get(run["experiment"], {})) for run in runs],
+            experiments=[describe_run(run, by_experiment.get(run["experiment"], {})) for run in runs],
             configs=by_experiment,
-            cards=[flat(read_json(path)) for path in cards],
-            made_from=flat(shown.get("made_from") or {}) if shown else {},
+            cards=[flatten(read_json(path)) for path in cards],
+            made_from=flatten(shown.get("made_from") or {}) if shown else {},
             made_from_name=shown["experiment"] if shown else "",
-            baselines=baselines(of_rows, *([read_json(path) for path in kind] for kind in (references, published))),
+            baselines=describe_baselines(
+                of_rows, *([read_json(path) for path in kind] for kind in (references, published))
+            ),
             tables=[each for each in shown_tables if each["name"] != SCORES_TABLE],
             scores=[each for each in shown_tables if each["name"] == SCORES_TABLE],
             rules=RULES,
-            stages=stages(benchmarks),
-            ordering=ordering([run for run in of_rows if run["data"] == shown["data"]]),
-            deviations=deviations(runs),
+            stages=summarise_stages(benchmarks),
+            ordering=describe_ordering([run for run in of_rows if run["data"] == shown["data"]]),
+            deviations=list_deviations(runs),
         )
     )
     write_text(out, text)
 
 
-def environment() -> jinja2.Environment:
+def make_environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     made = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["number"] = spoken
+    made.filters["number"] = format_value
     made.filters["share"] = lambda share: f"{100 * share:g} %"
     return made
 
 
-def spoken(value: object) -> str:
+def format_value(value: object) -> str:
     """A number for reading: thousands separated, floats at four digits; anything else as it is."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
@@ -112,22 +114,22 @@ def read_configs(paths: list[Path]) -> dict[str, dict[str, dict]]:
     """{experiment: {stage: {dotted key: value}}} from results/{scale}/{experiment}/config/{stage}.json."""
     configs: dict[str, dict[str, dict]] = defaultdict(dict)
     for path in map(Path, paths):
-        configs[path.parent.parent.name][path.stem] = flat(read_json(path))
+        configs[path.parent.parent.name][path.stem] = flatten(read_json(path))
     return dict(configs)
 
 
-def flat(value: dict, prefix: str = "") -> dict[str, object]:
+def flatten(value: dict, prefix: str = "") -> dict[str, object]:
     """Nested dicts as one, with dotted keys; short lists become words."""
     result = {}
     for key, item in value.items():
         if isinstance(item, dict):
-            result |= flat(item, f"{prefix}{key}.")
+            result |= flatten(item, f"{prefix}{key}.")
         else:
             result[prefix + key] = ", ".join(map(str, item)) if isinstance(item, list) else item
     return result
 
 
-def describe(run: dict, config: dict[str, dict]) -> dict:
+def describe_run(run: dict, config: dict[str, dict]) -> dict:
     """One line of the list of experiments; what no config says is a dash."""
     step = f" at step {run['step']:,}" if run.get("step") is not None else ""
     unstable = run["status"] == "unstable"
@@ -142,7 +144,7 @@ def describe(run: dict, config: dict[str, dict]) -> dict:
     }
 
 
-def baselines(runs: list[dict], references: list[dict], published: list[dict]) -> list[dict]:
+def describe_baselines(runs: list[dict], references: list[dict], published: list[dict]) -> list[dict]:
     """Per data set: what the network of the scores says of real images, and how near to them the main run comes."""
     found = []
     for reference in references:
@@ -156,13 +158,13 @@ def baselines(runs: list[dict], references: list[dict], published: list[dict]) -
                 "network": network_name(reference),
                 "accuracy": reference.get("accuracy"),
                 "scores": reference.get("inception_score") or {},
-                "sentences": [*map(sentence_on_published, theirs), *sentences(reference, own)],
+                "sentences": [*map(describe_published, theirs), *compare_with_real(reference, own)],
             }
         )
     return found
 
 
-def sentence_on_published(comparison: dict) -> str:
+def describe_published(comparison: dict) -> str:
     """How far our statistics of the real images lie from those that others published, or why that is not known."""
     ours = f"The statistics of the {comparison['images']:,} {SETS[comparison['split']]} images"
     if comparison["status"] != "compared":
@@ -170,7 +172,7 @@ def sentence_on_published(comparison: dict) -> str:
     return f"{ours} differ from {comparison['source']} by a Fréchet distance of {comparison['frechet_distance']:.2g}."
 
 
-def sentences(reference: dict, runs: list[dict]) -> list[str]:
+def compare_with_real(reference: dict, runs: list[dict]) -> list[str]:
     """The main run against the real images (of the test set, if there is one) and an untrained network, in numbers."""
     main, untrained = main_run(runs), next(filter(is_untrained, runs), None)
     if main is None:
@@ -178,11 +180,11 @@ def sentences(reference: dict, runs: list[dict]) -> list[str]:
     said, scores = [], reference.get("inception_score") or {}
     split = "test" if "test" in scores else "train"
     real = (scores.get(split) or {}).get("mean")
-    network, ours, other = network_name(main), numbers(main), numbers(untrained).get("fid_train")
+    network, ours, other = network_name(main), mean_over_seeds(main), mean_over_seeds(untrained).get("fid_train")
     score, fid = ours.get("is"), ours.get("fid_train")
     if real and score:
         said.append(
-            f"{named(main, score)}: Inception Score {score.value:.3g} ± {score.spread:.2g} ({network}), "
+            f"{name_with_seeds(main, score)}: Inception Score {score.value:.3g} ± {score.spread:.2g} ({network}), "
             f"which is {100 * score.value / real:.0f} % of the real {SETS[split]} set's {real:.3g}."
         )
     if other and fid and fid.value:
@@ -193,12 +195,12 @@ def sentences(reference: dict, runs: list[dict]) -> list[str]:
     return said
 
 
-def named(run: dict, number: Number) -> str:
+def name_with_seeds(run: dict, number: Number) -> str:
     """The experiment, and over which seeds the number is a mean."""
     return run["experiment"] + (f" (mean of {number.seeds})" if number.seeds else "")
 
 
-def picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
+def embed_picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
     """A figure as a data URI, with its caption."""
     if path.suffix not in MIME:
         raise UserError(f"{path}: the report embeds {' and '.join(MIME)} pictures only")
@@ -211,17 +213,17 @@ def picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
         "title": TITLES.get(path.stem) or f"Figure {path.stem.removeprefix('figure')}",
         "moving": path.suffix == ".gif",
         "uri": f"data:{MIME[path.suffix]};base64,{data}",
-        "caption": caption(captions / f"{path.stem}.rst", scale, data_of(path, names)),
+        "caption": render_caption(captions / f"{path.stem}.rst", scale, data_of(path, names)),
     }
 
 
-def tabulated(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
+def embed_table(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
     table = read_table(path, *rendering.REQUIRED)
     return {
         "name": path.stem,
         "title": TITLES.get(path.stem) or f"Table {path.stem.removeprefix('table')}",
-        "html": rendering.html(table),
-        "caption": caption(captions / f"{path.stem}.rst", scale, table.loc[0, "Data"] or data_of(path, names)),
+        "html": rendering.to_html(table),
+        "caption": render_caption(captions / f"{path.stem}.rst", scale, table.loc[0, "Data"] or data_of(path, names)),
     }
 
 
@@ -230,12 +232,12 @@ def data_of(path: Path, names: list[str]) -> str:
     return next((name for name in names if name in path.parts), names[0] if names else "no data")
 
 
-def plain_words(text: str) -> str:
+def escape_rst(text: str) -> str:
     """Others' words (a data set's title), in which reStructuredText finds no markup: no link, above all."""
     return re.sub(r"([^\w\s])", r"\\\1", " ".join(text.split()))
 
 
-def caption(path: Path, scale: str, data: str) -> str:
+def render_caption(path: Path, scale: str, data: str) -> str:
     """A caption (reStructuredText with snakemake.params.data and .scale) as HTML."""
     try:
         source = path.read_text(encoding="utf-8")
@@ -244,14 +246,14 @@ def caption(path: Path, scale: str, data: str) -> str:
     try:
         plain = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701 - reStructuredText is no HTML yet
         template = plain.from_string(source)
-        text = template.render(snakemake={"params": {"data": plain_words(data), "scale": plain_words(scale)}})
+        text = template.render(snakemake={"params": {"data": escape_rst(data), "scale": escape_rst(scale)}})
         settings = {"halt_level": 2, "report_level": 5, "file_insertion_enabled": False, "raw_enabled": False}
         return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
     except (jinja2.TemplateError, SystemMessage) as error:
         raise UserError(f"{path}: this caption cannot be read ({error})") from None
 
 
-def stages(benchmarks: list[Path]) -> list[dict]:
+def summarise_stages(benchmarks: list[Path]) -> list[dict]:
     """Per stage (a benchmark's folder): jobs, wall time, the longest job, the most memory in MB."""
     read = [read_table(path, "s", delimiter="\t").assign(stage=path.parent.name, job=path.stem) for path in benchmarks]
     jobs = pd.concat(read or [pd.DataFrame(columns=["stage", "job"])]).reindex(columns=["stage", "job", "s", "max_rss"])
@@ -263,16 +265,16 @@ def stages(benchmarks: list[Path]) -> list[dict]:
         {
             "stage": stage,
             "jobs": len(own),
-            "wall": duration(own["s"].sum()),
+            "wall": format_duration(own["s"].sum()),
             "longest": own["job"].iloc[-1],
-            "longest_wall": duration(own["s"].iloc[-1]),
+            "longest_wall": format_duration(own["s"].iloc[-1]),
             "memory": own["max_rss"].max(),
         }
         for stage, own in sorted(jobs.groupby("stage"), key=lambda each: (order.get(each[0], len(order)), each[0]))
     ]
 
 
-def duration(value: float) -> str:
+def format_duration(value: float) -> str:
     """'4.2 s', '3 min 20 s', '2 h 5 min'."""
     if value < 60:
         return f"{value:.1f} s"
@@ -280,7 +282,7 @@ def duration(value: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def deviations(runs: list[dict]) -> list[str]:
+def list_deviations(runs: list[dict]) -> list[str]:
     """All that departs from the paper's protocol in any trained run, each once; by data set, if there are several."""
     several = len({run["data"]["name"] for run in runs}) > 1
     said = [

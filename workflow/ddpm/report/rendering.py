@@ -65,7 +65,7 @@ def columns_of(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def cell(row: dict[str, str], column: str) -> str:
+def cell_text(row: dict[str, str], column: str) -> str:
     """One cell with its bound before it and its spread after it."""
     text = row[column].replace("-", "−") if is_number(row[column]) else row[column]
     bound = "≤ " if row.get(f"{column} ≤") == "<=" else ""
@@ -77,7 +77,7 @@ def is_number(text: str) -> bool:
     return re.fullmatch(r"[-+]?\d+(\.\d+)?", text) is not None
 
 
-def caption(table: pd.DataFrame) -> str:
+def caption_of(table: pd.DataFrame) -> str:
     """One line: which table of the paper, what stands beside it, at which scale."""
     name, scale, data = table.loc[0, ["Table", "Scale", "Data"]]
     title = CAPTIONS.get(name, name)
@@ -102,7 +102,7 @@ def with_footnotes(
     def written(row: dict[str, str], column: str) -> str:
         own = [note for note in row.get(f"{column} note", "").split(NOTE_SEPARATOR) if note]
         numbers = [notes.setdefault(note, len(notes) + 1) for note in own]
-        return text(cell(row, column)) + (raised.format(",".join(map(mark, numbers))) if numbers else "")
+        return text(cell_text(row, column)) + (raised.format(",".join(map(mark, numbers))) if numbers else "")
 
     cells = [[written(row, column) for column in columns] for row in table.to_dict("records")]
     return pd.DataFrame(cells, columns=columns), [text(note) for note in notes]
@@ -120,23 +120,23 @@ def headings(columns: Iterable[str], text: Callable[[str], str]) -> list[tuple[s
     return [(text(above), text(below)) for above, below in pairs]
 
 
-def markdown(table: pd.DataFrame) -> str:
+def to_markdown(table: pd.DataFrame) -> str:
     """A GitHub table under a bold caption; footnotes as numbered lines below."""
-    cells, notes = with_footnotes(table, markdown_text, SUP)
+    cells, notes = with_footnotes(table, escape_markdown, SUP)
     aligned = ["left" if column in WORDS else "right" for column in cells]
-    cells = without_repeats(cells).rename(columns=markdown_text)
+    cells = without_repeats(cells).rename(columns=escape_markdown)
     printed = cells.to_markdown(index=False, disable_numparse=True, colalign=aligned)
     listed = "".join(f"{i}. {note}\n" for i, note in enumerate(notes, 1))
-    return f"**{markdown_text(caption(table))}**\n\n{printed}\n" + (f"\n{listed}" if listed else "")
+    return f"**{escape_markdown(caption_of(table))}**\n\n{printed}\n" + (f"\n{listed}" if listed else "")
 
 
-def markdown_text(text: str) -> str:
+def escape_markdown(text: str) -> str:
     return re.sub(r"([\\|*`<>\[\]])", r"\\\1", text)
 
 
-def latex(table: pd.DataFrame) -> str:
+def to_latex(table: pd.DataFrame) -> str:
     """A booktabs table environment with a two-line header and the footnotes under the rule."""
-    cells, notes = with_footnotes(table, latex_text, r"\textsuperscript{{{}}}")
+    cells, notes = with_footnotes(table, escape_latex, r"\textsuperscript{{{}}}")
     widths = {column: "l" for column in WORDS} | {"Verdict": r">{\raggedright\arraybackslash}p{11em}"}
     spec = "".join(widths.get(column, "r") for column in cells)
     cells = without_repeats(cells)
@@ -145,7 +145,7 @@ def latex(table: pd.DataFrame) -> str:
         cells[group.name] = group.mask((group != "") & (group.index > 0), "\\midrule\n" + group)
     # A column without a heading above it has its title in the lower line.
     cells.columns = pd.MultiIndex.from_tuples(
-        (above, below) if below else ("", above) for above, below in headings(cells, latex_text)
+        (above, below) if below else ("", above) for above, below in headings(cells, escape_latex)
     )
     tabular = Styler(cells).hide().to_latex(column_format=f"@{{}}{spec}@{{}}", hrules=True, multicol_align="c")
     tabular = tabular.replace("\\\n", "\\\n" + rules_below(cells.columns.get_level_values(0)), 1)
@@ -155,7 +155,7 @@ def latex(table: pd.DataFrame) -> str:
             r"% Needs \usepackage{array,booktabs,graphicx}; shrinks to the width of the line where it must.",
             r"\begin{table}",
             r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{latex_text(caption(table))}}}",
+            rf"\caption{{{escape_latex(caption_of(table))}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             tabular.rstrip() + "}",
             *printed,
@@ -172,29 +172,29 @@ def rules_below(headings: pd.Index) -> str:
     return " ".join(rules) + "\n" if rules else ""
 
 
-def latex_text(text: str) -> str:
+def escape_latex(text: str) -> str:
     return TOKENS.sub(lambda match: SYMBOLS[match.group()][0], text)
 
 
-def html(table: pd.DataFrame) -> str:
+def to_html(table: pd.DataFrame) -> str:
     """A bare <table class="results"> with caption, scopes and row groups, then its footnotes; plain ASCII.
 
     ASCII (with character references) reads right even where the fragment is opened without a charset.
     """
     name = table.loc[0, "Table"]
 
-    cells, notes = with_footnotes(table, html_text, SUP, lambda i: f'<a href="#{name}-note-{i}">{i}</a>')
+    cells, notes = with_footnotes(table, escape_html, SUP, lambda i: f'<a href="#{name}-note-{i}">{i}</a>')
     labels = [column for column in cells if column in LABELS]
     kinds = ["verdict" if column == "Verdict" else "words" if column in WORDS else "" for column in cells]
     cells = cells.set_index(labels)
-    cells.columns = pd.MultiIndex.from_tuples(headings(cells, html_text))
+    cells.columns = pd.MultiIndex.from_tuples(headings(cells, escape_html))
     text = Table(cells).to_html(
-        caption=html_text(caption(table)), exclude_styles=True, name=name, notes=notes, kinds=kinds[len(labels) :],
-        labels=[html_text(label) for label in labels],
+        caption=escape_html(caption_of(table)), exclude_styles=True, name=name, notes=notes, kinds=kinds[len(labels) :],
+        labels=[escape_html(label) for label in labels],
     )  # fmt: skip
     return text.encode("ascii", "xmlcharrefreplace").decode() + "\n"
 
 
-def html_text(text: str) -> str:
+def escape_html(text: str) -> str:
     # Quotes are of no harm in text; everything else that HTML reads is among the symbols.
     return TOKENS.sub(lambda match: SYMBOLS[match.group()][1], text)

@@ -13,24 +13,24 @@ from ddpm.report.inputs import (
     find_run,
     is_untrained,
     main_run,
+    method_of,
     network_name,
     read_metrics,
-    row_of,
 )
 from ddpm.report.numbers import (
     DASH,
     Number,
-    grouped,
-    left_out,
+    describe_ending,
+    describe_left_out,
+    describe_seeds,
+    format_number,
+    format_spread,
+    group_repeats,
+    mean_over_seeds,
     measured_repeats,
-    number,
-    numbers,
-    place_of,
-    sentences_on_seeds,
-    spread_text,
 )
 from ddpm.report.scores import rows_by_experiment
-from ddpm.report.verdicts import CODELENGTHS, CURVE, FID, SCORES, Quantity, judge, together
+from ddpm.report.verdicts import CODELENGTHS, CURVE, FID, SCORES, Quantity, combine, judge
 from ddpm.storage.files import write_text
 from ddpm.storage.tables import read_curve, read_table, write_table
 
@@ -62,23 +62,23 @@ def make_table(
         raise UserError(f"no table is called {name!r}. Tables: {', '.join(TABLES)}.")
     every = [read_metrics(path) for path in metrics]
     refuse_mixtures(every, name)
-    runs = grouped(every)
+    runs = group_repeats(every)
     match name:
         case "table1":
             rows = rows_by_method(name, runs, {"Group": "group", "Model": "model"}, SCORES + CODELENGTHS)
         case "table2":
             rows = rows_by_method(name, runs, {"Prediction": "prediction", "Objective": "loss"}, SCORES)
         case "table3":
-            rows = rows_by_category(name, by_category(runs, columns or {}), runs)
+            rows = rows_by_category(name, assign_columns(runs, columns or {}), runs)
         case "table4":
             rows = rows_by_time(name, runs, curves)
         case _:
             rows = rows_by_experiment(runs)
-    write_table(csv, pd.DataFrame([head(name, runs) | row for row in rows]))
+    write_table(csv, pd.DataFrame([caption_columns(name, runs) | row for row in rows]))
     table = read_table(csv, *rendering.REQUIRED)
-    write_text(markdown, rendering.markdown(table))
-    write_text(latex, rendering.latex(table))
-    write_text(html, rendering.html(table))
+    write_text(markdown, rendering.to_markdown(table))
+    write_text(latex, rendering.to_latex(table))
+    write_text(html, rendering.to_html(table))
 
 
 def refuse_mixtures(runs: list[dict], name: str) -> None:
@@ -103,20 +103,20 @@ def rows_by_method(
     for paper in read_table(PUBLISHED / f"{name}.csv").to_dict("records"):
         method = (paper["parameterization"], paper["objective"], paper["variance"])
         run = find_run(runs, *method) if all(method) else None
-        ours = numbers(run)
-        row = cells(quantities, paper, run, ours, runs, own=all(method))
+        ours = mean_over_seeds(run)
+        row = number_cells(quantities, paper, run, ours, runs, own=all(method))
         notes = notes_on_run(run) + notes_on_seeds(run, quantities, ours)
         notes += notes_on_paper(paper) + notes_on_choice(runs, run) + notes_on_checkpoint(run)
         rows.append(
             {label: paper[column] for label, column in labels.items()}
             | {"Experiment": run["experiment"] if run else ""}
             | row
-            | {"Verdict": summary(row, quantities), "Verdict note": rendering.NOTE_SEPARATOR.join(notes)}
+            | {"Verdict": summarise(row, quantities), "Verdict note": rendering.NOTE_SEPARATOR.join(notes)}
         )
     return rows
 
 
-def by_category(runs: list[dict], columns: dict[str, str]) -> dict[tuple[str, bool], dict]:
+def assign_columns(runs: list[dict], columns: dict[str, str]) -> dict[tuple[str, bool], dict]:
     """The run of each column of Table 3, of the standard (False) and of the large model (True).
 
     Raises:
@@ -144,8 +144,8 @@ def rows_by_category(name: str, found: dict[tuple[str, bool], dict], runs: list[
         row, said = {}, {}
         for part, data in CATEGORIES.items():
             quantity, run = quantities[part], here.get(part)
-            ours, own = numbers(run), bool(paper["size"] and (run or paper[part]))
-            row |= cells((quantity,), {"fid_train": paper[part]}, run, ours, runs, data, own)
+            ours, own = mean_over_seeds(run), bool(paper["size"] and (run or paper[part]))
+            row |= number_cells((quantity,), {"fid_train": paper[part]}, run, ours, runs, data, own)
             if part in paper["starred"].split():
                 row[f"{quantity.title}, paper"] += "*"
             for note in notes_on_run(run) + notes_on_seeds(run, (quantity,), ours) + notes_on_checkpoint(run):
@@ -156,7 +156,7 @@ def rows_by_category(name: str, found: dict[tuple[str, bool], dict], runs: list[
         rows.append(
             {"Model": paper["model"], "Experiment": ", ".join(run["experiment"] for run in here.values() if run)}
             | row
-            | {"Verdict": summary(row, quantities.values()), "Verdict note": rendering.NOTE_SEPARATOR.join(notes)}
+            | {"Verdict": summarise(row, quantities.values()), "Verdict note": rendering.NOTE_SEPARATOR.join(notes)}
         )
     return rows
 
@@ -164,15 +164,15 @@ def rows_by_category(name: str, found: dict[tuple[str, bool], dict], runs: list[
 def rows_by_time(name: str, runs: list[dict], paths: list[Path]) -> list[dict[str, str]]:
     """Table 4: rate and distortion of the L_simple run at the paper's ten reverse process times."""
     run = main_run(runs)
-    curves = {path.parent.name: read_times(path) for path in map(Path, paths)}
+    curves = {path.parent.name: read_numbers_by_time(path) for path in map(Path, paths)}
     curve = curves.get(run["experiment"], {}) if run else {}
     total = max(curve, default=0)
     shown = run if curve or (run and run["status"] == "unstable") else None
     rows = []
     for paper in read_table(PUBLISHED / f"{name}.csv").to_dict("records"):
         time = matching_time(int(paper["reverse_time"]), total)
-        ours = numbers(shown, lambda one, time=time: curves.get(one["experiment"], {}).get(time, {}))
-        row = cells(CURVE, paper, shown, ours, runs)
+        ours = mean_over_seeds(shown, lambda one, time=time: curves.get(one["experiment"], {}).get(time, {}))
+        row = number_cells(CURVE, paper, shown, ours, runs)
         notes = notes_on_run(shown) + notes_on_seeds(shown, CURVE, ours)
         if curve and not ours:
             row |= {column: "no such time here" for column in row if column.endswith(", verdict")}
@@ -185,12 +185,12 @@ def rows_by_time(name: str, runs: list[dict], paths: list[Path]) -> list[dict[st
             | {"Time matched here": f"{time} of {total}" if ours else ""}
             | {"Experiment": run["experiment"] if run else ""}
             | row
-            | {"Verdict": summary(row, CURVE), "Verdict note": rendering.NOTE_SEPARATOR.join(notes)}
+            | {"Verdict": summarise(row, CURVE), "Verdict note": rendering.NOTE_SEPARATOR.join(notes)}
         )
     return rows
 
 
-def read_times(path: Path) -> dict[int, dict[str, Number]]:
+def read_numbers_by_time(path: Path) -> dict[int, dict[str, Number]]:
     """Rate and distortion by reverse time (T - t + 1)."""
     curve = read_curve(path, "reverse_time", "rate", "distortion", "distortion_mean").set_index("reverse_time")
     return {int(time): dict(zip(curve, map(Number, values), strict=True)) for time, *values in curve.itertuples()}
@@ -202,7 +202,7 @@ def matching_time(paper_time: int, total: int) -> int | None:
     return time if total and not rest else None
 
 
-def head(name: str, runs: list[dict]) -> dict[str, str]:
+def caption_columns(name: str, runs: list[dict]) -> dict[str, str]:
     """What the caption is made of; blank where nothing was run."""
     return {
         "Table": name,
@@ -211,7 +211,7 @@ def head(name: str, runs: list[dict]) -> dict[str, str]:
     }
 
 
-def cells(
+def number_cells(
     quantities: tuple[Quantity, ...],
     paper: dict[str, str],
     run: dict | None,
@@ -237,10 +237,10 @@ def cells(
                 row[f"{title} ±"] = paper[quantity.spread]
             if quantity.bound:
                 row[f"{title} ≤"] = paper[quantity.bound] if published else ""
-        title = f"{quantity.title}, {measured_with(quantity, runs)}"
+        title = f"{quantity.title}, {measured_by(quantity, runs)}"
         note = notes.get(quantity.column, [])
-        row[title] = DASH if unstable else number(value.value, quantity.decimals) if value else ""
-        row[f"{title} ±"] = spread_text(value.spread, row[title]) if value else ""
+        row[title] = DASH if unstable else format_number(value.value, quantity.decimals) if value else ""
+        row[f"{title} ±"] = format_spread(value.spread, row[title]) if value else ""
         if quantity.bound:  # a variational bound on the codelength, in the paper and here
             row[f"{title} ≤"] = "<=" if value else ""
         row[f"{title} note"] = rendering.NOTE_SEPARATOR.join(note)
@@ -252,13 +252,13 @@ def cells(
     return row
 
 
-def summary(row: dict[str, str], quantities: tuple[Quantity, ...]) -> str:
+def summarise(row: dict[str, str], quantities: tuple[Quantity, ...]) -> str:
     """The verdicts of a row in one; a row without any is a baseline's."""
     judged = {each.short: row[column] for each in quantities if (column := f"{each.title}, verdict") in row}
-    return together(judged) or "baseline"
+    return combine(judged) or "baseline"
 
 
-def measured_with(quantity: Quantity, runs: list[dict]) -> str:
+def measured_by(quantity: Quantity, runs: list[dict]) -> str:
     """What the title of our column says: no score without its feature network."""
     if quantity.by_network:
         return network_of(runs)
@@ -304,7 +304,7 @@ def is_blank(quantities: tuple[Quantity, ...], paper: dict[str, str]) -> bool:
 
 def notes_on_run(run: dict | None) -> list[str]:
     """Where an unstable run ended."""
-    return [place_of(run)] if run is not None and run["status"] == "unstable" else []
+    return [describe_ending(run)] if run is not None and run["status"] == "unstable" else []
 
 
 def notes_on_seeds(run: dict | None, quantities: tuple[Quantity, ...], ours: dict[str, Number]) -> list[str]:
@@ -312,10 +312,10 @@ def notes_on_seeds(run: dict | None, quantities: tuple[Quantity, ...], ours: dic
     if not ours:
         return []
     printed = {quantity.short: ours[quantity.column] for quantity in quantities if quantity.column in ours}
-    said = sentences_on_seeds(printed)
+    said = describe_seeds(printed)
     if "IS" in printed and printed["IS"].seeds:
         said.append("The ± of our IS is the spread over these seeds, that of the paper's the spread over splits.")
-    said += left_out(run)
+    said += describe_left_out(run)
     return [" ".join(said)] if said else []
 
 
@@ -349,6 +349,6 @@ def notes_on_choice(runs: list[dict], shown: dict | None) -> list[str]:
     """Say so where two fixed variances were run for one row."""
     if shown is None:
         return []
-    others = [run for run in runs if run is not shown and not is_untrained(run) and row_of(run) == row_of(shown)]
+    others = [run for run in runs if run is not shown and not is_untrained(run) and method_of(run) == method_of(shown)]
     names = ", ".join(run["experiment"] for run in others)
     return [f"Shown is {shown['experiment']}; {names} also belongs to this row."] if others else []

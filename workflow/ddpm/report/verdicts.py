@@ -97,10 +97,10 @@ def judge(
         return BLANK
     if marked:
         return NOT_COMPARABLE
-    return nearness(quantity.rule, float(published), float(paper.get(quantity.spread) or 0), number)
+    return compare(quantity.rule, float(published), float(paper.get(quantity.spread) or 0), number)
 
 
-def nearness(rule: Rule, paper: float, spread: float, ours: Number) -> str:
+def compare(rule: Rule, paper: float, spread: float, ours: Number) -> str:
     """Reproduced, close or not, by `rule`; `spread` is that of the paper's number, 0 where it gives none."""
     distance, scale = abs(ours.value - paper), max(abs(paper), rule.floor)
     noise = 2 * hypot(ours.error, ours.error if rule.both else spread)
@@ -109,7 +109,7 @@ def nearness(rule: Rule, paper: float, spread: float, ours: Number) -> str:
     return REPRODUCED if distance <= max(noise, rule.reproduced * scale) else CLOSE
 
 
-def together(verdicts: dict[str, str]) -> str:
+def combine(verdicts: dict[str, str]) -> str:
     """One verdict where all titles have the same; else each, with the titles that have it. Empty ones do not count."""
     titles: dict[str, list[str]] = {}
     for title, verdict in verdicts.items():

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import read_status, why_none
+from ddpm.report.figures.samples import draw_why_empty, read_status
 from ddpm.storage.files import atomic_write, read_npz
 
 STRIP = 9  # images in a row of the strip
@@ -32,7 +32,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     """
     arrays = read_npz(next(path for path in sources if path.suffix == ".npz"), "times", "q", "p")
     times, q, p = arrays["times"], arrays["q"], arrays["p"]
-    none = None if len(p) and len(q) else why_none(read_status(sources) or {"status": "unstable"})
+    none = None if len(p) and len(q) else draw_why_empty(read_status(sources) or {"status": "unstable"})
     style.save(none or strip(times, q[0], p[0]), [path for path in outputs if path.suffix != ".gif"], stamp)
     for path in outputs:
         if path.suffix == ".gif":
@@ -55,7 +55,7 @@ def strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
     """q, p [P, H, W, C] at times [P], descending: q is read from clean to noise, p from noise to clean."""
     shown = np.unique(np.linspace(0, len(times) - 1, min(STRIP, len(times))).round().astype(int))
     count = len(shown)
-    (q, zoom), (p, _) = (style.fitted(chain, count, 1400) for chain in (q, p))
+    (q, zoom), (p, _) = (style.fit_images(chain, count, 1400) for chain in (q, p))
     size = q.shape[1]
     gap = max(6, size * zoom // 8)
     rows = (
@@ -77,18 +77,18 @@ def strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
     tile, pitch = size * zoom, size * zoom + gap
     width = count * pitch - gap
     row_height = 150 + tile + 84
-    figure, axes = style.canvas(width, 2 * row_height, left=0.15, right=0.15, top=0.05, bottom=0.22)
+    figure, axes = style.make_canvas(width, 2 * row_height, left=0.15, right=0.15, top=0.05, bottom=0.22)
     for i, (images, at, letter, does, colour) in enumerate(rows):
         top = i * row_height
-        style.label(axes, 0, top + 40, f"{letter}", 15, ha="left", style="italic", weight="bold", color=colour)
-        style.label(axes, 44, top + 42, does, 9.5, ha="left")
+        style.draw_label(axes, 0, top + 40, f"{letter}", 15, ha="left", style="italic", weight="bold", color=colour)
+        style.draw_label(axes, 44, top + 42, does, 9.5, ha="left")
         axes.annotate(
             "", xy=(width, top + 100), xytext=(0, top + 100), annotation_clip=False,
             arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
         for k in range(count):
-            style.place(axes, style.image_grid(images[None, k : k + 1], zoom), k * pitch, top + 132)
-            style.label(axes, k * pitch + tile / 2, top + 132 + tile + 16, time_label(at[k], times), 8, va="top")
+            style.draw_image(axes, style.make_grid(images[None, k : k + 1], zoom), k * pitch, top + 132)
+            style.draw_label(axes, k * pitch + tile / 2, top + 132 + tile + 16, time_label(at[k], times), 8, va="top")
     return figure
 
 
@@ -151,7 +151,7 @@ def tiles(images: np.ndarray, panel: int) -> Image.Image:
     zoom = style.zoom_for(columns * images.shape[2], panel)
     block = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
     block[: len(images)] = images
-    grid = style.image_grid(block.reshape(rows, columns, *images.shape[1:]), zoom, gap=6)
+    grid = style.make_grid(block.reshape(rows, columns, *images.shape[1:]), zoom, gap=6)
     return Image.fromarray(grid[..., 0] if grid.shape[2] == 1 else grid).convert("RGB")
 
 

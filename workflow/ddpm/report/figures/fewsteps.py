@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 
 from ddpm.report.figures import charts, style
 from ddpm.report.figures.charts import seaborn
-from ddpm.report.figures.samples import why_none
+from ddpm.report.figures.samples import draw_why_empty
 from ddpm.report.inputs import network_name
 from ddpm.storage.files import read_json
 from ddpm.storage.shards import DDIM, read_shard
@@ -32,7 +32,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     shards = [path for path in sources if path.suffix == ".npz"]
     statuses = [read_shard(path, sampler=DDIM)[1]["status"] for path in shards]
     if failed := next((status for status in statuses if status["status"] == "unstable"), None):
-        figure = why_none(failed)
+        figure = draw_why_empty(failed)
     else:
         arrays, _ = read_shard(shards[0], "images", "eta", "evaluations", sampler=DDIM)
         figure = scores_and_pictures(read_curve(table, *COLUMNS), read_json(metrics), arrays)
@@ -53,7 +53,7 @@ def scores_and_pictures(curve: pd.DataFrame, ancestral: dict, arrays: dict[str, 
     counts = f"{curve['images'][0]:,.0f} images per point, {ancestral['made_from']['images']:,} for ancestral sampling"
     figure.text(0.1 / WIDTH, 1 - 0.37 / height, f"Scores of {counts}", fontsize=7, va="center", color=style.FAINT)
     panels(*figure.subplots(1, 2), curve, ancestral)
-    label_rows(style.pixel_axes(figure, *grid.shape[1::-1], LEFT, BELOW), grid, arrays["evaluations"][slots], eta)
+    label_rows(style.add_pixel_axes(figure, *grid.shape[1::-1], LEFT, BELOW), grid, arrays["evaluations"][slots], eta)
     return figure
 
 
@@ -86,12 +86,12 @@ def same_noise(images: np.ndarray) -> np.ndarray:
     width, size = int((WIDTH - LEFT - RIGHT) * style.DPI), images.shape[3]
     zoom = style.zoom_for(COLUMN_COUNT * (size + 1), width)
     gap = max(2, size * zoom // 24)
-    return style.image_grid(images[: (width + gap) // (size * zoom + gap)].swapaxes(0, 1), zoom, gap)
+    return style.make_grid(images[: (width + gap) // (size * zoom + gap)].swapaxes(0, 1), zoom, gap)
 
 
 def label_rows(axes: Axes, grid: np.ndarray, evaluations: np.ndarray, eta: float) -> None:
-    style.place(axes, grid)
-    style.label(axes, 0, -30, f"From the same noise $x_T$ in each column, η = {eta:g}", 8, ha="left")
+    style.draw_image(axes, grid)
+    style.draw_label(axes, 0, -30, f"From the same noise $x_T$ in each column, η = {eta:g}", 8, ha="left")
     for row, count in enumerate(evaluations):
         middle = (row + 0.5) * grid.shape[0] / len(evaluations)
-        style.label(axes, -14, middle, f"{count} steps", 7, ha="right", color=style.FAINT)
+        style.draw_label(axes, -14, middle, f"{count} steps", 7, ha="right", color=style.FAINT)

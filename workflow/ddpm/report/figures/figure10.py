@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ddpm.report.figures import charts, style
-from ddpm.report.figures.samples import read_status, why_none
+from ddpm.report.figures.samples import draw_why_empty, read_status
 from ddpm.report.inputs import network_name
 from ddpm.storage.files import read_json
 from ddpm.storage.tables import read_curve
@@ -22,7 +22,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
         network = next((network_name(read_json(path)) for path in sources if path.suffix == ".json"), "unnamed network")
         figure = panels(curve, network)
     else:
-        figure = why_none(read_status(sources) or {"status": "unstable"})
+        figure = draw_why_empty(read_status(sources) or {"status": "unstable"})
     style.save(figure, outputs, stamp)
 
 

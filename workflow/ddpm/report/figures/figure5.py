@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 
 from ddpm.report.figures import charts, style
-from ddpm.report.figures.samples import read_status, why_none
+from ddpm.report.figures.samples import draw_why_empty, read_status
 from ddpm.report.inputs import PUBLISHED
 from ddpm.storage.tables import read_curve
 
@@ -29,7 +29,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
         title = data.get("title") or data["name"]
         figure = panels(curve, "here" if title in ("CIFAR-10", "cifar10") else f"here ({title})")
     else:
-        figure = why_none(run or {"status": "unstable"})
+        figure = draw_why_empty(run or {"status": "unstable"})
     style.save(figure, outputs, stamp)
 
 

@@ -65,7 +65,9 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     else:
         notes = [note for rows in tables for row in rows for note in row["Verdict note"].split(NOTE_SEPARATOR)]
         failed = " ".join(dict.fromkeys(note for note in notes if note.startswith("Unstable")))
-        figure = style.message("Nothing to draw: no number is both here and in the paper", failed or "Nothing was run.")
+        figure = style.draw_message(
+            "Nothing to draw: no number is both here and in the paper", failed or "Nothing was run."
+        )
     style.save(figure, outputs, stamp)
 
 

@@ -30,7 +30,7 @@ matplotlib.rcParams.update(
 )
 
 
-def image_grid(images: np.ndarray, zoom: int = 1, gap: int = 1, background: int = 255) -> np.ndarray:
+def make_grid(images: np.ndarray, zoom: int = 1, gap: int = 1, background: int = 255) -> np.ndarray:
     """Lay out images [R, C, H, W, ch] as one uint8 picture of R rows and C columns.
 
     Every pixel becomes zoom x zoom equal ones (nearest neighbour: nothing is invented); `gap` pixels of
@@ -49,7 +49,7 @@ def zoom_for(pixels: int, target: int) -> int:
     return max(1, target // pixels)
 
 
-def fitted(images: np.ndarray, across: int, target: int, most: int = MOST) -> tuple[np.ndarray, int]:
+def fit_images(images: np.ndarray, across: int, target: int, most: int = MOST) -> tuple[np.ndarray, int]:
     """`images` [..., H, W, C] and the zoom by which `across` of them side by side come near to `target` pixels.
 
     Where they take more than `most` pixels, they are averaged down by a whole factor.
@@ -70,16 +70,16 @@ def shrink(images: np.ndarray, factor: int) -> np.ndarray:
     return blocks.mean((-4, -2)).round().astype(np.uint8)
 
 
-def canvas(width: int, height: int, left: float = 0.1, right: float = 0.1, top: float = 0.1, bottom: float = 0.3):
+def make_canvas(width: int, height: int, left: float = 0.1, right: float = 0.1, top: float = 0.1, bottom: float = 0.3):
     """A figure whose one axes is exactly width x height pixels at DPI, its origin at the top left.
 
     Margins are in inches. Pixel coordinates reach into the margins, so labels are placed in them too.
     """
     figure = Figure(figsize=(width / DPI + left + right, height / DPI + top + bottom), dpi=DPI)
-    return figure, pixel_axes(figure, width, height, left, bottom)
+    return figure, add_pixel_axes(figure, width, height, left, bottom)
 
 
-def pixel_axes(figure: Figure, width: int, height: int, left: float, bottom: float) -> Axes:
+def add_pixel_axes(figure: Figure, width: int, height: int, left: float, bottom: float) -> Axes:
     """Axes of exactly width x height pixels at DPI, `left` and `bottom` inches from the figure's corner."""
     full_width, full_height = figure.get_size_inches()
     axes = figure.add_axes(
@@ -90,7 +90,7 @@ def pixel_axes(figure: Figure, width: int, height: int, left: float, bottom: flo
     return axes
 
 
-def place(axes: Axes, grid: np.ndarray, left: float = 0, top: float = 0) -> None:
+def draw_image(axes: Axes, grid: np.ndarray, left: float = 0, top: float = 0) -> None:
     """Put a picture [h, w, 1 or 3] on a canvas, one of its pixels for one of the canvas's."""
     height, width, channels = grid.shape
     axes.imshow(
@@ -106,12 +106,12 @@ def place(axes: Axes, grid: np.ndarray, left: float = 0, top: float = 0) -> None
     axes.set(xlim=axes.get_xlim(), autoscale_on=False)
 
 
-def label(axes: Axes, x: float, y: float, text: str, size: float = 8, **options) -> None:
+def draw_label(axes: Axes, x: float, y: float, text: str, size: float = 8, **options) -> None:
     """Text at canvas pixel coordinates, in the margins too."""
     axes.text(x, y, text, fontsize=size, **{"ha": "center", "va": "center"} | options)
 
 
-def message(headline: str, text: str) -> Figure:
+def draw_message(headline: str, text: str) -> Figure:
     """A picture that says in words why there is no picture."""
     figure = Figure(figsize=(6, 2.4), dpi=DPI)
     figure.text(0.5, 0.66, headline, ha="center", va="center", fontsize=13, weight="bold")
@@ -119,7 +119,7 @@ def message(headline: str, text: str) -> Figure:
     return figure
 
 
-def note(figure: Figure, text: str) -> None:
+def draw_note(figure: Figure, text: str) -> None:
     """Small print in the lower left corner, across from the stamp."""
     width, height = figure.get_size_inches()
     figure.text(0.06 / width, 0.05 / height, text, ha="left", va="bottom", fontsize=6, color=FAINT)

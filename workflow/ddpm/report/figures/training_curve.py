@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ddpm.report.figures import charts, style
-from ddpm.report.figures.samples import read_status, why, why_none
+from ddpm.report.figures.samples import draw_why_empty, explain_empty, read_status
 from ddpm.storage.files import read_npz
 from ddpm.storage.tables import read_curve
 
@@ -31,7 +31,11 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     if len(history):
         figure = curves_and_pictures(history, scores, pictures, run)
     else:
-        figure = why_none(run) if run.get("status") == "unstable" else style.message("Nothing to draw", "No training.")
+        figure = (
+            draw_why_empty(run)
+            if run.get("status") == "unstable"
+            else style.draw_message("Nothing to draw", "No training.")
+        )
     style.save(figure, outputs, stamp)
 
 
@@ -44,7 +48,9 @@ def curves_and_pictures(history: pd.DataFrame, scores: pd.DataFrame | None, pict
     figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
     figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
     if unstable:
-        figure.text(0.1 / WIDTH, 1 - 0.16 / height, ". ".join(why(run)).partition(": ")[2], fontsize=8, va="center")
+        figure.text(
+            0.1 / WIDTH, 1 - 0.16 / height, ". ".join(explain_empty(run)).partition(": ")[2], fontsize=8, va="center"
+        )
     measured = scores is not None and len(scores)
     axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
     loss_panel(axes[0], history)
@@ -52,7 +58,7 @@ def curves_and_pictures(history: pd.DataFrame, scores: pd.DataFrame | None, pict
         fid_panel(axes[1], scores, chosen_step(run))
     if grid is not None:
         picture, shown = grid
-        place_strip(style.pixel_axes(figure, *picture.shape[1::-1], LEFT, BELOW), picture, shown)
+        place_strip(style.add_pixel_axes(figure, *picture.shape[1::-1], LEFT, BELOW), picture, shown)
     return figure
 
 
@@ -116,18 +122,18 @@ def strip(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     width = int((WIDTH - LEFT - RIGHT) * style.DPI)
     cells = np.stack([pictures[kind][shown, : side**2] for kind in ("ema", "raw")])  # [2, S, side^2, H, W, C]
     across = -(-max(len(shown), COLUMNS) * (8 * side + 3) // 8)  # in images, with the gaps
-    cells, zoom = style.fitted(cells, across, width, most=width)
+    cells, zoom = style.fit_images(cells, across, width, most=width)
     gap = max(1, cells.shape[4] * zoom // 24)
-    tiles = [[style.image_grid(cell.reshape(side, side, *cell.shape[1:]), zoom, gap) for cell in row] for row in cells]
+    tiles = [[style.make_grid(cell.reshape(side, side, *cell.shape[1:]), zoom, gap) for cell in row] for row in cells]
     between = max(12, tiles[0][0].shape[1] // 8)
-    return style.image_grid(np.array(tiles), 1, between), pictures["steps"][shown]
+    return style.make_grid(np.array(tiles), 1, between), pictures["steps"][shown]
 
 
 def place_strip(axes: Axes, picture: np.ndarray, steps: np.ndarray) -> None:
-    style.place(axes, picture)
+    style.draw_image(axes, picture)
     height, width = picture.shape[:2]
     for column, step in enumerate(steps):
-        style.label(axes, (column + 0.5) * width / len(steps), -18, f"{step:,}", 7, color=style.FAINT)
-    style.label(axes, -14, -18, "step", 7, ha="right", color=style.FAINT)
+        style.draw_label(axes, (column + 0.5) * width / len(steps), -18, f"{step:,}", 7, color=style.FAINT)
+    style.draw_label(axes, -14, -18, "step", 7, ha="right", color=style.FAINT)
     for row, text in enumerate(("averaged\n(EMA)", "raw")):
-        style.label(axes, -14, (row + 0.5) * height / 2, text, 7, ha="right")
+        style.draw_label(axes, -14, (row + 0.5) * height / 2, text, 7, ha="right")
