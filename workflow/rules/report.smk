@@ -16,7 +16,7 @@ NUMBERS = code(
     "storage/tables",
     *(
         f"report/{module}"
-        for module in ("tables", "numbers", "scores", "verdicts", "rendering", "inputs")
+        for module in "tables notes numbers scores verdicts rendering inputs".split()
     ),
 )
 NUMBERS.append(f"{PACKAGE}/report/table.html")

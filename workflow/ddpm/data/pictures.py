@@ -64,7 +64,7 @@ def resize(image: Image.Image, size: int, filter: Image.Resampling) -> Image.Ima
     return functional.resize(image, [size, size], filter)
 
 
-def centre_square(image: Image.Image) -> Image.Image:
+def crop_centre(image: Image.Image) -> Image.Image:
     """The middle of an image, as wide and high as its shorter side; halves of a pixel go to the left and the top.
 
     torchvision's center_crop rounds them to the nearest even pixel: of 3 pixels, 2 go to the left.
@@ -73,17 +73,17 @@ def centre_square(image: Image.Image) -> Image.Image:
     return crop(image, (image.height - side) // 2, (image.width - side) // 2, side)
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
+def crop_and_resize(image: Image.Image, size: int) -> Image.Image:
     """StyleGAN2's preparation of LSUN: the centre, to the shorter side, then size x size by Lanczos."""
-    return resize(centre_square(image), size, Image.Resampling.LANCZOS)
+    return resize(crop_centre(image), size, Image.Resampling.LANCZOS)
 
 
-def pixels(image: Image.Image) -> np.ndarray:
+def to_array(image: Image.Image) -> np.ndarray:
     """[H, W, C] uint8."""
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def stream(
+def decode_all(
     contents: Iterable[tuple[str, bytes]],
     shape: Callable[[Image.Image], Image.Image],
     channels: int,
@@ -107,7 +107,7 @@ def stream(
         name, content = item
         try:
             image, encoding = decode(content, channels, formats)
-            return pixels(shape(image)), encoding
+            return to_array(shape(image)), encoding
         except Undecodable as error:
             raise DamagedFile(name, f"is no whole image ({error})", remedy) from error
 

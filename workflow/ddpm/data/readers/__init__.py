@@ -52,7 +52,7 @@ class Part:
     """Names of the labels, where they come from the files and not from the registry."""
 
 
-def whole_part(images: np.ndarray, labels: np.ndarray) -> Part:
+def part_of_arrays(images: np.ndarray, labels: np.ndarray) -> Part:
     """A split that is in memory already: images [count, H, W, C] uint8, labels [count]."""
     return Part(len(images), [images], labels)
 
@@ -69,14 +69,14 @@ def read(data: DataSet, folder: Path | None, threads: int) -> dict[str, Part]:
     return import_module(f"ddpm.data.readers.{data.reader}").read(data, folder, threads)
 
 
-def present(folder: Path, name: str) -> Path:
+def require_file(folder: Path, name: str) -> Path:
     """The file `name` of `folder`."""
     if not (folder / name).is_file():
         raise UserError(f"{folder / name}: no such file. Download the data set, or set its root to where the file is.")
     return folder / name
 
 
-def holders(root: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Path, Files]]:
+def find_files(root: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Path, Files]]:
     """The files of `root` that are `wanted`: first those that lie there, at any depth, then those of each archive.
 
     Yields:
@@ -86,10 +86,10 @@ def holders(root: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tup
         DamagedFile: an archive cannot be read to its end.
     """
     found = {PurePosixPath(path.relative_to(root)): path.read_bytes for path in root.rglob("*") if path.is_file()}
-    if files := in_order(found, wanted):
+    if files := sort_wanted(found, wanted):
         yield root, files
     for archive in (root / path for path in sorted(found) if len(path.parts) == 1 and is_archive(path)):
-        if files := in_order(members(archive, wanted), wanted):
+        if files := sort_wanted(archive_members(archive, wanted), wanted):
             yield archive, files
 
 
@@ -97,17 +97,17 @@ def is_archive(path: PurePosixPath) -> bool:
     return path.name.lower().endswith(ARCHIVES)
 
 
-def in_order(files: Files, wanted: Callable[[PurePosixPath], bool]) -> Files:
+def sort_wanted(files: Files, wanted: Callable[[PurePosixPath], bool]) -> Files:
     return {path: files[path] for path in sorted(files) if wanted(path)}
 
 
-def members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Files:
+def archive_members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Files:
     """The wanted files of an archive. Those of a tar, which has no index, are read at once."""
     try:
         if archive.suffix.lower() == ".zip":
             zipped = zipfile.ZipFile(archive)
             names = [info.filename for info in zipped.infolist() if not info.is_dir()]
-            return {PurePosixPath(name): lambda name=name: zip_member(zipped, archive, name) for name in names}
+            return {PurePosixPath(name): lambda name=name: read_zip_member(zipped, archive, name) for name in names}
         with tarfile.open(archive) as tar:
             files = ((PurePosixPath(info.name), info) for info in tar if info.isfile())
             contents, total = {}, 0
@@ -127,7 +127,7 @@ def refuse_bomb(where: Path | str, name: str, size: int, otherwise: bool = False
         raise DamagedFile(where, f"{name} would be unpacked to {size:,} bytes or more, as no part of a data set", WHOLE)
 
 
-def zip_member(zipped: zipfile.ZipFile, archive: Path, name: str) -> bytes:
+def read_zip_member(zipped: zipfile.ZipFile, archive: Path, name: str) -> bytes:
     try:
         refuse_bomb(archive, name, zipped.getinfo(name).file_size)
         return zipped.read(name)
@@ -135,7 +135,7 @@ def zip_member(zipped: zipfile.ZipFile, archive: Path, name: str) -> bytes:
         raise DamagedFile(archive, f"{name} is missing or damaged there ({error})", WHOLE) from error
 
 
-def unpacked(content: bytes, where: Path | str) -> bytes:
+def decompress(content: bytes, where: Path | str) -> bytes:
     """What a compressed file holds, by its first bytes: gzip, bzip2, xz, or a zip of one file; others as they are.
 
     Raises:
@@ -164,7 +164,7 @@ def check_content(data: DataSet, name: str, content: bytes, where: Path | str) -
     if found != data.contents.get(name, found):
         raise UserError(
             f"{where}: is not {name} of {data.title}: the md5 of its content is {found}, not "
-            f"{data.contents[name]}. {said_if_reencoded(data)}"
+            f"{data.contents[name]}. {reencoded_hint(data)}"
         )
 
 
@@ -182,11 +182,11 @@ def check_means(data: DataSet, split: str, images: np.ndarray, where: Path) -> N
         means = ", ".join(f"{mean:.8f}" for mean in found)
         raise UserError(
             f"{where}: its {split} images are not those of {data.title}: the means of their channels are {means}, not "
-            f"{', '.join(f'{mean:.8f}' for mean in known)}. {said_if_reencoded(data)}"
+            f"{', '.join(f'{mean:.8f}' for mean in known)}. {reencoded_hint(data)}"
         )
 
 
-def said_if_reencoded(data: DataSet) -> str:
+def reencoded_hint(data: DataSet) -> str:
     """What to do with other contents: the key that takes copies with loss, where the data set may have it."""
     if data.reader is not Reader.CIFAR10:
         return "Put a copy of the published files there, or name this as a data set of your own."
