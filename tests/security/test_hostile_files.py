@@ -104,7 +104,7 @@ def test_an_idx_file_of_nothing_is_damaged(shape, tmp_path):
 # Would fail if anything were unpacked whose size, there or on the way, is not looked at.
 def test_bombs_are_not_unpacked(tmp_path, monkeypatch):
     zeros = bytes(2**24)
-    monkeypatch.setattr(readers, "LARGEST", 2**20)
+    monkeypatch.setattr(readers, "MAX_FILE_BYTES", 2**20)
     for pack in (gzip.compress,):
         with pytest.raises(DamagedFile, match=r"x: .* would be unpacked"):
             unpacked(pack(zeros), "x")

@@ -10,21 +10,21 @@ from PIL import Image
 from ddpm.config.errors import DamagedFile
 from ddpm.data.streams import ordered
 
-BATCH = 64  # images that are handed on together
+BATCH = 64  # images in an array that is passed on
 MODES = {1: "L", 3: "RGB"}
-AGAIN = "Download it again."
-# Pillow tries 43 formats on whatever it is given, and for one of them it starts a program (EPS: Ghostscript). Here only
-# those are tried that are named; the libraries that decode them are inside of Pillow.
-PUBLISHED = ("JPEG", "PNG", "WEBP")  # what data sets are published in
-OF_USERS = (*PUBLISHED, "BMP", "GIF", "PPM", "TIFF")  # what a folder of a user's may hold as well
-MOST_PIXELS = 2**26  # of one image, of which each thread holds one: 200 MB
+DOWNLOAD_AGAIN = "Download it again."
+# Pillow knows 43 formats, and for one of them it starts a program (EPS: Ghostscript). Here it tries only the formats
+# that are named. Pillow brings the libraries that decode these.
+PUBLISHED_FORMATS = ("JPEG", "PNG", "WEBP")  # what data sets are published in
+USER_FORMATS = (*PUBLISHED_FORMATS, "BMP", "GIF", "PPM", "TIFF")  # what a user's own folder may hold
+MAX_PIXELS = 2**26  # of one image, of which each thread holds one: 200 MB
 
 
 class Undecodable(Exception):
     """Bytes that are no whole image."""
 
 
-def decode(content: bytes, channels: int, formats: Sequence[str] = PUBLISHED) -> tuple[Image.Image, str]:
+def decode(content: bytes, channels: int, formats: Sequence[str] = PUBLISHED_FORMATS) -> tuple[Image.Image, str]:
     """The image in `content`, grey (1 channel) or RGB (3), and how it was encoded, as in "JPEG 178x218".
 
     Args:
@@ -35,18 +35,18 @@ def decode(content: bytes, channels: int, formats: Sequence[str] = PUBLISHED) ->
     """
     try:
         image = Image.open(io.BytesIO(content), formats=formats)
-        if image.width * image.height > MOST_PIXELS:
-            raise Undecodable(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}: make it smaller")
+        if image.width * image.height > MAX_PIXELS:
+            raise Undecodable(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}: make it smaller")
         return image.convert(MODES[channels]), f"{image.format} {image.width}x{image.height}"
-    except Exception as error:  # its decoders raise whatever they like
+    except Exception as error:  # Pillow's decoders raise errors of any kind
         raise Undecodable(str(error)) from error
 
 
 def format_of(content: bytes) -> str:
     """How an image is encoded, as in "JPEG"; "no image" where Pillow does not know it."""
     try:
-        return Image.open(io.BytesIO(content), formats=OF_USERS).format
-    except Exception:  # its decoders raise whatever they like
+        return Image.open(io.BytesIO(content), formats=USER_FORMATS).format
+    except Exception:  # Pillow's decoders raise errors of any kind
         return "no image"
 
 
@@ -89,14 +89,14 @@ def decode_all(
     channels: int,
     threads: int,
     seen: Counter,
-    remedy: str = AGAIN,
-    formats: Sequence[str] = PUBLISHED,
+    remedy: str = DOWNLOAD_AGAIN,
+    formats: Sequence[str] = PUBLISHED_FORMATS,
 ) -> Iterator[np.ndarray]:
-    """Decode and `shape` images in `threads` threads; yields batches [n, H, W, C] uint8 in the order of `contents`.
+    """Decode images in `threads` threads and apply `shape` to each; yields arrays [n, H, W, C] uint8, in order.
 
     Args:
         contents: the encoded images, each with its name for messages.
-        seen: is filled with how many images were encoded in which way.
+        seen: is filled with the number of images by encoding.
         formats: see `decode`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reading what the earlier stages left: metrics, curves and CSV rows, checked where they are met."""
+"""Reading what the earlier stages left: metrics, curves and CSV rows, checked when they are read."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ METRICS_KEYS = (
 
 
 def read_metrics(path: Path) -> dict:
-    """One experiment's metrics.json with the keys that every table needs, and deviations that mark known numbers."""
+    """The metrics.json of one experiment, after a check of the keys that tables need and of its deviations."""
     metrics = read_json(path)
     missing = [key for key in METRICS_KEYS if key not in metrics]
     if missing:

@@ -8,8 +8,8 @@ from statistics import fmean, stdev
 from ddpm.config.errors import UserError
 
 DASH = "–"  # how the paper prints the entries that were unstable to train
-HUGE = 1e5
-# What samples have no part in: another seed of the sampling leaves it as it is.
+HUGE = 1e5  # from here on numbers are printed with an exponent
+# Numbers that are computed without samples. Another seed of the sampling does not change them.
 OF_WEIGHTS = ("nll_test", "nll_train", "rate", "distortion", "distortion_mean")
 
 
@@ -19,20 +19,20 @@ class Number:
 
     value: float
     spread: float | None = None
-    """What stands after ±: the standard deviation over the splits, or over the seeds."""
+    """The standard deviation over the splits or over the seeds; it is printed after ±."""
     error: float = 0.0
-    """The standard error that a verdict takes; 0 where none is known."""
+    """The standard error that a verdict uses; 0 where none is known."""
     seeds: str = ""
-    """Which seeds it is the mean of, in words; empty where there is but one."""
+    """The seeds that it is a mean over, in words; empty for one run."""
 
 
 def group_repeats(runs: list[dict]) -> list[dict]:
-    """The runs with rows of their own, each with its `repeats`: those in which only the seed is another.
+    """The runs without repeats, each with its `repeats`: runs that differ in nothing but the seed.
 
-    `deviations` become those of all that enter the mean.
+    The `deviations` of each become those of all runs that enter the mean.
 
     Raises:
-        UserError: what a repeat repeats is not there.
+        UserError: the run that a repeat belongs to is missing.
     """
     bases = [run for run in runs if not run["repeat"]]
     repeats: dict[str, list[dict]] = {run["experiment"]: [] for run in bases}
@@ -48,7 +48,7 @@ def group_repeats(runs: list[dict]) -> list[dict]:
 
 
 def merge_deviations(runs: list[dict]) -> list[dict]:
-    """Every deviation of the measured `runs` once, with all that it affects in any of them."""
+    """The deviations of the measured runs, each once, with all numbers that it affects in any run."""
     affects: dict[str, dict[str, None]] = {}
     for run in runs:
         for deviation in run["deviations"] if run["status"] == "measured" else []:
@@ -62,7 +62,7 @@ def measured_repeats(run: dict) -> list[dict]:
 
 
 def read_numbers(run: dict) -> dict[str, Number]:
-    """What one metrics.json holds, under the published tables' column names and those of the table of other scores."""
+    """The numbers of one metrics.json, by the column names of the published tables and of the table of other scores."""
     found = {}
     if score := run["inception_score"]:
         found["is"] = Number(score["mean"], score["std"], score["std"])
@@ -84,7 +84,7 @@ def read_numbers(run: dict) -> dict[str, Number]:
 
 
 def known_error(error: float | None) -> float:
-    """A standard error; 0 where it is not known, as that of a single image."""
+    """A standard error; 0 where none is known, as for a single image."""
     return error if error is not None and isfinite(error) else 0.0
 
 
@@ -118,7 +118,7 @@ def mean_of(of: list[Number], varied: list[str]) -> Number:
 
 
 def describe_seeds(printed: dict[str, Number]) -> list[str]:
-    """Which of the numbers of a row, by title, are means over which seeds."""
+    """Sentences that say which numbers of a row, by title, are means over which seeds."""
     means: dict[str, list[str]] = {}
     for title, each in printed.items():
         if each.seeds:
@@ -132,7 +132,7 @@ def describe_seeds(printed: dict[str, Number]) -> list[str]:
 
 
 def format_number(value: float | None, decimals: int) -> str:
-    """Fixed decimals as the paper prints them; three digits of what is small, and of what is huge."""
+    """With fixed decimals, as the paper prints it; with three digits where it is small or huge."""
     if value is None:
         return ""
     if abs(value) >= HUGE:

@@ -1,4 +1,4 @@
-"""Does the paper's ordering hold? Table 2's rows ranked here and there, in words that the numbers choose."""
+"""Does the paper's ordering hold? Sentences that compare the ranks of Table 2's rows here and in the paper."""
 
 from itertools import combinations
 from math import hypot
@@ -36,8 +36,7 @@ def match_row(paper: dict[str, str], runs: list[dict]) -> dict:
 def compare_by(rows: list[dict], title: str, column: str, larger: bool) -> tuple[int, int, str]:
     """For one measure: pairs of rows in the paper's order, pairs compared, and a sentence.
 
-    A pair that differs here by less than the standard errors of the two numbers together is in no order at all, and
-    is not compared.
+    Two numbers that differ here by less than their standard errors together have no order, and are not compared.
     """
     both = [row for row in rows if column in row["ours"] and row["paper"][column] is not None]
     if len(both) < 2:
@@ -79,7 +78,7 @@ def headline(agreed: int, compared: int) -> str:
 
 
 def describe_blank_rows(rows: list[dict]) -> list[str]:
-    """What became of the rows that are blank in the paper, and of those that are blank only here."""
+    """A sentence on each row that was unstable in the paper or here."""
     sentences = []
     for row in rows:
         if row["run"] is None:

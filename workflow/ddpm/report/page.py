@@ -102,7 +102,7 @@ def make_environment() -> jinja2.Environment:
 
 
 def format_value(value: object) -> str:
-    """A number for reading: thousands separated, floats at four digits; anything else as it is."""
+    """A value as people read it: thousands are separated, floats have four digits, words stay as they are."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, int):
@@ -119,7 +119,7 @@ def read_configs(paths: list[Path]) -> dict[str, dict[str, dict]]:
 
 
 def flatten(value: dict, prefix: str = "") -> dict[str, object]:
-    """Nested dicts as one, with dotted keys; short lists become words."""
+    """Nested dicts as one dict with dotted keys; lists become words."""
     result = {}
     for key, item in value.items():
         if isinstance(item, dict):
@@ -130,7 +130,7 @@ def flatten(value: dict, prefix: str = "") -> dict[str, object]:
 
 
 def describe_run(run: dict, config: dict[str, dict]) -> dict:
-    """One line of the list of experiments; what no config says is a dash."""
+    """One line of the list of experiments; a dash stands for what no config says."""
     step = f" at step {run['step']:,}" if run.get("step") is not None else ""
     unstable = run["status"] == "unstable"
     return {
@@ -145,7 +145,7 @@ def describe_run(run: dict, config: dict[str, dict]) -> dict:
 
 
 def describe_baselines(runs: list[dict], references: list[dict], published: list[dict]) -> list[dict]:
-    """Per data set: what the network of the scores says of real images, and how near to them the main run comes."""
+    """Per data set: the scores of the real images, and sentences that compare the main run with them."""
     found = []
     for reference in references:
         own = [run for run in runs if run["data"]["name"] == reference["data"] and run["status"] == "measured"]
@@ -165,7 +165,7 @@ def describe_baselines(runs: list[dict], references: list[dict], published: list
 
 
 def describe_published(comparison: dict) -> str:
-    """How far our statistics of the real images lie from those that others published, or why that is not known."""
+    """The distance of our statistics of the real images from published ones, or why it is not known."""
     ours = f"The statistics of the {comparison['images']:,} {SETS[comparison['split']]} images"
     if comparison["status"] != "compared":
         return f"{ours} could not be compared with {comparison['source']}: {comparison['reason'].rstrip('.')}."
@@ -173,7 +173,7 @@ def describe_published(comparison: dict) -> str:
 
 
 def compare_with_real(reference: dict, runs: list[dict]) -> list[str]:
-    """The main run against the real images (of the test set, if there is one) and an untrained network, in numbers."""
+    """The main run compared with the real images (of the test set, if there is one) and with an untrained network."""
     main, untrained = main_run(runs), next(filter(is_untrained, runs), None)
     if main is None:
         return [f"The main run (eps, L_simple) has no numbers on {reference['data']}: nothing to compare."]
@@ -233,7 +233,7 @@ def data_of(path: Path, names: list[str]) -> str:
 
 
 def escape_rst(text: str) -> str:
-    """Others' words (a data set's title), in which reStructuredText finds no markup: no link, above all."""
+    """Words of others, such as a data set's title, so that reStructuredText finds no markup and no link in them."""
     return re.sub(r"([^\w\s])", r"\\\1", " ".join(text.split()))
 
 
@@ -283,7 +283,7 @@ def format_duration(value: float) -> str:
 
 
 def list_deviations(runs: list[dict]) -> list[str]:
-    """All that departs from the paper's protocol in any trained run, each once; by data set, if there are several."""
+    """The deviations of all trained runs from the paper's protocol, each once; with the data set, if several."""
     several = len({run["data"]["name"] for run in runs}) > 1
     said = [
         f"{run['data'].get('title') or run['data']['name']}: {item}" if several else item

@@ -1,4 +1,4 @@
-"""A table's frame, as its CSV holds it, as Markdown, LaTeX (booktabs) and HTML. Nothing else is known here."""
+"""Renders the frame of a table, as it is in its CSV file, in Markdown, LaTeX (booktabs) and HTML."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ HIDDEN = REQUIRED
 COMPANIONS = (" ±", " ≤", " note")  # what belongs to the column before them: spread, bound and footnotes
 GROUPING = ("Group", "Prediction")  # label columns whose repeated cells are shown once
 LABELS = (*GROUPING, "Model", "Objective", "Reverse process time (T − t + 1)", "Run")
-TELLING = ("Data set", "Network")  # shown where they tell rows apart; the caption names them all
+TELLING = ("Data set", "Network")  # shown where rows differ in them; the caption names them all
 WORDS = (*LABELS, *TELLING, "Verdict")  # columns that are not of numbers
 
 CAPTIONS = {
@@ -26,7 +26,7 @@ CAPTIONS = {
 SUP = "<sup>{}</sup>"
 PUBLISHED_ON = {"table3": "LSUN 256x256"}  # the other tables are of CIFAR10
 
-# What plain text cannot say well, as (LaTeX, HTML); longer ones come first so that they win.
+# Symbols of plain text in LaTeX and in HTML. The first match counts, so longer ones come first.
 SYMBOLS = {
     "‖μ̃ − μ̃_θ‖²": (r"$\|\tilde{\mu} - \tilde{\mu}_\theta\|^2$", "‖μ̃ − μ̃<sub>θ</sub>‖²"),
     "‖ε̃ − ε_θ‖²": (r"$\|\tilde{\epsilon} - \epsilon_\theta\|^2$", "‖ε̃ − ε<sub>θ</sub>‖²"),
@@ -54,7 +54,7 @@ Table = Styler.from_custom_template(Path(__file__).parent, html_table="table.htm
 
 
 def columns_of(table: pd.DataFrame) -> list[str]:
-    """The columns to show: no bookkeeping, no companions, no verdicts but the row's, none that says nothing."""
+    """The columns to show: not bookkeeping, companions, verdicts on single numbers, or columns that say nothing."""
     return [
         column
         for column in table

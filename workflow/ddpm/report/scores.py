@@ -26,7 +26,7 @@ TITLES = {
 
 
 def rows_by_experiment(runs: list[dict]) -> list[dict[str, str]]:
-    """One row per run from `numbers.group_repeats`, in their order; what was not measured is a dash.
+    """One row per run from `numbers.group_repeats`, in their order; a dash stands for what was not measured.
 
     Raises:
         UserError: there are no runs.
@@ -85,7 +85,7 @@ def notes_on_row(run: dict, ours: dict[str, Number]) -> list[str]:
 
 
 def note_on_fid(run: dict, split: str) -> str:
-    """What the evaluation says of the FID's certainty: a singular covariance, too few images to extrapolate."""
+    """What the evaluation says about the FID: that its covariance is singular, or that there are too few images."""
     return ((run["fid_spread"] or {}).get(split) or {}).get("note") or ""
 
 

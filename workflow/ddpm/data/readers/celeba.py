@@ -12,7 +12,7 @@ from PIL import Image
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet
 from ddpm.data import pictures
-from ddpm.data.readers import WHOLE, Files, Part, find_files, require_file
+from ddpm.data.readers import REMEDY, Files, Part, find_files, require_file
 
 ARCHIVE = "img_align_celeba.zip"
 SPLITS = {"0": "train", "1": "validation", "2": "test"}
@@ -33,7 +33,7 @@ def read_splits(path: Path) -> dict[str, list[str]]:
 
 
 def find_images(folder: Path, names: set[str]) -> tuple[Path, Files]:
-    """All images of `folder`, or of the first archive there that has all `names`; else of where most of them are."""
+    """All images of the folder, or of the first archive in it, with all `names`; else of the one with most of them."""
     best: tuple[Path, Files] = (folder, {})
     most = 0
     for where, files in find_files(folder, lambda path: path.suffix.lower() == ".jpg"):
@@ -50,7 +50,7 @@ def find_images(folder: Path, names: set[str]) -> tuple[Path, Files]:
 
 
 def read_contents(where: Path, files: Files, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """The images `names`, each with its place; `files` are all images there, in whatever folder."""
+    """The images `names`, each with its place for messages; `files` are all images there, in any folder."""
     paths: dict[str, PurePosixPath] = {}
     for path in files:
         if path.name in paths:
@@ -60,7 +60,7 @@ def read_contents(where: Path, files: Files, names: list[str]) -> Iterator[tuple
         paths[path.name] = path
     for name in names:
         if name not in paths:
-            raise DamagedFile(where, f"{name} is missing there", WHOLE)
+            raise DamagedFile(where, f"{name} is missing there", REMEDY)
         yield f"{where}: {paths[name]}", files[paths[name]]()
 
 

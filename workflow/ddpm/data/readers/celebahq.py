@@ -17,7 +17,7 @@ ROWS = 64  # of a parquet file, read at a time
 
 
 def count_rows(files: list[Path]) -> int:
-    """How many rows the parquet files have, after a check that each one is whole and has images."""
+    """The number of rows of the parquet files, after a check that each file is whole and has images."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -35,7 +35,7 @@ def count_rows(files: list[Path]) -> int:
 
 
 def read_rows(files: list[Path]) -> Iterator[tuple[str, bytes]]:
-    """The contents of all rows, in order, each with its place."""
+    """The encoded images of all rows, in order, each with its place for messages."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

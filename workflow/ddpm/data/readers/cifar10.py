@@ -13,7 +13,16 @@ import numpy as np
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet
-from ddpm.data.readers import WHOLE, Files, Part, check_content, check_means, find_files, part_of_arrays, reencoded_hint
+from ddpm.data.readers import (
+    REMEDY,
+    Files,
+    Part,
+    check_content,
+    check_means,
+    find_files,
+    part_of_arrays,
+    reencoded_hint,
+)
 from ddpm.data.readers import folder as trees
 
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
@@ -35,12 +44,12 @@ class ByteType:
 
 
 class ByteArray:
-    """Stands for a pickle's array of uint8, which NumPy would fill with whatever the pickle says."""
+    """Stands for a pickle's array of uint8. NumPy itself would fill an array with whatever the pickle says."""
 
     values: np.ndarray
 
     def __init__(self, *of_reconstruct: object):
-        pass  # it has no values before it is told them
+        pass  # the values come by __setstate__
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, kind, by_columns, content = state
@@ -50,7 +59,7 @@ class ByteArray:
 
 
 class ArraysOnly(pickle.Unpickler):
-    """Opens pickles of plain values and arrays of bytes, and refuses whatever would run other code."""
+    """Opens pickles of plain values and arrays of bytes, and refuses all that could run code."""
 
     def find_class(self, module: str, name: str):
         match module.replace("numpy.core", "numpy._core"), name:
@@ -86,7 +95,7 @@ def is_wanted(path: PurePosixPath) -> bool:
 
 
 def find_batches(files: Files, suffix: str = "") -> dict[str, list[tuple[str, Callable[[], bytes]]]] | None:
-    """Name and content of each batch, where all are among `files`."""
+    """The name of each batch and a function that reads it; None unless all batches are among `files`."""
     found = {path.name: read for path, read in files.items()}
     if any(name + suffix not in found for name in (*BATCHES["train"], *BATCHES["test"])):
         return None
@@ -112,7 +121,7 @@ def read_pickled(data: DataSet, where: Path, files: Files, threads: int) -> Arra
                 part = ArraysOnly(io.BytesIO(content), encoding="bytes").load()
                 parts.append((to_images(data, part[b"data"].values), np.array(part[b"labels"], np.int64)))
             except Exception as error:  # a hostile stream provokes whatever it likes
-                raise DamagedFile(where, f"{name} is not a batch of {data.title} ({error})", WHOLE) from error
+                raise DamagedFile(where, f"{name} is not a batch of {data.title} ({error})", REMEDY) from error
         images, labels = zip(*parts, strict=True)
         arrays[split] = np.concatenate(images), np.concatenate(labels)
     return arrays
@@ -127,7 +136,9 @@ def read_binary(data: DataSet, where: Path, files: Files, threads: int) -> Array
     for split, of_split in found.items():
         content = b"".join(read_bytes() for _, read_bytes in of_split)
         if len(content) % size:
-            raise DamagedFile(where, f"its {split} batches are no whole number of images of {size:,} bytes each", WHOLE)
+            raise DamagedFile(
+                where, f"its {split} batches are no whole number of images of {size:,} bytes each", REMEDY
+            )
         rows = np.frombuffer(content, np.uint8).reshape(-1, size)
         arrays[split] = to_images(data, rows[:, 1:]), rows[:, 0].astype(np.int64)
     return arrays
@@ -158,7 +169,7 @@ def read_parquet_rows(where: str, content: bytes) -> list[tuple[bytes, int]]:
         images = table.column(column).combine_chunks().field("bytes").to_pylist()
         return list(zip(images, table.column("label").to_pylist(), strict=True))
     except (pa.ArrowException, OSError, KeyError, StopIteration, AttributeError) as error:
-        raise DamagedFile(where, f"no parquet file with columns `img` and `label` ({error!r})", WHOLE) from error
+        raise DamagedFile(where, f"no parquet file with columns `img` and `label` ({error!r})", REMEDY) from error
 
 
 def read_tree(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:

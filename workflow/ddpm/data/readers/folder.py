@@ -103,5 +103,5 @@ def decode_images(
     """Encoded images as batches [n, H, W, C] uint8: the centre square, in the data set's size."""
     return pictures.decode_all(
         contents, lambda image: pictures.crop_and_resize(image, data.image_size), data.channels, threads,
-        Counter() if seen is None else seen, remedy="Repair or remove it.", formats=pictures.OF_USERS,
+        Counter() if seen is None else seen, remedy="Repair or remove it.", formats=pictures.USER_FORMATS,
     )  # fmt: skip

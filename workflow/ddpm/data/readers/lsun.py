@@ -28,9 +28,9 @@ class Index:
     keys: np.ndarray
     """[N] of bytes: the images that can be decoded, in the order of the database."""
     skipped: list[str]
-    """The keys of those that cannot."""
+    """The keys of the images that cannot be decoded."""
     seen: Counter
-    """How many images were encoded in which way."""
+    """The number of images by encoding."""
 
 
 def find_database(data: DataSet, folder: Path, prepared: Path, log: Callable[[str], None]) -> Path:

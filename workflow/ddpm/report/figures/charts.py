@@ -1,11 +1,11 @@
-"""The theme of curves. Apart from `style`, since pictures of images need not wait for seaborn to load."""
+"""How curves are drawn. `style` does without this module, as pictures of images do not need seaborn."""
 
 import sys
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-# seaborn would load scipy.stats for densities, which no figure has: half of the seconds that it takes.
+# seaborn loads scipy.stats for densities, which no figure has: half of the time of its start. So it finds no scipy.
 if without := "scipy" not in sys.modules:
     sys.modules["scipy"] = None
 import seaborn

@@ -9,7 +9,7 @@ from ddpm.report.figures import style
 from ddpm.report.figures.samples import draw_why_empty
 from ddpm.storage.shards import LATENTS, read_shard
 
-MOST = 1700  # pixels across; half of the picture is noise, which does not compress
+MAX_WIDTH = 1700  # pixels across; half of the picture is noise, which does not compress
 
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
@@ -26,7 +26,7 @@ def tiles(times: np.ndarray, latents: np.ndarray, images: np.ndarray) -> Figure:
     """
     rows, columns = latents.shape[:2]
     quadrants = np.concatenate([images[:, :, :3], latents[:, :, None]], axis=2)
-    quadrants, zoom = style.fit_images(quadrants, 2 * columns, 1440, MOST)
+    quadrants, zoom = style.fit_images(quadrants, 2 * columns, 1440, MAX_WIDTH)
     side = quadrants.shape[4] * zoom
     inner, gap = max(2, side // 24), max(12, side // 6)
     tile = 2 * side + inner

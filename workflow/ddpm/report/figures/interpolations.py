@@ -10,7 +10,7 @@ from ddpm.report.figures import style
 from ddpm.report.figures.samples import draw_why_empty
 from ddpm.storage.shards import INTERPOLATION, read_shard
 
-MOST = 1800  # pixels across the columns
+MAX_WIDTH = 1800  # pixels across the columns
 SCHEMATIC, SHORTEST = 520, 620  # pixels: the width of the drawing on the left of Figure 8, and its least height
 HEAD = 0.34  # inches for what stands above the columns
 
@@ -59,7 +59,7 @@ def rows(sources: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, int, int]
     sources [R, 2, H, W, C], images [R, 11, H, W, C].
     """
     strip = np.concatenate([sources[:, :1], images, sources[:, 1:]], axis=1)
-    strip, zoom = style.fit_images(strip, strip.shape[1], 1440, MOST)
+    strip, zoom = style.fit_images(strip, strip.shape[1], 1440, MAX_WIDTH)
     size = strip.shape[3] * zoom
     gap = max(2, size // 24)
     return style.make_grid(strip, zoom, gap), gap, size

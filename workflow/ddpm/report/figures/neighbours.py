@@ -32,7 +32,7 @@ def two_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
     """Pixel-space neighbours and feature-space neighbours, one sample per row; large images one above the other."""
     samples, k = arrays["samples"], arrays["pixel"].shape[1]
     full, crop = samples.shape[2], arrays.get("crop")
-    beside = 2 * (k + 1) * full <= style.MOST
+    beside = 2 * (k + 1) * full <= style.MAX_WIDTH
     samples, zoom = style.fit_images(samples, (2 if beside else 1) * (k + 1), 1560)
     pixel, feature = (style.shrink(arrays[space], full // samples.shape[2]) for space in ("pixel", "feature"))
     tile = samples.shape[2] * zoom

@@ -13,7 +13,7 @@ from ddpm.config.errors import UserError
 from ddpm.storage.files import atomic_write
 
 DPI = 200
-MOST = 2000  # pixels across a picture made of images: more would make files of many megabytes
+MAX_WIDTH = 2000  # pixels across a picture made of images: more would make files of many megabytes
 INK, FAINT = "#1f2430", "#6b7280"
 BLUE, ORANGE, GREEN = "#0173b2", "#de8f05", "#029e73"  # seaborn's palette for the colour-blind
 # What would put the date or a random name into a file, by suffix.
@@ -49,7 +49,7 @@ def zoom_for(pixels: int, target: int) -> int:
     return max(1, target // pixels)
 
 
-def fit_images(images: np.ndarray, across: int, target: int, most: int = MOST) -> tuple[np.ndarray, int]:
+def fit_images(images: np.ndarray, across: int, target: int, most: int = MAX_WIDTH) -> tuple[np.ndarray, int]:
     """`images` [..., H, W, C] and the zoom by which `across` of them side by side come near to `target` pixels.
 
     Where they take more than `most` pixels, they are averaged down by a whole factor.
