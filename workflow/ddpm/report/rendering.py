@@ -15,6 +15,7 @@ GROUPING = ("Group", "Prediction")  # label columns whose repeated cells are sho
 LABELS = (*GROUPING, "Model", "Objective", "Reverse process time (T − t + 1)", "Run")
 TELLING = ("Data set", "Network")  # shown where rows differ in them; the caption names them all
 WORDS = (*LABELS, *TELLING, "Verdict")  # columns that are not of numbers
+SUP = "<sup>{}</sup>"
 
 CAPTIONS = {
     "table1": "Inception Score (IS), FID and negative log likelihood (NLL)",
@@ -23,7 +24,6 @@ CAPTIONS = {
     "table4": "Rate and distortion on the test set at ten times of the reverse process",
     "scores": "Other scores, and how certain they are",
 }
-SUP = "<sup>{}</sup>"
 PUBLISHED_ON = {"table3": "LSUN 256x256"}  # the other tables are of CIFAR10
 
 # Symbols of plain text in LaTeX and in HTML. The first match counts, so longer ones come first.
@@ -123,9 +123,12 @@ def headings(columns: Iterable[str], text: Callable[[str], str]) -> list[tuple[s
 def to_markdown(table: pd.DataFrame) -> str:
     """A GitHub table under a bold caption; footnotes as numbered lines below."""
     cells, notes = with_footnotes(table, escape_markdown, SUP)
-    aligned = ["left" if column in WORDS else "right" for column in cells]
-    cells = without_repeats(cells).rename(columns=escape_markdown)
-    printed = cells.to_markdown(index=False, disable_numparse=True, colalign=aligned)
+    printed = without_repeats(cells).to_markdown(
+        index=False,
+        headers=[escape_markdown(column) for column in cells],
+        colalign=["left" if column in WORDS else "right" for column in cells],
+        disable_numparse=True,  # keeps the digits as they are
+    )
     listed = "".join(f"{i}. {note}\n" for i, note in enumerate(notes, 1))
     return f"**{escape_markdown(caption_of(table))}**\n\n{printed}\n" + (f"\n{listed}" if listed else "")
 
@@ -182,7 +185,6 @@ def to_html(table: pd.DataFrame) -> str:
     ASCII (with character references) reads right even where the fragment is opened without a charset.
     """
     name = table.loc[0, "Table"]
-
     cells, notes = with_footnotes(table, escape_html, SUP, lambda i: f'<a href="#{name}-note-{i}">{i}</a>')
     labels = [column for column in cells if column in LABELS]
     kinds = ["verdict" if column == "Verdict" else "words" if column in WORDS else "" for column in cells]
