@@ -68,6 +68,12 @@ def main_run(runs: list[dict]) -> dict | None:
     return find_run(runs, "eps", "simple", "fixed")
 
 
+def ending_of(status: dict) -> str:
+    """Where and why a run ended, to be put behind a verb: ' at step 1,234: the loss is not finite'."""
+    step = f" at step {status['step']:,}" if status.get("step") is not None else ""
+    return f"{step}: {str(status.get('reason') or 'no reason was recorded').rstrip('.')}"
+
+
 def network_name(run: dict) -> str:
     """What gave the features and class probabilities, such as 'digits classifier'."""
     return run["features"]["network"]

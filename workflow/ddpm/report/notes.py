@@ -1,7 +1,7 @@
 """The footnotes of a table's rows and numbers, in plain sentences."""
 
-from ddpm.report.inputs import COLUMNS, is_untrained, method_of
-from ddpm.report.numbers import Number, describe_ending, describe_left_out, describe_seeds, measured_repeats
+from ddpm.report.inputs import COLUMNS, ending_of, is_untrained, method_of
+from ddpm.report.numbers import Number, describe_left_out, describe_seeds, measured_repeats
 from ddpm.report.verdicts import Quantity
 
 # The data sets of the paper's tables, by the titles that a footnote gives them.
@@ -39,7 +39,7 @@ def list_deviations(run: dict, data: str) -> list[dict]:
 def notes_on_run(run: dict | None, quantities: tuple[Quantity, ...], ours: dict[str, Number]) -> list[str]:
     """Where an unstable run ended; or which numbers are means over seeds, and which repeats are left out."""
     if run is not None and run["status"] == "unstable":
-        return [describe_ending(run)]
+        return [f"Unstable{ending_of(run)}."]
     if not ours:
         return []
     printed = {quantity.short: ours[quantity.column] for quantity in quantities if quantity.column in ours}

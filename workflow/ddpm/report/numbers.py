@@ -6,6 +6,7 @@ from math import isfinite
 from statistics import fmean, stdev
 
 from ddpm.config.errors import UserError
+from ddpm.report.inputs import ending_of
 
 DASH = "–"  # how the paper prints the entries that were unstable to train
 HUGE = 1e5  # from here on numbers are printed with an exponent
@@ -147,13 +148,7 @@ def format_spread(spread: float | None, text: str) -> str:
     return f"{spread:#.2g}" if "e" in text else f"{spread:.{len(text.partition('.')[2])}f}"
 
 
-def describe_ending(run: dict) -> str:
-    """Where a run ended, in words: 'Unstable at step 1,234: the loss is not finite.'"""
-    place = f" at step {run['step']:,}" if run.get("step") is not None else ""
-    return f"Unstable{place}: {str(run.get('reason') or 'no reason was recorded').rstrip('.')}."
-
-
 def describe_left_out(run: dict) -> list[str]:
     """The repeats that do not enter the mean, and why."""
     ended = [repeat for repeat in run["repeats"] if repeat["status"] != "measured"]
-    return [f"{repeat['experiment']} is left out: u{describe_ending(repeat)[1:]}" for repeat in ended]
+    return [f"{repeat['experiment']} is left out: unstable{ending_of(repeat)}." for repeat in ended]

@@ -14,7 +14,7 @@ from ddpm.config.catalogue import SCORES_TABLE
 from ddpm.config.errors import UserError
 from ddpm.report import rendering
 from ddpm.report.figures import BEYOND
-from ddpm.report.inputs import is_untrained, main_run, network_name, read_metrics
+from ddpm.report.inputs import ending_of, is_untrained, main_run, network_name, read_metrics
 from ddpm.report.numbers import Number, group_repeats, mean_over_seeds
 from ddpm.report.ordering import describe_ordering
 from ddpm.report.verdicts import RULES
@@ -131,13 +131,11 @@ def flatten(value: dict, prefix: str = "") -> dict[str, object]:
 
 def describe_run(run: dict, config: dict[str, dict]) -> dict:
     """One line of the list of experiments; a dash stands for what no config says."""
-    step = f" at step {run['step']:,}" if run.get("step") is not None else ""
-    unstable = run["status"] == "unstable"
     return {
         "name": run["experiment"],
         "data": run["data"].get("title") or run["data"]["name"],
         "method": run["method"],
-        "status": f"unstable{step}: {run.get('reason') or 'no reason recorded'}" if unstable else run["status"],
+        "status": f"unstable{ending_of(run)}" if run["status"] == "unstable" else run["status"],
         "steps": config.get("training", {}).get("training.steps"),
         "timesteps": config.get("training", {}).get("diffusion.timesteps"),
         "images": config.get("sampling", {}).get("sampling.images"),

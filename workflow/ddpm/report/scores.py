@@ -2,11 +2,10 @@
 
 from ddpm.config.errors import UserError
 from ddpm.report import rendering
-from ddpm.report.inputs import network_name
+from ddpm.report.inputs import ending_of, network_name
 from ddpm.report.numbers import (
     DASH,
     Number,
-    describe_ending,
     describe_left_out,
     describe_seeds,
     format_number,
@@ -76,7 +75,7 @@ def cell_columns(title: str, value: Number | None, note: str = "", decimals: int
 def notes_on_row(run: dict, ours: dict[str, Number]) -> list[str]:
     """Where an unstable run ended, and which seeds a row is the mean of."""
     if run["status"] == "unstable":
-        return [describe_ending(run)]
+        return [f"Unstable{ending_of(run)}."]
     said = describe_seeds({title: ours[column] for column, title in TITLES.items() if column in ours})
     if said and "fid_train_low" in ours:
         said.append("The ends of intervals are means too.")
