@@ -65,7 +65,7 @@ def test_figure5_names_our_data_where_they_are_not_the_papers(results, make, tmp
 
 def test_figure5_marks_no_single_times_of_a_thousand():
     curve = {key: np.linspace(1, 0, 1000) for key in ("reverse_time", "rate", "distortion")}
-    assert figure5.panels(curve, "here").axes[0].lines[0].get_marker() in ("", "None")
+    assert figure5.draw_panels(curve, "here").axes[0].lines[0].get_marker() in ("", "None")
 
 
 def test_figure10_names_the_classifier(results, make, tmp_path, drawn):
@@ -268,7 +268,7 @@ def test_a_number_is_hollow_by_its_own_mark_and_its_bar_is_over_seeds(results, m
 def test_numbers_are_logarithmic_where_most_are_small():
     for values, scale in (([1, 5, 10], "linear"), ([0.001, 0.01, 0.02, 3], "log"), ([0, 0.001, 0.01, 3], "symlog")):
         axes = Figure().subplots()
-        low, high = reproduced.scale(axes, np.array(values, float))
+        low, high = reproduced.set_scale(axes, np.array(values, float))
         assert axes.get_xscale() == axes.get_yscale() == scale
         assert low < min(values) and high > max(values)
 

@@ -62,7 +62,7 @@ def test_the_png_holds_the_grid_unresampled(results, tmp_path):
 
 def test_figure13_fills_a_square_with_what_there_is(results):
     few = read_npz(results.shards(1, 30)[0], "images")["images"]
-    grid = grids.square(few, 16).axes[0].images[0].get_array()
+    grid = grids.draw_square(few, 16).axes[0].images[0].get_array()
     assert grid.shape[:2] == style.make_grid(few[:25].reshape(5, 5, 8, 8, 1), 32, 10).shape[:2]
 
 
@@ -92,7 +92,7 @@ def test_grids_have_their_stated_sides(name, side, results, tmp_path, drawn):
 def test_large_images_make_no_enormous_file(name, tmp_path):
     """Photographs of 256x256 pixels take some 2.2 bytes a pixel as PNG: 3.6 million of them are 8 MB."""
     images = np.zeros((256, 256, 256, 3), np.uint8)
-    figure = grids.square(images, grids.SIDES[name])
+    figure = grids.draw_square(images, grids.SIDES[name])
     height, width = figure.axes[0].images[0].get_array().shape[:2]
     assert 1000 < width == height < 1900
 

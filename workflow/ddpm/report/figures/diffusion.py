@@ -33,10 +33,10 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     arrays = read_npz(next(path for path in sources if path.suffix == ".npz"), "times", "q", "p")
     times, q, p = arrays["times"], arrays["q"], arrays["p"]
     none = None if len(p) and len(q) else draw_why_empty(read_status(sources) or {"status": "unstable"})
-    style.save(none or strip(times, q[0], p[0]), [path for path in outputs if path.suffix != ".gif"], stamp)
+    style.save(none or draw_strip(times, q[0], p[0]), [path for path in outputs if path.suffix != ".gif"], stamp)
     for path in outputs:
         if path.suffix == ".gif":
-            data = encode([as_image(none)], HOLD_MS, grey=True) if none else animation(times, q, p, stamp)
+            data = encode_gif([as_image(none)], HOLD_MS, grey=True) if none else make_animation(times, q, p, stamp)
             with atomic_write(path) as part:
                 part.write_bytes(data)
 
@@ -51,7 +51,7 @@ def as_image(figure: Figure) -> Image.Image:
 # The strip
 
 
-def strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
+def draw_strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
     """q, p [P, H, W, C] at times [P], descending: q is read from clean to noise, p from noise to clean."""
     shown = np.unique(np.linspace(0, len(times) - 1, min(STRIP, len(times))).round().astype(int))
     count = len(shown)
@@ -101,7 +101,7 @@ def time_label(time: int, times: np.ndarray) -> str:
 # The animation
 
 
-def animation(times: np.ndarray, q: np.ndarray, p: np.ndarray, stamp: str) -> bytes:
+def make_animation(times: np.ndarray, q: np.ndarray, p: np.ndarray, stamp: str) -> bytes:
     """A looping GIF of q [m, P, H, W, C] beside p, under GIF_BYTES: fewer images and frames until it fits."""
     last = len(times) - 1
     for images, panel, stride in BUDGETS:
@@ -109,18 +109,18 @@ def animation(times: np.ndarray, q: np.ndarray, p: np.ndarray, stamp: str) -> by
         # Large images are averaged down to about 64 pixels: the animation must be small.
         forward, backward = (style.shrink(array[:images], array.shape[3] // 64) for array in (q, p))
         frames = [
-            frame(forward[:, last - k], backward[:, k], times[last - k], times[k], times.max(), panel, stamp)
+            draw_frame(forward[:, last - k], backward[:, k], times[last - k], times[k], times.max(), panel, stamp)
             for k in shown
         ]
-        data = encode(frames, min(300, max(60, 5000 // len(frames))), grey=q.shape[-1] == 1)
+        data = encode_gif(frames, min(300, max(60, 5000 // len(frames))), grey=q.shape[-1] == 1)
         if len(data) < GIF_BYTES:
             break
     return data
 
 
-def frame(q: np.ndarray, p: np.ndarray, q_time: int, p_time: int, end: int, panel: int, stamp: str) -> Image.Image:
+def draw_frame(q: np.ndarray, p: np.ndarray, q_time: int, p_time: int, end: int, panel: int, stamp: str) -> Image.Image:
     """One frame: q [m, H, W, C] at time q_time of `end` on the left, p at p_time on the right."""
-    blocks = (tiles(q, panel), tiles(p, panel))
+    blocks = (tile_images(q, panel), tile_images(p, panel))
     side, height = max(blocks[0].width, 196), blocks[0].height  # the words need 196 pixels
     margin, head, foot = 16, 58, 64
     picture = Image.new("RGB", (2 * side + 3 * margin, head + height + foot), "white")
@@ -128,9 +128,9 @@ def frame(q: np.ndarray, p: np.ndarray, q_time: int, p_time: int, end: int, pane
     halves = (("q", "adds noise", style.ORANGE, q_time), ("p", "takes it away", style.BLUE, p_time))
     for i, (block, (letter, does, colour, time)) in enumerate(zip(blocks, halves, strict=True)):
         x, accent = margin + i * (side + margin), ImageColor.getrgb(colour)
-        pen.text((x, 8), letter, accent, font("DejaVuSans-BoldOblique", 20))
-        pen.text((x + 20, 13), does, style.INK, font("DejaVuSans", 14))
-        pen.text((x + side, 14), f"t = {time}", style.FAINT, font("DejaVuSans", 13), anchor="ra")
+        pen.text((x, 8), letter, accent, load_font("DejaVuSans-BoldOblique", 20))
+        pen.text((x + 20, 13), does, style.INK, load_font("DejaVuSans", 14))
+        pen.text((x + side, 14), f"t = {time}", style.FAINT, load_font("DejaVuSans", 13), anchor="ra")
         # The bar is full at t = T: it grows on the left while it shrinks on the right.
         pen.rectangle((x, 40, x + side - 1, 45), TRACK)
         if time:
@@ -138,13 +138,13 @@ def frame(q: np.ndarray, p: np.ndarray, q_time: int, p_time: int, end: int, pane
         picture.paste(block, (x + (side - block.width) // 2, head))
     for line, text in enumerate(("Left: real images turn into noise.", "Right: noise turns into new images.")):
         middle = (picture.width / 2, head + height + 8 + 18 * line)
-        pen.text(middle, text, style.INK, font("DejaVuSans", 13), anchor="ma")
+        pen.text(middle, text, style.INK, load_font("DejaVuSans", 13), anchor="ma")
     corner = (picture.width - 6, picture.height - 4)
-    pen.text(corner, stamp, style.FAINT, font("DejaVuSans", 9), anchor="rd")
+    pen.text(corner, stamp, style.FAINT, load_font("DejaVuSans", 9), anchor="rd")
     return picture
 
 
-def tiles(images: np.ndarray, panel: int) -> Image.Image:
+def tile_images(images: np.ndarray, panel: int) -> Image.Image:
     """images [m, H, W, C] as a block at most `panel` pixels wide, gaps aside."""
     columns = ceil(sqrt(len(images)))
     rows = ceil(len(images) / columns)
@@ -155,14 +155,14 @@ def tiles(images: np.ndarray, panel: int) -> Image.Image:
     return Image.fromarray(grid[..., 0] if grid.shape[2] == 1 else grid).convert("RGB")
 
 
-def font(name: str, size: int) -> ImageFont.FreeTypeFont:
+def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
     """A font that ships with matplotlib, so that the picture is the same everywhere."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size)
 
 
-def encode(frames: list[Image.Image], step_ms: int, grey: bool) -> bytes:
+def encode_gif(frames: list[Image.Image], step_ms: int, grey: bool) -> bytes:
     """Frames as a GIF that loops for ever and rests on the last one."""
-    colours = palette(frames, grey)
+    colours = choose_palette(frames, grey)
     reduced = [image.quantize(palette=colours, dither=Image.Dither.NONE) for image in frames]
     durations = [4 * step_ms, *[step_ms] * (len(frames) - 2), HOLD_MS][-len(frames) :]
     buffer = io.BytesIO()
@@ -170,7 +170,7 @@ def encode(frames: list[Image.Image], step_ms: int, grey: bool) -> bytes:
     return buffer.getvalue()
 
 
-def palette(frames: list[Image.Image], grey: bool) -> Image.Image:
+def choose_palette(frames: list[Image.Image], grey: bool) -> Image.Image:
     """One palette for all frames, so that what stands still is stored once: the accents and few others.
 
     Noise does not compress, and the size of the file grows with the number of its colours.

@@ -35,16 +35,16 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
         figure = draw_why_empty(failed)
     else:
         arrays, _ = read_shard(shards[0], "images", "eta", "evaluations", sampler=DDIM)
-        figure = scores_and_pictures(read_curve(table, *COLUMNS), read_json(metrics), arrays)
+        figure = draw_scores_and_pictures(read_curve(table, *COLUMNS), read_json(metrics), arrays)
     style.save(figure, outputs, stamp)
 
 
-def scores_and_pictures(curve: pd.DataFrame, ancestral: dict, arrays: dict[str, np.ndarray]) -> Figure:
+def draw_scores_and_pictures(curve: pd.DataFrame, ancestral: dict, arrays: dict[str, np.ndarray]) -> Figure:
     """The scores over the evaluations of the network, and beneath them the images of the smallest eta."""
     charts.use_theme()
     eta = arrays["eta"].min()
     slots = np.flatnonzero(arrays["eta"] == eta)
-    grid = same_noise(arrays["images"][:, slots])
+    grid = arrange_by_noise(arrays["images"][:, slots])
     beneath = ABOVE + grid.shape[0] / style.DPI + BELOW
     height = WORDS + PANELS + beneath
     figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
@@ -52,12 +52,12 @@ def scores_and_pictures(curve: pd.DataFrame, ancestral: dict, arrays: dict[str, 
     figure.text(0.1 / WIDTH, 1 - 0.18 / height, TITLE, fontsize=9, va="center")
     counts = f"{curve['images'][0]:,.0f} images per point, {ancestral['made_from']['images']:,} for ancestral sampling"
     figure.text(0.1 / WIDTH, 1 - 0.37 / height, f"Scores of {counts}", fontsize=7, va="center", color=style.FAINT)
-    panels(*figure.subplots(1, 2), curve, ancestral)
-    label_rows(style.add_pixel_axes(figure, *grid.shape[1::-1], LEFT, BELOW), grid, arrays["evaluations"][slots], eta)
+    draw_panels(*figure.subplots(1, 2), curve, ancestral)
+    draw_rows(style.add_pixel_axes(figure, *grid.shape[1::-1], LEFT, BELOW), grid, arrays["evaluations"][slots], eta)
     return figure
 
 
-def panels(fid_axes: Axes, score_axes: Axes, curve: pd.DataFrame, ancestral: dict) -> None:
+def draw_panels(fid_axes: Axes, score_axes: Axes, curve: pd.DataFrame, ancestral: dict) -> None:
     """FID and Inception Score, a curve per eta, and where ancestral sampling stands if it was measured."""
     network = network_name(ancestral)
     by_eta = curve.groupby("eta")
@@ -81,7 +81,7 @@ def panels(fid_axes: Axes, score_axes: Axes, curve: pd.DataFrame, ancestral: dic
         axes.xaxis.set_minor_locator(NullLocator())
 
 
-def same_noise(images: np.ndarray) -> np.ndarray:
+def arrange_by_noise(images: np.ndarray) -> np.ndarray:
     """images [n, settings, H, W, C] as a grid of one row per setting and as many columns, one per x_T, as fit."""
     width, size = int((WIDTH - LEFT - RIGHT) * style.DPI), images.shape[3]
     zoom = style.zoom_for(COLUMN_COUNT * (size + 1), width)
@@ -89,7 +89,7 @@ def same_noise(images: np.ndarray) -> np.ndarray:
     return style.make_grid(images[: (width + gap) // (size * zoom + gap)].swapaxes(0, 1), zoom, gap)
 
 
-def label_rows(axes: Axes, grid: np.ndarray, evaluations: np.ndarray, eta: float) -> None:
+def draw_rows(axes: Axes, grid: np.ndarray, evaluations: np.ndarray, eta: float) -> None:
     style.draw_image(axes, grid)
     style.draw_label(axes, 0, -30, f"From the same noise $x_T$ in each column, η = {eta:g}", 8, ha="left")
     for row, count in enumerate(evaluations):

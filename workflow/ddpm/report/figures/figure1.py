@@ -26,7 +26,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
         samples, status = read_samples(shards, most**2)
         left = i * (PANEL + BETWEEN)
         if len(samples["images"]):
-            square(axes, samples["images"], most, left)
+            draw_square(axes, samples["images"], most, left)
         else:
             headline, text = explain_empty(status)
             style.draw_label(axes, left + PANEL / 2, PANEL / 2 - 60, headline, 10, weight="bold")
@@ -34,7 +34,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     style.save(figure, outputs, stamp)
 
 
-def square(axes: Axes, images: np.ndarray, most: int, left: int) -> None:
+def draw_square(axes: Axes, images: np.ndarray, most: int, left: int) -> None:
     """The first of images [n, H, W, C] as a full square of PANEL pixels; the gaps take up what zooming leaves."""
     side = min(isqrt(len(images)), most)
     images, zoom = style.fit_images(images, side, PANEL - 2 * (side - 1), most=PANEL)

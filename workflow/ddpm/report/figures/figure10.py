@@ -20,13 +20,13 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     curve = read_curve(next(path for path in sources if path.suffix == ".csv"), *COLUMNS)
     if len(curve):
         network = next((network_name(read_json(path)) for path in sources if path.suffix == ".json"), "unnamed network")
-        figure = panels(curve, network)
+        figure = draw_panels(curve, network)
     else:
         figure = draw_why_empty(read_status(sources) or {"status": "unstable"})
     style.save(figure, outputs, stamp)
 
 
-def panels(curve: pd.DataFrame, network: str) -> Figure:
+def draw_panels(curve: pd.DataFrame, network: str) -> Figure:
     """Both scores, by the feature network that is named, over the steps of the reverse process."""
     charts.use_theme()
     figure = Figure(figsize=(7, 2.9), layout="constrained")

@@ -27,13 +27,13 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     if len(curve):
         data = run.get("data", {"name": "cifar10"})
         title = data.get("title") or data["name"]
-        figure = panels(curve, "here" if title in ("CIFAR-10", "cifar10") else f"here ({title})")
+        figure = draw_panels(curve, "here" if title in ("CIFAR-10", "cifar10") else f"here ({title})")
     else:
         figure = draw_why_empty(run or {"status": "unstable"})
     style.save(figure, outputs, stamp)
 
 
-def panels(curve: pd.DataFrame, ours: str) -> Figure:
+def draw_panels(curve: pd.DataFrame, ours: str) -> Figure:
     """Our curves, called `ours`, and the paper's ten points over them."""
     charts.use_theme()
     paper = read_curve(PUBLISHED / "table4.csv", "reverse_time", "rate", "distortion")

@@ -15,11 +15,11 @@ MAX_WIDTH = 1700  # pixels across; half of the picture is noise, which does not 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
     """sources: latents.npz."""
     arrays, header = read_shard(sources[0], "times", "latents", "images", sampler=LATENTS)
-    figure = tiles(**arrays) if len(arrays["images"]) else draw_why_empty(header["status"])
+    figure = draw_tiles(**arrays) if len(arrays["images"]) else draw_why_empty(header["status"])
     style.save(figure, outputs, stamp)
 
 
-def tiles(times: np.ndarray, latents: np.ndarray, images: np.ndarray) -> Figure:
+def draw_tiles(times: np.ndarray, latents: np.ndarray, images: np.ndarray) -> Figure:
     """A row per chain and a column per time t: three samples from the same x_t and, bottom right, x_t itself.
 
     times [K], latents [R, K, H, W, C], images [R, K, samples, H, W, C].

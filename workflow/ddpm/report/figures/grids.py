@@ -22,14 +22,14 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     samples, status = read_samples([path for path in sources if path.suffix == ".npz"], SIDES[name] ** 2)
     images = samples["images"]
     if len(images):
-        figure = square(images, SIDES[name])
-        style.draw_note(figure, score(read_status(sources)))
+        figure = draw_square(images, SIDES[name])
+        style.draw_note(figure, describe_fid(read_status(sources)))
     else:
         figure = draw_why_empty(status)
     style.save(figure, outputs, stamp)
 
 
-def square(images: np.ndarray, most: int) -> Figure:
+def draw_square(images: np.ndarray, most: int) -> Figure:
     """images [n, H, W, C] as the largest full square of at most `most` rows and columns."""
     side = min(isqrt(len(images)), most)
     images, zoom = style.fit_images(images[: side**2], side, 1280)
@@ -41,7 +41,7 @@ def square(images: np.ndarray, most: int) -> Figure:
     return figure
 
 
-def score(run: dict) -> str:
+def describe_fid(run: dict) -> str:
     """The FID of a metrics.json, with what it was measured with; nothing where there is none."""
     if run.get("status") != "measured":
         return ""

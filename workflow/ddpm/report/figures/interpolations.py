@@ -22,38 +22,40 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     if not len(arrays["images"]):
         figure = draw_why_empty(header["status"])
     elif name == "figure8":
-        figure = figure8(arrays)
+        figure = draw_figure8(arrays)
     else:
-        figure = figure9(arrays)
+        figure = draw_figure9(arrays)
     style.save(figure, outputs, stamp)
 
 
-def figure8(arrays: dict[str, np.ndarray]) -> Figure:
+def draw_figure8(arrays: dict[str, np.ndarray]) -> Figure:
     """The schematic on the left; a row per pair on the right."""
-    strip, gap, size = rows(arrays["sources"], arrays["images"][:, 0])
+    strip, gap, size = arrange_rows(arrays["sources"], arrays["images"][:, 0])
     height = max(strip.shape[0], SHORTEST)
     left = SCHEMATIC + 60
     figure, axes = style.make_canvas(left + strip.shape[1], height, top=HEAD)
     top = (height - strip.shape[0]) // 2
     style.draw_image(axes, strip, left, top)
-    heads(axes, arrays["lambdas"], left, top, size + gap, size)
-    schematic(style.add_pixel_axes(figure, SCHEMATIC, height, 0.1, 0.3), height, step_name(arrays, 0))
+    draw_heads(axes, arrays["lambdas"], left, top, size + gap, size)
+    draw_schematic(style.add_pixel_axes(figure, SCHEMATIC, height, 0.1, 0.3), height, describe_steps(arrays, 0))
     return figure
 
 
-def figure9(arrays: dict[str, np.ndarray]) -> Figure:
+def draw_figure9(arrays: dict[str, np.ndarray]) -> Figure:
     """A row per number of steps, for one pair."""
     images = arrays["images"][0]
-    strip, gap, size = rows(np.broadcast_to(arrays["sources"][:1], (len(images), *arrays["sources"].shape[1:])), images)
+    strip, gap, size = arrange_rows(
+        np.broadcast_to(arrays["sources"][:1], (len(images), *arrays["sources"].shape[1:])), images
+    )
     figure, axes = style.make_canvas(strip.shape[1], strip.shape[0], left=0.86, top=HEAD)
     style.draw_image(axes, strip)
-    heads(axes, arrays["lambdas"], 0, 0, size + gap, size)
+    draw_heads(axes, arrays["lambdas"], 0, 0, size + gap, size)
     for row in range(len(images)):
-        style.draw_label(axes, -16, row * (size + gap) + size / 2, step_name(arrays, row), 8, ha="right")
+        style.draw_label(axes, -16, row * (size + gap) + size / 2, describe_steps(arrays, row), 8, ha="right")
     return figure
 
 
-def rows(sources: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, int, int]:
+def arrange_rows(sources: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, int, int]:
     """Source, reconstruction, lambda = 0.1 .. 0.9, reconstruction, source; and the pixels of a gap and an image.
 
     sources [R, 2, H, W, C], images [R, 11, H, W, C].
@@ -65,20 +67,20 @@ def rows(sources: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, int, int]
     return style.make_grid(strip, zoom, gap), gap, size
 
 
-def heads(axes: Axes, lambdas: np.ndarray, left: float, top: float, pitch: float, size: float) -> None:
+def draw_heads(axes: Axes, lambdas: np.ndarray, left: float, top: float, pitch: float, size: float) -> None:
     """What each column is."""
     names = ["Source", "Rec.", *(f"λ = {value:.1f}" for value in lambdas[1:-1]), "Rec.", "Source"]
     for column, text in enumerate(names):
         style.draw_label(axes, left + column * pitch + size / 2, top - 26, text, 7)
 
 
-def step_name(arrays: dict[str, np.ndarray], row: int) -> str:
+def describe_steps(arrays: dict[str, np.ndarray], row: int) -> str:
     """'500 steps', or '10 of 20 steps' where T is not the paper's."""
     steps, timesteps = arrays["steps"][row], int(arrays["timesteps"])
     return f"{steps} steps" if timesteps == 1000 or not steps else f"{steps} of {timesteps} steps"
 
 
-def schematic(axes: Axes, height: int, steps: str) -> None:
+def draw_schematic(axes: Axes, height: int, steps: str) -> None:
     """Two images x0 and x0' are diffused, mixed, and denoised; mixed as they are, they leave the images' manifold."""
     middle = height / 2
     x0, x0_, x_t, x_t_ = (70, middle + 130), (450, middle + 130), (120, middle - 130), (400, middle - 130)

@@ -22,13 +22,13 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     arrays = read_npz(path, "samples", "pixel", "feature", *(["crop"] if name == "figure12" else []))
     status = read_status(sources)
     if len(arrays["samples"]):
-        figure = two_panels(arrays, network_name(status) if status else "classifier")
+        figure = draw_panels(arrays, network_name(status) if status else "classifier")
     else:
         figure = draw_why_empty(status or {"status": "unstable"})
     style.save(figure, outputs, stamp)
 
 
-def two_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
+def draw_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
     """Pixel-space neighbours and feature-space neighbours, one sample per row; large images one above the other."""
     samples, k = arrays["samples"], arrays["pixel"].shape[1]
     full, crop = samples.shape[2], arrays.get("crop")
@@ -57,11 +57,11 @@ def two_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
         style.draw_label(axes, beyond, top - 28, order, 7, ha="left", color=style.FAINT)
         if crop is not None:
             for row in range(len(samples)):
-                frame(axes, crop * tile / full, left, top + row * (tile + gap))
+                draw_frame(axes, crop * tile / full, left, top + row * (tile + gap))
     return figure
 
 
-def frame(axes: Axes, crop: np.ndarray, left: float, top: float) -> None:
+def draw_frame(axes: Axes, crop: np.ndarray, left: float, top: float) -> None:
     """What was compared of the image at (left, top), where that is less than all of it."""
     y, x, height, width = crop
     axes.add_patch(

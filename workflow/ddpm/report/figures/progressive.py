@@ -13,10 +13,10 @@ ROWS = {"figure6": 6, "figure14": 16}
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
     """sources: sample shards in order."""
-    style.save(progressive(sources, ROWS[name]), outputs, stamp)
+    style.save(draw_progressive(sources, ROWS[name]), outputs, stamp)
 
 
-def progressive(shards: list[Path], rows: int) -> Figure:
+def draw_progressive(shards: list[Path], rows: int) -> Figure:
     """The predictions of the first samples, as many as there are rows."""
     samples, status = read_samples(shards, rows, previews=True)
     if not len(samples["images"]):
@@ -26,10 +26,10 @@ def progressive(shards: list[Path], rows: int) -> Figure:
     # Slots run from clean to noise; the figure is read in the order in which the sampler works.
     images = samples["previews"][:, ::-1]
     times = samples["preview_times"][::-1] + 1
-    return progressive_grid(images, times)
+    return draw_grid(images, times)
 
 
-def progressive_grid(images: np.ndarray, times: np.ndarray) -> Figure:
+def draw_grid(images: np.ndarray, times: np.ndarray) -> Figure:
     """images [R, K, H, W, C] under their 1-based times [K], of which as many are labelled as fit."""
     columns = images.shape[1]
     images, zoom = style.fit_images(images, columns, 1440)

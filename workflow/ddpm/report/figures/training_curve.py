@@ -29,7 +29,7 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     pictures = read_npz(files["snapshots.npz"], "steps", "ema", "raw") if "snapshots.npz" in files else None
     run = read_status(sources)
     if len(history):
-        figure = curves_and_pictures(history, scores, pictures, run)
+        figure = draw_curves_and_pictures(history, scores, pictures, run)
     else:
         figure = (
             draw_why_empty(run)
@@ -39,9 +39,11 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     style.save(figure, outputs, stamp)
 
 
-def curves_and_pictures(history: pd.DataFrame, scores: pd.DataFrame | None, pictures: dict | None, run: dict) -> Figure:
+def draw_curves_and_pictures(
+    history: pd.DataFrame, scores: pd.DataFrame | None, pictures: dict | None, run: dict
+) -> Figure:
     charts.use_theme()
-    grid = strip(pictures) if pictures is not None and len(pictures["steps"]) else None
+    grid = arrange_snapshots(pictures) if pictures is not None and len(pictures["steps"]) else None
     beneath = 0.22 if grid is None else ABOVE + grid[0].shape[0] / style.DPI + BELOW
     unstable = run.get("status") == "unstable"
     height = beneath + PANELS + (WORDS if unstable else 0)
@@ -53,16 +55,16 @@ def curves_and_pictures(history: pd.DataFrame, scores: pd.DataFrame | None, pict
         )
     measured = scores is not None and len(scores)
     axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
-    loss_panel(axes[0], history)
+    draw_loss(axes[0], history)
     if measured:
-        fid_panel(axes[1], scores, chosen_step(run))
+        draw_fid(axes[1], scores, chosen_step(run))
     if grid is not None:
         picture, shown = grid
-        place_strip(style.add_pixel_axes(figure, *picture.shape[1::-1], LEFT, BELOW), picture, shown)
+        draw_snapshots(style.add_pixel_axes(figure, *picture.shape[1::-1], LEFT, BELOW), picture, shown)
     return figure
 
 
-def loss_panel(axes: Axes, history: pd.DataFrame) -> None:
+def draw_loss(axes: Axes, history: pd.DataFrame) -> None:
     """The loss as it was logged, and its running median, both logarithmic."""
     kept = history[np.isfinite(history["loss"]) & (history["loss"] > 0)]
     charts.draw_line(axes, kept, "step", "loss", style.BLUE, None, linewidth=0.7, alpha=0.4, label="logged")
@@ -73,12 +75,12 @@ def loss_panel(axes: Axes, history: pd.DataFrame) -> None:
         charts.draw_line(axes, median, "step", "loss", style.BLUE, None, linewidth=1.5, label=label)
     axes.set(xlabel="Training step", ylabel="Loss", xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(plain)
-        axis.set_minor_formatter(plain if axis is axes.yaxis else "")
+        axis.set_major_formatter(format_tick)
+        axis.set_minor_formatter(format_tick if axis is axes.yaxis else "")
     axes.legend(frameon=False, loc="upper right", fontsize=7)
 
 
-def plain(value: float, position: int) -> str:
+def format_tick(value: float, position: int) -> str:
     """A label for some multiples of a power of ten, without that power."""
     return f"{value:,g}" if f"{value:.0e}"[0] in "12357" else ""
 
@@ -94,7 +96,7 @@ def running_median(values: np.ndarray, window: int) -> np.ndarray:
     return np.array([np.median(values[i - half : i + half + 1]) for i, half in enumerate(halves)])
 
 
-def fid_panel(axes: Axes, scores: pd.DataFrame, chosen: int | None) -> None:
+def draw_fid(axes: Axes, scores: pd.DataFrame, chosen: int | None) -> None:
     """FID of the snapshots, and the step whose weights were kept."""
     charts.draw_fids(axes, scores, "step")
     if chosen is not None:
@@ -112,7 +114,7 @@ def chosen_step(run: dict) -> int | None:
     return run.get("made_from", {}).get("weights", {}).get("step")
 
 
-def strip(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def arrange_snapshots(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Averaged weights above, raw ones below, over the steps; and the steps that are shown.
 
     ema and raw are [S, k, H, W, C]; each cell holds the largest square of at most SIDE x SIDE of the k images.
@@ -129,7 +131,7 @@ def strip(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return style.make_grid(np.array(tiles), 1, between), pictures["steps"][shown]
 
 
-def place_strip(axes: Axes, picture: np.ndarray, steps: np.ndarray) -> None:
+def draw_snapshots(axes: Axes, picture: np.ndarray, steps: np.ndarray) -> None:
     style.draw_image(axes, picture)
     height, width = picture.shape[:2]
     for column, step in enumerate(steps):
