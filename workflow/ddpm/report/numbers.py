@@ -118,12 +118,18 @@ def mean_of(of: list[Number], varied: list[str]) -> Number:
     return Number(fmean(values), spread, max(spread, *(number.error for number in of)), seeds)
 
 
+def titles_by(said: dict[str, str]) -> dict[str, list[str]]:
+    """The titles of each text that is said of one or more of them; an empty text counts as none."""
+    titles: dict[str, list[str]] = {}
+    for title, text in said.items():
+        if text:
+            titles.setdefault(text, []).append(title)
+    return titles
+
+
 def describe_seeds(printed: dict[str, Number]) -> list[str]:
     """Sentences that say which numbers of a row, by title, are means over which seeds."""
-    means: dict[str, list[str]] = {}
-    for title, each in printed.items():
-        if each.seeds:
-            means.setdefault(each.seeds, []).append(title)
+    means = titles_by({title: each.seeds for title, each in printed.items()})
     return [
         f"{', '.join(titles)}: mean and spread of {seeds}."
         if len(titles) < len(printed)

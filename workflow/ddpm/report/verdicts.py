@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import hypot
 
-from ddpm.report.numbers import Number
+from ddpm.report.numbers import Number, titles_by
 
 REPRODUCED, CLOSE, NOT_REPRODUCED = "reproduced", "close", "not reproduced"
 NOT_COMPARABLE, NOT_MEASURED, NOT_RUN = "not comparable", "not measured", "not run"
@@ -113,10 +113,7 @@ def compare(rule: Rule, paper: float, spread: float, ours: Number) -> str:
 
 def combine(verdicts: dict[str, str]) -> str:
     """The verdict of a row: one where all titles have the same, else each with its titles. Empty ones do not count."""
-    titles: dict[str, list[str]] = {}
-    for title, verdict in verdicts.items():
-        if verdict:
-            titles.setdefault(verdict, []).append(title)
+    titles = titles_by(verdicts)
     if len(titles) == 1:
         return next(iter(titles))
     return "; ".join(f"{', '.join(those)}: {verdict}" for verdict, those in titles.items())
