@@ -7,7 +7,7 @@ from published import encoded, picture
 from torchvision.transforms import functional as TF
 
 from ddpm.data import pictures
-from ddpm.data.readers.celeba import crop
+from ddpm.data.readers.celeba import crop_face
 
 
 @pytest.mark.parametrize(("width", "height"), [(341, 256), (256, 341), (300, 301), (301, 300), (64, 64), (20, 7)])
@@ -19,21 +19,34 @@ def test_square_is_what_stylegan2s_tool_cuts_and_resizes(width, height):
         (height - side) // 2 : (height + side) // 2,
         (width - side) // 2 : (width + side) // 2,
     ]
-    assert np.array_equal(pictures.pixels(pictures.centre_square(image)), cut)
+    assert np.array_equal(pictures.to_array(pictures.crop_centre(image)), cut)
     expected = Image.fromarray(cut).resize((256, 256), Image.Resampling.LANCZOS)
-    assert np.array_equal(pictures.pixels(pictures.square(image, 256)), np.asarray(expected))
+    assert np.array_equal(pictures.to_array(pictures.crop_and_resize(image, 256)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("filter", [Image.Resampling.LANCZOS, Image.Resampling.BILINEAR])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_crops_and_resizes_are_pillows_to_the_last_pixel(filter, mode):
+    """As data sets were prepared before torchvision did it."""
+    for seed, (width, height) in enumerate([(341, 256), (300, 303), (8, 8), (5, 31)]):
+        image = picture(seed, width, height, mode)
+        part = image.crop((1, 2, 5, 6))
+        assert np.array_equal(pictures.to_array(pictures.crop(image, 2, 1, 4)), pictures.to_array(part))
+        for size in (8, 64, 256):
+            expected = pictures.to_array(image.resize((size, size), filter))
+            assert np.array_equal(pictures.to_array(pictures.resize(image, size, filter)), expected)
 
 
 def test_an_image_of_the_right_size_is_not_filtered():
     image = picture(0, 256, 256)
-    assert np.array_equal(pictures.pixels(pictures.square(image, 256)), np.asarray(image))
+    assert np.array_equal(pictures.to_array(pictures.crop_and_resize(image, 256)), np.asarray(image))
 
 
 def test_faces_are_cut_and_resized_as_the_authors_of_ddim_do():
     image = picture(1, 178, 218)
     cx, cy = 89, 121  # ermongroup/ddim, datasets/__init__.py
     expected = TF.resize(TF.crop(image, cy - 64, cx - 64, 128, 128), 64)  # torchvision's defaults there
-    assert np.array_equal(pictures.pixels(crop(image, 64)), np.asarray(expected))
+    assert np.array_equal(pictures.to_array(crop_face(image, 64)), np.asarray(expected))
     plain = image.crop((25, 57, 153, 185)).reduce(2)  # a box filter: near, and not the same
     assert not np.array_equal(np.asarray(plain), np.asarray(expected))
 
@@ -45,13 +58,13 @@ MODES = [(form, mode) for form in ("PNG", "JPEG", "WEBP") for mode in ("RGB", "L
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_encoding_becomes_grey_or_rgb(form, mode, channels):
     image, encoding = pictures.decode(encoded(picture(2, 9, 7, mode), form), channels)
-    array = pictures.pixels(image)
+    array = pictures.to_array(image)
     assert (array.shape, array.dtype, encoding) == ((7, 9, channels), np.uint8, f"{form} 9x7")
 
 
 def test_grey_becomes_three_equal_channels():
     grey = picture(3, 8, 8, "L")
-    array = pictures.pixels(pictures.decode(encoded(grey), 3)[0])
+    array = pictures.to_array(pictures.decode(encoded(grey), 3)[0])
     assert np.array_equal(array, np.asarray(grey)[..., None].repeat(3, 2))
 
 

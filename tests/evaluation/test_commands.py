@@ -4,6 +4,7 @@ import json
 
 import pytest
 from helpers import CPU
+from records import read_records
 from stand_in import StandIn, write_torchscript
 from typer.testing import CliRunner
 
@@ -11,7 +12,6 @@ from ddpm.cli import app
 from ddpm.config.schema import EvaluationConfig, SamplingConfig
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.storage.files import read_json, read_npz, sha256
-from ddpm.storage.tables import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_reference_and_features_are_of_the_same_network(command):
 def test_snapshot_scores(command):
     common = ("--config", "config.json", "--network", "network.pt", "--reference", "real.npz")
     folder = command("snapshot-scores", *common, "samples.npz", "--out", "snapshots.csv")
-    assert [(row["step"], row["images"]) for row in read_rows(folder / "snapshots.csv")] == [("12", "24")]
+    assert [(row["step"], row["images"]) for row in read_records(folder / "snapshots.csv")] == [("12", "24")]
 
 
 def test_neighbours_in_the_box_of_the_configuration_and_without(command, digits):

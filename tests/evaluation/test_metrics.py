@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import CPU, tiny_experiment
+from records import read_records
 from stand_in import StandIn, load_stand_in, write_data_set, write_torchscript
 
 from ddpm.config.errors import DamagedFile, UserError
@@ -27,7 +28,7 @@ from ddpm.evaluation.reference import write_reference
 from ddpm.sampling.ancestral import sample_shard
 from ddpm.sampling.ddim import few_steps_shard
 from ddpm.storage.files import read_json, read_npz, sha256
-from ddpm.storage.tables import read_curve, read_rows
+from ddpm.storage.tables import read_curve
 
 QUIET = {"log": lambda message: None}
 CONFIG = EvaluationConfig(splits=4, replicates=10, neighbour_rows=3, neighbours=2)
@@ -304,7 +305,7 @@ def test_snapshots_are_scored_in_the_order_of_their_steps(trained, network, refe
         sample_shard(snapshot, seed, 1, shards[-1], CPU, **QUIET)
     write_snapshot_scores(CONFIG, network, shards, reference / "features.npz", tmp_path / "snapshots.csv")
     columns = ["step", "images", "inception_score", "inception_score_std", "fid_train", "fid_test"]
-    rows = read_rows(tmp_path / "snapshots.csv")
+    rows = read_records(tmp_path / "snapshots.csv")
     assert list(rows[0]) == columns
     assert [(row["step"], row["images"]) for row in rows] == [("20", "24"), ("50", "24"), ("300", "24")]
     for row in rows:
@@ -342,7 +343,7 @@ def few_steps(trained, tmp_path_factory):
 
 def test_few_step_scores_are_those_of_each_setting(few_steps, network, reference, digits, tmp_path):
     write_few_steps(CONFIG, network, few_steps[::-1], reference / "features.npz", tmp_path / "few_steps.csv")
-    rows = read_rows(tmp_path / "few_steps.csv")
+    rows = read_records(tmp_path / "few_steps.csv")
     assert [(row["eta"], row["steps"]) for row in rows] == [("0.0", "2"), ("0.0", "5"), ("1.0", "2"), ("1.0", "5")]
     images = np.concatenate([read_npz(path, "images")["images"] for path in few_steps])
     for slot, row in enumerate(rows):
@@ -361,7 +362,7 @@ def test_unstable_few_steps_give_no_scores(trained, few_steps, network, referenc
     few_steps_shard(trained, config, 3, tmp_path / "3-of-3.npz", CPU, **QUIET)
     shards = [*few_steps[:2], tmp_path / "3-of-3.npz"]
     write_few_steps(CONFIG, network, shards, reference / "features.npz", tmp_path / "few_steps.csv")
-    assert read_rows(tmp_path / "few_steps.csv", "eta", "fid_train") == []
+    assert read_records(tmp_path / "few_steps.csv", "eta", "fid_train") == []
 
 
 def test_few_step_samples_are_never_scored_as_the_papers(run, few_steps, network, reference, digits, tmp_path):

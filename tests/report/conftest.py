@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from ddpm.report.figures import style
 from ddpm.storage.files import write_json, write_npz, write_text
 from ddpm.storage.shards import pack_header
 
@@ -360,3 +361,13 @@ def make():
         metrics=metrics, unstable=unstable, as_published=as_published, repeat=repeat, certainty=certainty, bits=bits,
         methods=METHODS, every=EVERY, deviations=[each["text"] for each in DEVIATIONS], nothing=NOTHING, reason=REASON,
     )  # fmt: skip
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, kept for looking into."""
+    kept, save = [], style.save
+    monkeypatch.setattr(
+        style, "save", lambda figure, outputs, stamp: (kept.append(figure), save(figure, outputs, stamp))
+    )
+    return kept

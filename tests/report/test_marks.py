@@ -3,13 +3,14 @@
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
+from records import read_records
 
 from ddpm.config.errors import DamagedFile
 from ddpm.report import rendering
 from ddpm.report.inputs import COLUMNS
 from ddpm.report.tables import make_table
-from ddpm.storage.tables import read_rows
 
 LSUN = ("bedroom", "church", "cat")
 # The titles of our numbers by the name under which a deviation affects them, in each table.
@@ -54,7 +55,7 @@ def paper_table(tmp_path, results, make):
         paths = {suffix: tmp_path / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")}
         metrics = [results.add(run) for run in runs]
         make_table(name, metrics, [results.rate_distortion(1000)], *paths.values(), columns)
-        return read_rows(paths["csv"]), {key: path.read_text(encoding="utf-8") for key, path in paths.items()}
+        return read_records(paths["csv"]), {key: path.read_text(encoding="utf-8") for key, path in paths.items()}
 
     return build
 
@@ -94,7 +95,7 @@ class Cells(HTMLParser):
 
 def cells_of(rows, texts):
     """By format: a line per row, of (column, text, footnotes) for each column that is no label."""
-    columns = rendering.columns_of(rows)
+    columns = rendering.columns_of(pd.DataFrame(rows))
     inner = [column for column in columns if column not in rendering.LABELS]
 
     def lines_of(lines, mark, notes):
@@ -107,7 +108,7 @@ def cells_of(rows, texts):
                 if column in inner
             ]
 
-    md = [line[2:-2].split(" | ") for line in texts["md"].splitlines() if line.startswith("| ")][2:]
+    md = [line[2:-2].split(" | ") for line in texts["md"].splitlines() if line.startswith("| ")][1:]
     md_notes = dict(re.findall(r"^(\d+)\. (.*)$", texts["md"], re.M))
     body = texts["tex"].split(r"\midrule", 1)[1].split(r"\bottomrule")[0].splitlines()
     tex = [re.split(r"(?<!\\)&", line.removesuffix(r" \\")) for line in body if line.endswith(r" \\")]
@@ -144,7 +145,7 @@ def test_each_number_has_the_marks_of_the_deviations_that_affect_it_and_no_other
                 title = column.rpartition(", ")[0]
                 if is_ours(column) and text:
                     assert notes == ([MOON] if title in affected(name, affects) else []), (kind, column)
-                    assert text == rendering.cell(row, column) or kind == "tex"
+                    assert text == rendering.cell_text(row, column) or kind == "tex"
                     seen.add((kind, title))
                 else:
                     assert MOON not in notes, (kind, column)

@@ -14,8 +14,8 @@ from PIL import Image
 from ddpm.config.errors import UserError
 from ddpm.report import page, verdicts
 from ddpm.report.figures import BEYOND, NAMES
-from ddpm.report.numbers import grouped
-from ddpm.report.ordering import ordering
+from ddpm.report.numbers import group_repeats
+from ddpm.report.ordering import describe_ordering
 from ddpm.report.tables import make_table
 from ddpm.report.verdicts import RULES
 
@@ -264,7 +264,7 @@ def test_every_caption_uses_only_data_and_scale():
     for path in CAPTIONS.glob("*.rst"):
         used = set(re.findall(r"{{.*?}}|{%.*?%}", path.read_text()))
         assert used <= {"{{ snakemake.params.data }}", "{{ snakemake.params.scale }}"}
-        page.caption(path, "demo", "digits")  # must be readable
+        page.render_caption(path, "demo", "digits")  # must be readable
     assert "{{" not in (CAPTIONS / "workflow.rst").read_text()  # the global description has no params
 
 
@@ -272,7 +272,7 @@ def test_every_caption_uses_only_data_and_scale():
 
 
 def ranked(runs):
-    return ordering(grouped(runs))
+    return describe_ordering(group_repeats(runs))
 
 
 def test_the_papers_own_numbers_are_in_the_papers_order(make):

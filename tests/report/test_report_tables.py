@@ -3,13 +3,15 @@
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
+from records import read_records
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.report import rendering
 from ddpm.report.inputs import PUBLISHED
 from ddpm.report.tables import make_table
-from ddpm.storage.tables import read_rows, write_rows
+from ddpm.storage.tables import read_table, write_table
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def table(tmp_path):
     def build(name, metrics, curves=()):
         paths = {suffix: tmp_path / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")}
         make_table(name, list(metrics), list(curves), *paths.values())
-        return read_rows(paths["csv"]), {key: path.read_text(encoding="utf-8") for key, path in paths.items()}
+        return read_records(paths["csv"]), {key: path.read_text(encoding="utf-8") for key, path in paths.items()}
 
     return build
 
@@ -33,7 +35,7 @@ def row_of(rows, **labels):
 
 
 def test_published_table1():
-    rows = read_rows(PUBLISHED / "table1.csv")
+    rows = read_records(PUBLISHED / "table1.csv")
     assert len(rows) == 16
     simple = row_of(rows, model="Ours (L_simple)")
     assert (simple["is"], simple["is_std"], simple["fid_train"], simple["fid_test"]) == (
@@ -56,7 +58,7 @@ def test_published_table1():
 
 
 def test_published_table2_has_six_methods_of_which_two_are_blank():
-    rows = read_rows(PUBLISHED / "table2.csv")
+    rows = read_records(PUBLISHED / "table2.csv")
     methods = {(row["parameterization"], row["objective"], row["variance"]): row for row in rows}
     assert len(methods) == len(rows) == 6
     blank = [method for method, row in methods.items() if not row["is"] and not row["fid_train"]]
@@ -68,7 +70,8 @@ def test_published_table2_has_six_methods_of_which_two_are_blank():
 
 def test_published_table4():
     rows = [
-        (int(r["reverse_time"]), float(r["rate"]), float(r["distortion"])) for r in read_rows(PUBLISHED / "table4.csv")
+        (int(r["reverse_time"]), float(r["rate"]), float(r["distortion"]))
+        for r in read_records(PUBLISHED / "table4.csv")
     ]
     assert rows == [
         (1000, 1.77581, 0.95136),
@@ -264,9 +267,9 @@ def test_rendering_knows_nothing_but_the_csv(table, results, make, tmp_path):
     rows, texts = table("table1", [results.add(make.metrics())])
     rows[-1]["IS, paper"] = "77.77"
     rows = [row | {"Scale": "other"} for row in rows]
-    write_rows(tmp_path / "edited.csv", rows)
-    edited = read_rows(tmp_path / "edited.csv")
-    for key, render in (("md", rendering.markdown), ("tex", rendering.latex), ("html", rendering.html)):
+    write_table(tmp_path / "edited.csv", pd.DataFrame(rows))
+    edited = read_table(tmp_path / "edited.csv")
+    for key, render in (("md", rendering.to_markdown), ("tex", rendering.to_latex), ("html", rendering.to_html)):
         assert "77.77" in render(edited) and "scale other" in render(edited)
         assert "77.77" not in texts[key] and "scale demo" in texts[key]
 

@@ -1,11 +1,13 @@
 """The table of other scores: every experiment of a run, and how certain its numbers are."""
 
+import re
+
 import pytest
+from records import read_records
 
 from ddpm.config.errors import UserError
-from ddpm.report.numbers import number, spread_text
+from ddpm.report.numbers import format_number, format_spread
 from ddpm.report.tables import make_table
-from ddpm.storage.tables import read_rows
 
 
 @pytest.fixture
@@ -15,8 +17,9 @@ def scores(tmp_path, results):
     def build(*runs):
         paths = {suffix: tmp_path / f"scores.{suffix}" for suffix in ("csv", "md", "tex", "html")}
         make_table("scores", [results.add(run) for run in runs], [], *paths.values())
-        rows = {row["Run"]: row for row in read_rows(paths["csv"])}
-        return rows, {key: path.read_text(encoding="utf-8") for key, path in paths.items()}
+        rows = {row["Run"]: row for row in read_records(paths["csv"])}
+        texts = {key: path.read_text(encoding="utf-8") for key, path in paths.items()}
+        return rows, texts | {"md": re.sub(" +", " ", texts["md"])}  # whose cells are as wide as the widest
 
     return build
 
@@ -114,5 +117,5 @@ def test_a_table_of_no_experiments_is_refused(scores):
     ],
 )
 def test_numbers_have_the_digits_that_can_be_read(value, decimals, text, spread, beside):
-    assert number(value, decimals) == text
-    assert spread_text(spread, text) == beside
+    assert format_number(value, decimals) == text
+    assert format_spread(spread, text) == beside

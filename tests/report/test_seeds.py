@@ -3,14 +3,14 @@
 from statistics import stdev
 
 import pytest
+from records import read_records
 
 from ddpm.config.errors import UserError
 from ddpm.report.inputs import find_run, main_run
-from ddpm.report.numbers import Number, grouped, numbers
-from ddpm.report.ordering import ordering
+from ddpm.report.numbers import Number, group_repeats, mean_over_seeds
+from ddpm.report.ordering import describe_ordering
 from ddpm.report.tables import make_table
 from ddpm.storage.files import write_text
-from ddpm.storage.tables import read_rows
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def write(tmp_path, results):
     def build(name, *runs, curves=()):
         paths = [tmp_path / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")]
         make_table(name, [results.add(run) for run in runs], list(curves), *paths)
-        rows = [row for row in read_rows(paths[0]) if row["Experiment"]]
+        rows = [row for row in read_records(paths[0]) if row["Experiment"]]
         return rows, paths[1].read_text()
 
     return build
@@ -61,8 +61,8 @@ def test_a_row_is_the_mean_over_training_seeds_with_their_spread(write, base, ma
 
 def test_the_larger_of_both_errors_counts(base, make):
     wide = make.repeat(base, 1, **scored(9.4 + 0.5, 3.1 + 0.001, make))
-    (run,) = grouped([base, wide])
-    found = numbers(run)
+    (run,) = group_repeats([base, wide])
+    found = mean_over_seeds(run)
     assert found["is"].error == pytest.approx(stdev((9.4, 9.9)))
     assert found["fid_train"].error == 0.02 > found["fid_train"].spread
     assert found["nll_test"].error == 0.001 and found["nll_test"].spread == 0
@@ -92,8 +92,8 @@ def test_an_unstable_repeat_is_named_and_left_out(write, base, make):
     assert row["Verdict note"].startswith("Mean and spread of 2 training seeds.")
     assert row["Verdict note"].endswith(f"{broken['experiment']} is left out: unstable at step 17: boom.")
     assert "of the broken one" not in text
-    (run,) = grouped([base, broken | {"fid": {"train": 900.0, "test": None}}])  # whatever it left
-    assert numbers(run)["fid_train"].value == 3.1
+    (run,) = group_repeats([base, broken | {"fid": {"train": 900.0, "test": None}}])  # whatever it left
+    assert mean_over_seeds(run)["fid_train"].value == 3.1
     (row,), _ = write("table2", base, broken)
     assert row["FID train, Inception"] == "3.10" and row["FID train, Inception ±"] == ""
     assert row["Verdict note"] == f"{broken['experiment']} is left out: unstable at step 17: boom."
@@ -142,18 +142,18 @@ def test_repeats_have_no_row_of_their_own(base, make):
     base["method"] = base["method"] | {"variance": "fixedsmall"}
     runs = [better, base]
     assert find_run(runs, "eps", "simple", "fixed") is base is main_run(runs)
-    assert [run["experiment"] for run in grouped(runs)] == [base["experiment"]]
-    assert "fewer than two rows" in ordering(grouped(runs))[1]
+    assert [run["experiment"] for run in group_repeats(runs)] == [base["experiment"]]
+    assert "fewer than two rows" in describe_ordering(group_repeats(runs))[1]
 
 
 def test_a_repeat_of_what_is_not_there_is_refused(base, make):
     with pytest.raises(UserError, match=r"digits-eps-simple-training-1 repeats digits-eps-simple, whose metrics"):
-        grouped([make.repeat(base, 1)])
+        group_repeats([make.repeat(base, 1)])
 
 
 def test_an_error_that_nobody_knows_is_none(base, make):
     base["nll"] = make.bits(3.75, 3.72, float("nan"))
     base["fid_spread"] = {"train": None, "test": None}
-    (run,) = grouped([base])
-    found = numbers(run)
+    (run,) = group_repeats([base])
+    found = mean_over_seeds(run)
     assert found["nll_test"] == Number(3.75) and found["fid_train"] == Number(3.1)

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 from helpers import run_ddpm
+from records import read_records
 
 from ddpm.config.errors import UserError
 from ddpm.report.inputs import PUBLISHED
 from ddpm.report.tables import make_table
-from ddpm.storage.tables import read_rows
 
 INCEPTION = {"network": "Inception (2015-12-05)", "sha256": "0" * 64}
 NETWORK = INCEPTION["network"]
@@ -45,7 +45,7 @@ def write(tmp_path):
     def make(name, metrics, curves=(), columns=None):
         paths = {suffix: tmp_path / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")}
         make_table(name, list(metrics), list(curves), *paths.values(), columns)
-        return read_rows(paths["csv"]), {key: path.read_text(encoding="utf-8") for key, path in paths.items()}
+        return read_records(paths["csv"]), {key: path.read_text(encoding="utf-8") for key, path in paths.items()}
 
     return make
 
@@ -67,7 +67,7 @@ OURS, LARGE = "Ours (L_simple)", "Ours (L_simple, large)"
 
 
 def test_published_table3():
-    rows = [list(row.values()) for row in read_rows(PUBLISHED / "table3.csv")]
+    rows = [list(row.values()) for row in read_records(PUBLISHED / "table3.csv")]
     assert rows == [
         ["ProgressiveGAN", "", "8.34", "6.42", "37.52", ""],
         ["StyleGAN", "", "2.65", "4.21", "8.53", "church cat"],
@@ -154,7 +154,7 @@ def test_the_command_takes_a_column_for_each_experiment(lsun, tmp_path):
     out = tmp_path / "t" / "table3.csv"
     done = run_ddpm("table", "table3", "--metrics", bedroom, "--metrics", church, *columns, "--out", out)
     assert done.returncode == 0, done.stderr
-    (row,) = (row for row in read_rows(out) if row["Model"] == OURS)
+    (row,) = (row for row in read_records(out) if row["Model"] == OURS)
     assert (row[f"Bedroom, {NETWORK}"], row[f"Church, {NETWORK}"]) == ("6.50", "8.00")
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ddpm.report.numbers import Number
-from ddpm.report.verdicts import BITS, CURVE, DISTORTION, FID, IS, RATE, RULES, SCORES, judge, nearness, together
+from ddpm.report.verdicts import BITS, CURVE, DISTORTION, FID, IS, RATE, RULES, SCORES, combine, compare, judge
 
 PAPER = {"is": "9.46", "is_std": "0.11", "fid_train": "3.17"}
 BLANK = {"is": "", "is_std": "", "fid_train": ""}
@@ -19,11 +19,11 @@ def test_without_noise_the_shares_of_the_papers_number_decide(rule, sign):
         (0.999 * rule.close, "close"),
         (1.001 * rule.close, "not reproduced"),
     ):
-        assert nearness(rule, 3.17, 0.0, Number(3.17 * (1 + sign * factor))) == verdict
+        assert compare(rule, 3.17, 0.0, Number(3.17 * (1 + sign * factor))) == verdict
 
 
 def test_the_known_evaluations_of_the_published_weights_reproduce_the_papers_fid():
-    assert [nearness(FID, 3.17, 0.0, Number(fid)) for fid in (3.21, 3.25, 3.17)] == ["reproduced"] * 3
+    assert [compare(FID, 3.17, 0.0, Number(fid)) for fid in (3.21, 3.25, 3.17)] == ["reproduced"] * 3
 
 
 @pytest.mark.parametrize(
@@ -38,21 +38,21 @@ def test_the_known_evaluations_of_the_published_weights_reproduce_the_papers_fid
 )
 def test_twice_the_combined_standard_error_is_reproduced(rule, spread, error, allowed):
     """Of a number of which the first share is less, and the second more."""
-    assert nearness(rule, 5.0, spread, Number(5.0 + 0.999 * allowed, error=error)) == "reproduced"
-    assert nearness(rule, 5.0, spread, Number(5.0 + 1.001 * allowed, error=error)) == "close"
+    assert compare(rule, 5.0, spread, Number(5.0 + 0.999 * allowed, error=error)) == "reproduced"
+    assert compare(rule, 5.0, spread, Number(5.0 + 1.001 * allowed, error=error)) == "close"
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_no_uncertainty_reproduces_what_is_far_off(rule):
-    assert nearness(rule, 5.0, 0.0, Number(5.0 * (1 + 1.001 * rule.close), error=100.0)) == "not reproduced"
-    assert nearness(rule, 5.0, 0.0, Number(5.0 * (1 + 0.999 * rule.close), error=100.0)) == "reproduced"
+    assert compare(rule, 5.0, 0.0, Number(5.0 * (1 + 1.001 * rule.close), error=100.0)) == "not reproduced"
+    assert compare(rule, 5.0, 0.0, Number(5.0 * (1 + 0.999 * rule.close), error=100.0)) == "reproduced"
 
 
 def test_shares_of_the_rate_are_taken_of_no_less_than_its_floor():
-    assert nearness(RATE, 0.0, 0.0, Number(0.03 * 0.0099)) == "reproduced"
-    assert nearness(RATE, 0.0, 0.0, Number(0.1 * 0.0099)) == "close"
-    assert nearness(RATE, 0.00013, 0.0, Number(0.00013 + 0.0011)) == "not reproduced"
-    assert nearness(DISTORTION, 0.0, 0.0, Number(1e-9)) == "not reproduced"
+    assert compare(RATE, 0.0, 0.0, Number(0.03 * 0.0099)) == "reproduced"
+    assert compare(RATE, 0.0, 0.0, Number(0.1 * 0.0099)) == "close"
+    assert compare(RATE, 0.00013, 0.0, Number(0.00013 + 0.0011)) == "not reproduced"
+    assert compare(DISTORTION, 0.0, 0.0, Number(1e-9)) == "not reproduced"
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ def test_judgement(paper, blank, run, number, marked, verdict):
 
 
 def test_verdicts_of_a_row_are_summed_up():
-    assert together({"IS": "close", "FID train": "close"}) == "close"
-    assert together({"IS": "close", "FID train": "", "FID test": ""}) == "close"
-    assert together({"IS": "", "FID train": ""}) == together({}) == ""
+    assert combine({"IS": "close", "FID train": "close"}) == "close"
+    assert combine({"IS": "close", "FID train": "", "FID test": ""}) == "close"
+    assert combine({"IS": "", "FID train": ""}) == combine({}) == ""
     verdicts = {"IS": "reproduced", "FID train": "close", "FID test": "reproduced"}
-    assert together(verdicts) == "IS, FID test: reproduced; FID train: close"
+    assert combine(verdicts) == "IS, FID test: reproduced; FID train: close"
 
 
 def test_the_curve_is_affected_as_the_test_sets_likelihood_is():

@@ -48,9 +48,9 @@ def test_the_promised_formats_are_read(form):
     assert pictures.decode(encoded(form), 3)[1] == f"{form} 8x8"
 
 
-@pytest.mark.parametrize("form", pictures.OF_USERS)
+@pytest.mark.parametrize("form", pictures.USER_FORMATS)
 def test_a_folder_takes_what_its_suffixes_promise(form):
-    assert pictures.decode(encoded(form), 3, pictures.OF_USERS)[1] == f"{form} 8x8"
+    assert pictures.decode(encoded(form), 3, pictures.USER_FORMATS)[1] == f"{form} 8x8"
     assert {"jpg", "png", "webp", "bmp", "gif", "ppm", "pgm", "tif"} <= {name[1:] for name in folder.SUFFIXES}
 
 

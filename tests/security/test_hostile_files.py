@@ -20,7 +20,7 @@ from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.registry import resolve
 from ddpm.config.schema import NetworkConfig
 from ddpm.data import readers
-from ddpm.data.readers import cifar10, idx, members, unpacked, zip_member
+from ddpm.data.readers import archive_members, cifar10, decompress, idx, read_zip_member
 from ddpm.storage.checkpoints import save_weights
 from ddpm.storage.files import read_json, read_npz
 from ddpm.training.convert.diffusers_folder import network_of_unet2d, read_folder, unet2d_config
@@ -104,22 +104,22 @@ def test_an_idx_file_of_nothing_is_damaged(shape, tmp_path):
 # Would fail if anything were unpacked whose size, there or on the way, is not looked at.
 def test_bombs_are_not_unpacked(tmp_path, monkeypatch):
     zeros = bytes(2**24)
-    monkeypatch.setattr(readers, "LARGEST", 2**20)
+    monkeypatch.setattr(readers, "MAX_FILE_BYTES", 2**20)
     for pack in (gzip.compress,):
         with pytest.raises(DamagedFile, match=r"x: .* would be unpacked"):
-            unpacked(pack(zeros), "x")
+            decompress(pack(zeros), "x")
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("0.jpg", zeros)
     with zipfile.ZipFile(tmp_path / "x.zip") as archive, pytest.raises(DamagedFile, match=r"0\.jpg would be unpacked"):
-        zip_member(archive, tmp_path / "x.zip", "0.jpg")
+        read_zip_member(archive, tmp_path / "x.zip", "0.jpg")
     with pytest.raises(DamagedFile, match=r"would be unpacked"):
-        unpacked((tmp_path / "x.zip").read_bytes(), "x")
+        decompress((tmp_path / "x.zip").read_bytes(), "x")
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
         info = tarfile.TarInfo("0.jpg")
         info.size = len(zeros)
         tar.addfile(info, io.BytesIO(zeros))
     with pytest.raises(DamagedFile, match=r"0\.jpg would be unpacked"):
-        members(tmp_path / "x.tar.gz", lambda path: True)
+        archive_members(tmp_path / "x.tar.gz", lambda path: True)
 
 
 def sparse_tar(path: Path, size: int) -> None:
@@ -145,7 +145,7 @@ def test_a_sparse_file_is_none_of_a_data_set(name, tmp_path):
     sparse_tar(tmp_path / name, 8 * GIGABYTE - 1)
     if name == "x.tar":
         with pytest.raises(DamagedFile, match="would be unpacked to"):
-            members(tmp_path / name, lambda path: True)
+            archive_members(tmp_path / name, lambda path: True)
         return
     parts = readers.read(resolve("celebahq256", {"root": tmp_path, "train": 1}), tmp_path, 1)
     with pytest.raises(DamagedFile, match="would be unpacked to"):

@@ -15,8 +15,8 @@ from ddpm.config.resolving import load, resolve_sources
 from ddpm.config.sources import RemoteFile
 from ddpm.evaluation.networks.inception import INCEPTION
 from ddpm.evaluation.published import fetch_statistics
-from ddpm.report.page import caption
-from ddpm.report.rendering import html_text
+from ddpm.report.page import render_caption
+from ddpm.report.rendering import escape_html
 from ddpm.storage import download
 from ddpm.storage.download import NotDownloaded, fetch
 from ddpm.storage.transfer import redact
@@ -109,11 +109,11 @@ HOSTILE = "`click <javascript:alert(1)>`_ and javascript:alert(2) <script>alert(
 # Would fail if a data set's title were read as markup, or a browser were let run what got through.
 def test_a_title_makes_no_link(tmp_path):
     (tmp_path / "c.rst").write_text("On {{ snakemake.params.data }} at {{ snakemake.params.scale }}.")
-    html = caption(tmp_path / "c.rst", "demo", HOSTILE)
+    html = render_caption(tmp_path / "c.rst", "demo", HOSTILE)
     assert "href" not in html
     assert "<script" not in html
     assert "{{ 7*7 }}" in html
-    assert "<script" not in html_text(HOSTILE)
+    assert "<script" not in escape_html(HOSTILE)
     page = (PROJECT / "workflow/ddpm/report/page.html").read_text()
     assert "Content-Security-Policy" in page
     assert "default-src 'none'" in page

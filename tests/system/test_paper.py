@@ -12,8 +12,8 @@ from workspace import Workspace
 
 from ddpm.config.catalogue import FIGURES, TABLES
 from ddpm.config.resolving import load
+from ddpm.report.numbers import format_number
 from ddpm.report.page import IDEA, TITLES
-from ddpm.report.tables import number
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_every_table_is_there(reproduced):
     table3 = (workspace.results / "tables/table3.md").read_text()
     for experiment in ("lsun-bedroom256-eps-simple-large", "lsun-church256-eps-simple", "lsun-cat256-eps-simple"):
         fid = json.loads((workspace.results / experiment / "metrics.json").read_text())["fid"]["train"]
-        assert number(fid, 2) in table3
+        assert format_number(fid, 2) in table3
 
 
 def test_every_figure_is_there(reproduced):

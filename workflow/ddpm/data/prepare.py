@@ -136,8 +136,8 @@ def write_keys(data: DataSet, published: Path, folder: Path, threads: int, log) 
     """The keys of the images of an LMDB that can be decoded; the LMDB stays as it is."""
     from ddpm.data.readers import lsun
 
-    database = lsun.find(data, published, folder, log)
-    index = lsun.index(data, database, threads, log)
+    database = lsun.find_database(data, published, folder, log)
+    index = lsun.index_images(data, database, threads, log)
     size = (database / lsun.DATABASE).stat().st_size
     store = {"lmdb": database.name if database.parent == folder else str(database), "bytes": size}
     with all_or_nothing(folder):

@@ -61,7 +61,7 @@ class Encoded:
         try:
             if content is None:
                 raise pictures.Undecodable("it is not there")
-            return pictures.pixels(pictures.square(pictures.decode(content, channels)[0], size))
+            return pictures.to_array(pictures.crop_and_resize(pictures.decode(content, channels)[0], size))
         except pictures.Undecodable as error:
             what = f"image {key.decode(errors='replace')} cannot be read ({error})"
             raise DamagedFile(self.folder / DATABASE, what, "Prepare the data set again.") from error

@@ -9,26 +9,26 @@ from ddpm.evaluation.features import FeatureShards
 from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.rate_distortion import rate_distortion, read_bounds
 from ddpm.evaluation.reference import RealStatistics, read_reference
-from ddpm.evaluation.scores import SCORES, scores
+from ddpm.evaluation.scores import SCORES, compute_scores
 from ddpm.storage.files import write_csv
 from ddpm.storage.shards import DDIM, read_shard
 
 
 def write_rate_distortion(shards: list[Path], path: Path) -> None:
-    """The rate-distortion curve of the test set (Figure 5, Table 4). Empty where the training was unstable."""
+    """The rate-distortion curve of the test set (Figure 5, Table 4). No rows where the training was unstable."""
     curve = rate_distortion(read_bounds(shards)["test"])
     write_csv(path, curve, zip(*(column.tolist() for column in curve.values()), strict=True))
 
 
 def write_progressive(config: EvaluationConfig, features: list[Path], reference: Path, path: Path) -> None:
-    """Inception Score and FID of x0-hat over the reverse process (Figure 10). Empty for unstable samples."""
+    """Inception Score and FID of x0-hat over the reverse process (Figure 10). No rows for unstable samples."""
     shards = FeatureShards(features)
     real, _ = read_reference(reference, shards.header["network"]["sha256"])
     timesteps = shards.header["training"]["diffusion"]["timesteps"]
     rows = []
     if not shards.unstable:
         for t in shards.times:
-            of_t = scores(shards.each("features", t), shards.all("probabilities", t), config, real)
+            of_t = compute_scores(shards.each("features", t), shards.all("probabilities", t), config, real)
             rows.append((t + 1, timesteps - t - 1, *of_t))
     write_csv(path, ("t", "reverse_steps", *SCORES), rows)
 
@@ -36,9 +36,9 @@ def write_progressive(config: EvaluationConfig, features: list[Path], reference:
 def write_few_steps(
     config: EvaluationConfig, network: FeatureNetwork, samples: list[Path], reference: Path, path: Path
 ) -> None:
-    """Inception Score and FID of few-step samples, a row per setting. Empty where a shard is unstable.
+    """Inception Score and FID of few-step samples, a row per setting. No rows where a shard is unstable.
 
-    Their features are never saved: no file of them could be scored in the place of the paper's.
+    Their features are never saved, so that nobody scores them in place of the paper's samples.
 
     Args:
         samples: shards of `few_steps_shard`, all of one run. reference: real features, from `write_reference`.
@@ -53,7 +53,7 @@ def write_few_steps(
         for slot, setting in enumerate(zip(*(arrays[key].tolist() for key in settings), strict=True)):
             images = np.concatenate([arrays["images"][:, slot] for arrays, _ in shards])
             spacing = header["sampling"]["spacing"]
-            rows.append((*setting, spacing, len(images), *scores_of(images, network, config, real)))
+            rows.append((*setting, spacing, len(images), *score_images(images, network, config, real)))
     write_csv(path, (*settings, "spacing", "images", *SCORES), rows)
 
 
@@ -62,7 +62,7 @@ def write_snapshot_scores(
 ) -> None:
     """Inception Score and FID over the course of a training: a row per snapshot, in the order of their steps.
 
-    Unstable ones have no row. As the columns say how many images there were, no row can pass for the paper's.
+    Unstable snapshots have no row. Each row says how many images it is of, so none passes for the paper's.
 
     Args:
         samples: shards of `sample_shard`, one per snapshot. reference: real features, from `write_reference`.
@@ -73,13 +73,13 @@ def write_snapshot_scores(
         arrays, header = read_shard(shard, "images", sampler=None)
         if header["status"]["status"] != "unstable" and len(arrays["images"]):
             step, images = header["trained"]["step"], arrays["images"]
-            rows.append((step, len(images), *scores_of(images, network, config, real)))
+            rows.append((step, len(images), *score_images(images, network, config, real)))
     write_csv(path, ("step", "images", *SCORES), sorted(rows))
 
 
-def scores_of(
+def score_images(
     images: np.ndarray, network: FeatureNetwork, config: EvaluationConfig, real: RealStatistics
 ) -> tuple[float, ...]:
-    """The SCORES of images whose features nobody else needs."""
+    """The SCORES of images, whose features are not kept."""
     features, probabilities = network(images)
-    return scores([features], probabilities, config, real)
+    return compute_scores([features], probabilities, config, real)

@@ -11,7 +11,7 @@ from ddpm.evaluation.precision_recall import precision_recall
 from ddpm.evaluation.protocol import deviations
 from ddpm.evaluation.rate_distortion import likelihood_summary, read_bounds
 from ddpm.evaluation.reference import SPLITS, RealStatistics, read_reference
-from ddpm.evaluation.scores import scores
+from ddpm.evaluation.scores import compute_scores
 from ddpm.evaluation.uncertainty import fid_spread
 from ddpm.jobs.provenance import provenance
 from ddpm.storage.files import read_json, read_npz, sha256, write_json
@@ -86,7 +86,7 @@ NO_SCORES = dict.fromkeys(("inception_score", "fid", "fid_spread", "kid", "preci
 
 def scores_of(shards: FeatureShards, config: EvaluationConfig, real: RealStatistics, reference: Path) -> dict:
     """Every score of the samples, from their features and class probabilities and those of the real images."""
-    mean, std, *distances = scores(shards.each("features"), shards.all("probabilities"), config, real)
+    mean, std, *distances = compute_scores(shards.each("features"), shards.all("probabilities"), config, real)
     ours, seed = shards.all("features"), config.seed
     training = read_npz(reference, "train_features")["train_features"]
     return {

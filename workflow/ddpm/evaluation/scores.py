@@ -13,13 +13,13 @@ from ddpm.evaluation.reference import SPLITS, RealStatistics
 SCORES = ("inception_score", "inception_score_std", *(f"fid_{split}" for split in SPLITS))
 
 
-def scores(
+def compute_scores(
     features: Iterable[np.ndarray], probabilities: np.ndarray, config: EvaluationConfig, real: RealStatistics
 ) -> tuple[float, ...]:
-    """The SCORES of one set of images; the FID is nan where there are no real images of a split.
+    """The SCORES of one set of images. The FID is nan where a split has no real images.
 
     Args:
-        features: [n, D] each, any number of blocks. probabilities: [N, K] of all of them.
+        features: blocks [n, D] of the N images, in any number. probabilities: [N, K] of all images.
     """
     moments = Moments()
     for block in features:

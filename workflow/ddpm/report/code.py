@@ -7,7 +7,7 @@ from ddpm.report.figures import MODULES
 PACKAGE = Path(__file__).parents[1]
 CHARTS = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # modules of figures in the charts' theme
 # What turns metrics into the numbers of tables.
-NUMBERS = ("tables", "numbers", "scores", "verdicts", "rendering", "inputs")
+NUMBERS = ("tables", "notes", "numbers", "scores", "verdicts", "rendering", "inputs")
 
 
 def files(*modules: str) -> list[str]:
@@ -33,7 +33,8 @@ def figure_code(name: str) -> list[str]:
 
 def table_code() -> list[str]:
     """What makes every table."""
-    return files("storage/tables", *(f"report/{module}" for module in NUMBERS))
+    used = files("storage/tables", *(f"report/{module}" for module in NUMBERS))
+    return [*used, str(PACKAGE / "report/table.html")]
 
 
 def page_code() -> list[str]:

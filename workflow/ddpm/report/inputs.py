@@ -1,4 +1,4 @@
-"""Reading what the earlier stages left: metrics, curves and CSV rows, checked where they are met."""
+"""Reading what the earlier stages left: metrics, curves and CSV rows, checked when they are read."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ METRICS_KEYS = (
 
 
 def read_metrics(path: Path) -> dict:
-    """One experiment's metrics.json with the keys that every table needs, and deviations that mark known numbers."""
+    """The metrics.json of one experiment, after a check of the keys that tables need and of its deviations."""
     metrics = read_json(path)
     missing = [key for key in METRICS_KEYS if key not in metrics]
     if missing:
@@ -52,11 +52,11 @@ def find_run(runs: list[dict], parameterization: str, objective: str, variance: 
     its own.
     """
     trained = [run for run in runs if not is_untrained(run) and not run["repeat"]]
-    found = [run for run in trained if row_of(run) == (parameterization, objective, variance)]
+    found = [run for run in trained if method_of(run) == (parameterization, objective, variance)]
     return min(found, key=lambda run: run["method"]["variance"] != "fixedlarge", default=None)
 
 
-def row_of(run: dict) -> tuple[str, str, str]:
+def method_of(run: dict) -> tuple[str, str, str]:
     """(parameterization, objective, fixed or learned): what tells the rows of Tables 1 and 2 apart."""
     method = run["method"]
     variance = "learned" if method["variance"] == "learned" else "fixed"
@@ -66,6 +66,12 @@ def row_of(run: dict) -> tuple[str, str, str]:
 def main_run(runs: list[dict]) -> dict | None:
     """The run of the paper's best row: eps, L_simple, fixed variance."""
     return find_run(runs, "eps", "simple", "fixed")
+
+
+def ending_of(status: dict) -> str:
+    """Where and why a run ended, to be put behind a verb: ' at step 1,234: the loss is not finite'."""
+    step = f" at step {status['step']:,}" if status.get("step") is not None else ""
+    return f"{step}: {str(status.get('reason') or 'no reason was recorded').rstrip('.')}"
 
 
 def network_name(run: dict) -> str:

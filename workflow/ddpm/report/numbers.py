@@ -6,10 +6,11 @@ from math import isfinite
 from statistics import fmean, stdev
 
 from ddpm.config.errors import UserError
+from ddpm.report.inputs import ending_of
 
 DASH = "–"  # how the paper prints the entries that were unstable to train
-HUGE = 1e5
-# What samples have no part in: another seed of the sampling leaves it as it is.
+HUGE = 1e5  # from here on numbers are printed with an exponent
+# Numbers that are computed without samples. Another seed of the sampling does not change them.
 OF_WEIGHTS = ("nll_test", "nll_train", "rate", "distortion", "distortion_mean")
 
 
@@ -19,20 +20,20 @@ class Number:
 
     value: float
     spread: float | None = None
-    """What stands after ±: the standard deviation over the splits, or over the seeds."""
+    """The standard deviation over the splits or over the seeds; it is printed after ±."""
     error: float = 0.0
-    """The standard error that a verdict takes; 0 where none is known."""
+    """The standard error that a verdict uses; 0 where none is known."""
     seeds: str = ""
-    """Which seeds it is the mean of, in words; empty where there is but one."""
+    """The seeds that it is a mean over, in words; empty for one run."""
 
 
-def grouped(runs: list[dict]) -> list[dict]:
-    """The runs with rows of their own, each with its `repeats`: those in which only the seed is another.
+def group_repeats(runs: list[dict]) -> list[dict]:
+    """The runs without repeats, each with its `repeats`: runs that differ in nothing but the seed.
 
-    `deviations` become those of all that enter the mean.
+    The `deviations` of each become those of all runs that enter the mean.
 
     Raises:
-        UserError: what a repeat repeats is not there.
+        UserError: the run that a repeat belongs to is missing.
     """
     bases = [run for run in runs if not run["repeat"]]
     repeats: dict[str, list[dict]] = {run["experiment"]: [] for run in bases}
@@ -41,11 +42,14 @@ def grouped(runs: list[dict]) -> list[dict]:
             if (base := run["repeat"]["of"]) not in repeats:
                 raise UserError(f"{run['experiment']} repeats {base}, whose metrics.json is missing: give it too.")
             repeats[base].append(run)
-    return [run | {"repeats": (own := repeats[run["experiment"]]), "deviations": union([run, *own])} for run in bases]
+    return [
+        run | {"repeats": (own := repeats[run["experiment"]]), "deviations": merge_deviations([run, *own])}
+        for run in bases
+    ]
 
 
-def union(runs: list[dict]) -> list[dict]:
-    """Every deviation of the measured `runs` once, with all that it affects in any of them."""
+def merge_deviations(runs: list[dict]) -> list[dict]:
+    """The deviations of the measured runs, each once, with all numbers that it affects in any run."""
     affects: dict[str, dict[str, None]] = {}
     for run in runs:
         for deviation in run["deviations"] if run["status"] == "measured" else []:
@@ -58,21 +62,21 @@ def measured_repeats(run: dict) -> list[dict]:
     return [repeat for repeat in run["repeats"] if repeat["status"] == "measured"]
 
 
-def of_one(run: dict) -> dict[str, Number]:
-    """What one metrics.json holds, under the published tables' column names and those of the table of other scores."""
+def read_numbers(run: dict) -> dict[str, Number]:
+    """The numbers of one metrics.json, by the column names of the published tables and of the table of other scores."""
     found = {}
     if score := run["inception_score"]:
         found["is"] = Number(score["mean"], score["std"], score["std"])
     for split in ("train", "test"):
         if (fid := (run["fid"] or {}).get(split)) is not None:
             spread = (run["fid_spread"] or {}).get(split) or {}
-            found[f"fid_{split}"] = Number(fid, error=known(spread.get("std")))
+            found[f"fid_{split}"] = Number(fid, error=known_error(spread.get("std")))
             low, high = spread.get("interval") or (None, None)
             for name, value in (("low", low), ("high", high), ("infinity", spread.get("infinity"))):
                 if value is not None:
                     found[f"fid_{split}_{name}"] = Number(value)
         if bound := (run["nll"] or {}).get(split):
-            found[f"nll_{split}"] = Number(bound["bits_per_dim"], error=known(bound["standard_error"]))
+            found[f"nll_{split}"] = Number(bound["bits_per_dim"], error=known_error(bound["standard_error"]))
     if kid := run["kid"]:
         found["kid"] = Number(1000 * kid["mean"], 1000 * kid["std"])
     for name in ("precision", "recall") if run["precision_recall"] else ():
@@ -80,13 +84,13 @@ def of_one(run: dict) -> dict[str, Number]:
     return found
 
 
-def known(error: float | None) -> float:
-    """A standard error; 0 where it is not known, as that of a single image."""
+def known_error(error: float | None) -> float:
+    """A standard error; 0 where none is known, as for a single image."""
     return error if error is not None and isfinite(error) else 0.0
 
 
-def numbers(run: dict | None, of: Callable[[dict], dict[str, Number]] = of_one) -> dict[str, Number]:
-    """The numbers of a run from `grouped` by column: the mean over it and its repeats, where there are any.
+def mean_over_seeds(run: dict | None, of: Callable[[dict], dict[str, Number]] = read_numbers) -> dict[str, Number]:
+    """The numbers of a run from `group_repeats` by column: the mean over it and its repeats, where there are any.
 
     None, and a run that was unstable, have none. `of` reads those of one run.
     """
@@ -100,11 +104,11 @@ def numbers(run: dict | None, of: Callable[[dict], dict[str, Number]] = of_one) 
             for kind, theirs in repeats
             if column in theirs and not (kind == "sampling" and column in OF_WEIGHTS)
         ]
-        found[column] = mean([own, *(number for _, number in others)], [kind for kind, _ in others])
+        found[column] = mean_of([own, *(number for _, number in others)], [kind for kind, _ in others])
     return found
 
 
-def mean(of: list[Number], varied: list[str]) -> Number:
+def mean_of(of: list[Number], varied: list[str]) -> Number:
     """The mean of a run's number and its repeats', whose seeds of the kinds `varied` are others."""
     if len(of) == 1:
         return of[0]
@@ -114,12 +118,18 @@ def mean(of: list[Number], varied: list[str]) -> Number:
     return Number(fmean(values), spread, max(spread, *(number.error for number in of)), seeds)
 
 
-def sentences_on_seeds(printed: dict[str, Number]) -> list[str]:
-    """Which of the numbers of a row, by title, are means over which seeds."""
-    means: dict[str, list[str]] = {}
-    for title, each in printed.items():
-        if each.seeds:
-            means.setdefault(each.seeds, []).append(title)
+def titles_by(said: dict[str, str]) -> dict[str, list[str]]:
+    """The titles of each text that is said of one or more of them; an empty text counts as none."""
+    titles: dict[str, list[str]] = {}
+    for title, text in said.items():
+        if text:
+            titles.setdefault(text, []).append(title)
+    return titles
+
+
+def describe_seeds(printed: dict[str, Number]) -> list[str]:
+    """Sentences that say which numbers of a row, by title, are means over which seeds."""
+    means = titles_by({title: each.seeds for title, each in printed.items()})
     return [
         f"{', '.join(titles)}: mean and spread of {seeds}."
         if len(titles) < len(printed)
@@ -128,8 +138,8 @@ def sentences_on_seeds(printed: dict[str, Number]) -> list[str]:
     ]
 
 
-def number(value: float | None, decimals: int) -> str:
-    """Fixed decimals as the paper prints them; three digits of what is small, and of what is huge."""
+def format_number(value: float | None, decimals: int) -> str:
+    """With fixed decimals, as the paper prints it; with three digits where it is small or huge."""
     if value is None:
         return ""
     if abs(value) >= HUGE:
@@ -137,20 +147,14 @@ def number(value: float | None, decimals: int) -> str:
     return f"{value:#.3g}" if decimals == 2 and 0.001 <= abs(value) < 1 else f"{value:.{decimals}f}"
 
 
-def spread_text(spread: float | None, text: str) -> str:
+def format_spread(spread: float | None, text: str) -> str:
     """A spread with as many decimals as the number `text` that it belongs to."""
     if spread is None or not text:
         return ""
     return f"{spread:#.2g}" if "e" in text else f"{spread:.{len(text.partition('.')[2])}f}"
 
 
-def place_of(run: dict) -> str:
-    """Where a run ended, in words: 'Unstable at step 1,234: the loss is not finite.'"""
-    place = f" at step {run['step']:,}" if run.get("step") is not None else ""
-    return f"Unstable{place}: {str(run.get('reason') or 'no reason was recorded').rstrip('.')}."
-
-
-def left_out(run: dict) -> list[str]:
+def describe_left_out(run: dict) -> list[str]:
     """The repeats that do not enter the mean, and why."""
     ended = [repeat for repeat in run["repeats"] if repeat["status"] != "measured"]
-    return [f"{repeat['experiment']} is left out: u{place_of(repeat)[1:]}" for repeat in ended]
+    return [f"{repeat['experiment']} is left out: unstable{ending_of(repeat)}." for repeat in ended]

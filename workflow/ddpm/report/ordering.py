@@ -1,43 +1,42 @@
-"""Does the paper's ordering hold? Table 2's rows ranked here and there, in words that the numbers choose."""
+"""Does the paper's ordering hold? Sentences that compare the ranks of Table 2's rows here and in the paper."""
 
 from itertools import combinations
 from math import hypot
 
 from ddpm.report.inputs import PUBLISHED, find_run
-from ddpm.report.numbers import numbers
-from ddpm.storage.tables import read_rows
+from ddpm.report.numbers import mean_over_seeds
+from ddpm.storage.tables import read_table
 
 # (what it is called, column, whether larger is better)
 MEASURES = (("Inception Score", "is", True), ("FID (training set)", "fid_train", False))
 
 
-def ordering(runs: list[dict]) -> list[str]:
+def describe_ordering(runs: list[dict]) -> list[str]:
     """Sentences that compare the six rows of Table 2 here with the paper; the first one is the answer.
 
-    runs: from `numbers.grouped`.
+    runs: from `numbers.group_repeats`.
     """
-    rows = [join(paper, runs) for paper in read_rows(PUBLISHED / "table2.csv")]
-    findings = [compare(rows, *measure) for measure in MEASURES]
+    rows = [match_row(paper, runs) for paper in read_table(PUBLISHED / "table2.csv").to_dict("records")]
+    findings = [compare_by(rows, *measure) for measure in MEASURES]
     agreed, compared = (sum(finding[k] for finding in findings) for k in (0, 1))
-    return [headline(agreed, compared), *(finding[2] for finding in findings), *blank_rows(rows)]
+    return [headline(agreed, compared), *(finding[2] for finding in findings), *describe_blank_rows(rows)]
 
 
-def join(paper: dict[str, str], runs: list[dict]) -> dict:
+def match_row(paper: dict[str, str], runs: list[dict]) -> dict:
     """One row of Table 2: its name, the paper's numbers, and ours if it was run and stayed stable."""
     run = find_run(runs, paper["parameterization"], paper["objective"], paper["variance"])
     return {
         "name": f"{paper['prediction'].partition(' ')[0]} prediction with {paper['loss']}",
         "paper": {key: float(paper[key]) if paper[key] else None for key in ("is", "fid_train")},
         "run": run,
-        "ours": numbers(run),
+        "ours": mean_over_seeds(run),
     }
 
 
-def compare(rows: list[dict], title: str, column: str, larger: bool) -> tuple[int, int, str]:
+def compare_by(rows: list[dict], title: str, column: str, larger: bool) -> tuple[int, int, str]:
     """For one measure: pairs of rows in the paper's order, pairs compared, and a sentence.
 
-    A pair that differs here by less than the standard errors of the two numbers together is in no order at all, and
-    is not compared.
+    Two numbers that differ here by less than their standard errors together have no order, and are not compared.
     """
     both = [row for row in rows if column in row["ours"] and row["paper"][column] is not None]
     if len(both) < 2:
@@ -78,8 +77,8 @@ def headline(agreed: int, compared: int) -> str:
     return f"The paper's ordering of Table 2 does not hold here: {of}, no more than chance would give."
 
 
-def blank_rows(rows: list[dict]) -> list[str]:
-    """What became of the rows that are blank in the paper, and of those that are blank only here."""
+def describe_blank_rows(rows: list[dict]) -> list[str]:
+    """A sentence on each row that was unstable in the paper or here."""
     sentences = []
     for row in rows:
         if row["run"] is None:

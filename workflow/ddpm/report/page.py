@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 from docutils.core import publish_parts
 from docutils.utils import SystemMessage
 
@@ -13,12 +14,12 @@ from ddpm.config.catalogue import SCORES_TABLE
 from ddpm.config.errors import UserError
 from ddpm.report import rendering
 from ddpm.report.figures import BEYOND
-from ddpm.report.inputs import is_untrained, main_run, network_name, read_metrics
-from ddpm.report.numbers import Number, grouped, numbers
-from ddpm.report.ordering import ordering
+from ddpm.report.inputs import ending_of, is_untrained, main_run, network_name, read_metrics
+from ddpm.report.numbers import Number, group_repeats, mean_over_seeds
+from ddpm.report.ordering import describe_ordering
 from ddpm.report.verdicts import RULES
 from ddpm.storage.files import read_json, write_text
-from ddpm.storage.tables import read_rows
+from ddpm.storage.tables import read_table
 
 STAGES = ("data", "training", "sampling", "evaluation", "report")
 MIME = {".png": "image/png", ".gif": "image/gif"}
@@ -54,15 +55,15 @@ def write_page(
     captions: the folder with a .rst for every table and figure, by its name; benchmarks: {stage}/*.tsv.
     """
     runs = [read_metrics(path) for path in experiments]
-    of_rows = grouped(runs)
+    of_rows = group_repeats(runs)
     by_experiment = read_configs(configs)
     main = main_run(of_rows)
     shown = main or (runs[0] if runs else None)
     names = [run["data"]["name"] for run in runs]
-    pictures = [picture(Path(path), Path(captions), scale, names) for path in figures]
-    shown_tables = [table(Path(path), Path(captions), scale, names) for path in tables]
+    pictures = [embed_picture(Path(path), Path(captions), scale, names) for path in figures]
+    shown_tables = [embed_table(Path(path), Path(captions), scale, names) for path in tables]
     text = (
-        environment()
+        make_environment()
         .get_template("page.html")
         .render(
             scale=scale,
@@ -71,35 +72,37 @@ def write_page(
             still=[p for p in pictures if p["name"] == IDEA and not p["moving"]],
             figures=[p for p in pictures if p["name"] not in (IDEA, *BEYOND)],
             beyond=[p for p in pictures if p["name"] in BEYOND],
-            experiments=[describe(run, by_experiment.get(run["experiment"], {})) for run in runs],
+            experiments=[describe_run(run, by_experiment.get(run["experiment"], {})) for run in runs],
             configs=by_experiment,
-            cards=[flat(read_json(path)) for path in cards],
-            made_from=flat(shown.get("made_from") or {}) if shown else {},
+            cards=[flatten(read_json(path)) for path in cards],
+            made_from=flatten(shown.get("made_from") or {}) if shown else {},
             made_from_name=shown["experiment"] if shown else "",
-            baselines=baselines(of_rows, *([read_json(path) for path in kind] for kind in (references, published))),
+            baselines=describe_baselines(
+                of_rows, *([read_json(path) for path in kind] for kind in (references, published))
+            ),
             tables=[each for each in shown_tables if each["name"] != SCORES_TABLE],
             scores=[each for each in shown_tables if each["name"] == SCORES_TABLE],
             rules=RULES,
-            stages=stages(benchmarks),
-            ordering=ordering([run for run in of_rows if run["data"] == shown["data"]]),
-            deviations=deviations(runs),
+            stages=summarise_stages(benchmarks),
+            ordering=describe_ordering([run for run in of_rows if run["data"] == shown["data"]]),
+            deviations=list_deviations(runs),
         )
     )
     write_text(out, text)
 
 
-def environment() -> jinja2.Environment:
+def make_environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     made = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["number"] = spoken
+    made.filters["number"] = format_value
     made.filters["share"] = lambda share: f"{100 * share:g} %"
     return made
 
 
-def spoken(value: object) -> str:
-    """A number for reading: thousands separated, floats at four digits; anything else as it is."""
+def format_value(value: object) -> str:
+    """A value as people read it: thousands are separated, floats have four digits, words stay as they are."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, int):
@@ -111,38 +114,36 @@ def read_configs(paths: list[Path]) -> dict[str, dict[str, dict]]:
     """{experiment: {stage: {dotted key: value}}} from results/{scale}/{experiment}/config/{stage}.json."""
     configs: dict[str, dict[str, dict]] = defaultdict(dict)
     for path in map(Path, paths):
-        configs[path.parent.parent.name][path.stem] = flat(read_json(path))
+        configs[path.parent.parent.name][path.stem] = flatten(read_json(path))
     return dict(configs)
 
 
-def flat(value: dict, prefix: str = "") -> dict[str, object]:
-    """Nested dicts as one, with dotted keys; short lists become words."""
+def flatten(value: dict, prefix: str = "") -> dict[str, object]:
+    """Nested dicts as one dict with dotted keys; lists become words."""
     result = {}
     for key, item in value.items():
         if isinstance(item, dict):
-            result |= flat(item, f"{prefix}{key}.")
+            result |= flatten(item, f"{prefix}{key}.")
         else:
             result[prefix + key] = ", ".join(map(str, item)) if isinstance(item, list) else item
     return result
 
 
-def describe(run: dict, config: dict[str, dict]) -> dict:
-    """One line of the list of experiments; what no config says is a dash."""
-    step = f" at step {run['step']:,}" if run.get("step") is not None else ""
-    unstable = run["status"] == "unstable"
+def describe_run(run: dict, config: dict[str, dict]) -> dict:
+    """One line of the list of experiments; a dash stands for what no config says."""
     return {
         "name": run["experiment"],
         "data": run["data"].get("title") or run["data"]["name"],
         "method": run["method"],
-        "status": f"unstable{step}: {run.get('reason') or 'no reason recorded'}" if unstable else run["status"],
+        "status": f"unstable{ending_of(run)}" if run["status"] == "unstable" else run["status"],
         "steps": config.get("training", {}).get("training.steps"),
         "timesteps": config.get("training", {}).get("diffusion.timesteps"),
         "images": config.get("sampling", {}).get("sampling.images"),
     }
 
 
-def baselines(runs: list[dict], references: list[dict], published: list[dict]) -> list[dict]:
-    """Per data set: what the network of the scores says of real images, and how near to them the main run comes."""
+def describe_baselines(runs: list[dict], references: list[dict], published: list[dict]) -> list[dict]:
+    """Per data set: the scores of the real images, and sentences that compare the main run with them."""
     found = []
     for reference in references:
         own = [run for run in runs if run["data"]["name"] == reference["data"] and run["status"] == "measured"]
@@ -155,33 +156,33 @@ def baselines(runs: list[dict], references: list[dict], published: list[dict]) -
                 "network": network_name(reference),
                 "accuracy": reference.get("accuracy"),
                 "scores": reference.get("inception_score") or {},
-                "sentences": [*map(sentence_on_published, theirs), *sentences(reference, own)],
+                "sentences": [*map(describe_published, theirs), *compare_with_real(reference, own)],
             }
         )
     return found
 
 
-def sentence_on_published(comparison: dict) -> str:
-    """How far our statistics of the real images lie from those that others published, or why that is not known."""
+def describe_published(comparison: dict) -> str:
+    """The distance of our statistics of the real images from published ones, or why it is not known."""
     ours = f"The statistics of the {comparison['images']:,} {SETS[comparison['split']]} images"
     if comparison["status"] != "compared":
         return f"{ours} could not be compared with {comparison['source']}: {comparison['reason'].rstrip('.')}."
     return f"{ours} differ from {comparison['source']} by a Fréchet distance of {comparison['frechet_distance']:.2g}."
 
 
-def sentences(reference: dict, runs: list[dict]) -> list[str]:
-    """The main run against the real images (of the test set, if there is one) and an untrained network, in numbers."""
+def compare_with_real(reference: dict, runs: list[dict]) -> list[str]:
+    """The main run compared with the real images (of the test set, if there is one) and with an untrained network."""
     main, untrained = main_run(runs), next(filter(is_untrained, runs), None)
     if main is None:
         return [f"The main run (eps, L_simple) has no numbers on {reference['data']}: nothing to compare."]
     said, scores = [], reference.get("inception_score") or {}
     split = "test" if "test" in scores else "train"
     real = (scores.get(split) or {}).get("mean")
-    network, ours, other = network_name(main), numbers(main), numbers(untrained).get("fid_train")
+    network, ours, other = network_name(main), mean_over_seeds(main), mean_over_seeds(untrained).get("fid_train")
     score, fid = ours.get("is"), ours.get("fid_train")
     if real and score:
         said.append(
-            f"{named(main, score)}: Inception Score {score.value:.3g} ± {score.spread:.2g} ({network}), "
+            f"{name_with_seeds(main, score)}: Inception Score {score.value:.3g} ± {score.spread:.2g} ({network}), "
             f"which is {100 * score.value / real:.0f} % of the real {SETS[split]} set's {real:.3g}."
         )
     if other and fid and fid.value:
@@ -192,12 +193,12 @@ def sentences(reference: dict, runs: list[dict]) -> list[str]:
     return said
 
 
-def named(run: dict, number: Number) -> str:
+def name_with_seeds(run: dict, number: Number) -> str:
     """The experiment, and over which seeds the number is a mean."""
     return run["experiment"] + (f" (mean of {number.seeds})" if number.seeds else "")
 
 
-def picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
+def embed_picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
     """A figure as a data URI, with its caption."""
     if path.suffix not in MIME:
         raise UserError(f"{path}: the report embeds {' and '.join(MIME)} pictures only")
@@ -210,17 +211,17 @@ def picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
         "title": TITLES.get(path.stem) or f"Figure {path.stem.removeprefix('figure')}",
         "moving": path.suffix == ".gif",
         "uri": f"data:{MIME[path.suffix]};base64,{data}",
-        "caption": caption(captions / f"{path.stem}.rst", scale, data_of(path, names)),
+        "caption": render_caption(captions / f"{path.stem}.rst", scale, data_of(path, names)),
     }
 
 
-def table(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
-    rows = read_rows(path, *rendering.REQUIRED)
+def embed_table(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
+    table = read_table(path, *rendering.REQUIRED)
     return {
         "name": path.stem,
         "title": TITLES.get(path.stem) or f"Table {path.stem.removeprefix('table')}",
-        "html": rendering.html(rows),
-        "caption": caption(captions / f"{path.stem}.rst", scale, rows[0]["Data"] or data_of(path, names)),
+        "html": rendering.to_html(table),
+        "caption": render_caption(captions / f"{path.stem}.rst", scale, table.loc[0, "Data"] or data_of(path, names)),
     }
 
 
@@ -229,12 +230,12 @@ def data_of(path: Path, names: list[str]) -> str:
     return next((name for name in names if name in path.parts), names[0] if names else "no data")
 
 
-def plain_words(text: str) -> str:
-    """Others' words (a data set's title), in which reStructuredText finds no markup: no link, above all."""
+def escape_rst(text: str) -> str:
+    """Words of others, such as a data set's title, so that reStructuredText finds no markup and no link in them."""
     return re.sub(r"([^\w\s])", r"\\\1", " ".join(text.split()))
 
 
-def caption(path: Path, scale: str, data: str) -> str:
+def render_caption(path: Path, scale: str, data: str) -> str:
     """A caption (reStructuredText with snakemake.params.data and .scale) as HTML."""
     try:
         source = path.read_text(encoding="utf-8")
@@ -243,42 +244,35 @@ def caption(path: Path, scale: str, data: str) -> str:
     try:
         plain = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701 - reStructuredText is no HTML yet
         template = plain.from_string(source)
-        text = template.render(snakemake={"params": {"data": plain_words(data), "scale": plain_words(scale)}})
+        text = template.render(snakemake={"params": {"data": escape_rst(data), "scale": escape_rst(scale)}})
         settings = {"halt_level": 2, "report_level": 5, "file_insertion_enabled": False, "raw_enabled": False}
         return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
     except (jinja2.TemplateError, SystemMessage) as error:
         raise UserError(f"{path}: this caption cannot be read ({error})") from None
 
 
-def stages(benchmarks: list[Path]) -> list[dict]:
+def summarise_stages(benchmarks: list[Path]) -> list[dict]:
     """Per stage (a benchmark's folder): jobs, wall time, the longest job, the most memory in MB."""
-    jobs = defaultdict(list)
-    for path in map(Path, benchmarks):
-        for row in read_rows(path, "s", delimiter="\t"):
-            jobs[path.parent.name].append((seconds(row["s"]), path.stem, row))
-    order = sorted(jobs, key=lambda stage: (STAGES.index(stage) if stage in STAGES else len(STAGES), stage))
+    read = [read_table(path, "s", delimiter="\t").assign(stage=path.parent.name, job=path.stem) for path in benchmarks]
+    jobs = pd.concat(read or [pd.DataFrame(columns=["stage", "job"])]).reindex(columns=["stage", "job", "s", "max_rss"])
+    # What was too short to be measured is 'NA' or '-'.
+    measured = jobs[["s", "max_rss"]].apply(pd.to_numeric, errors="coerce").fillna(0)
+    jobs = jobs.assign(**measured).sort_values(["s", "job"])
+    order = {stage: i for i, stage in enumerate(STAGES)}
     return [
         {
             "stage": stage,
-            "jobs": len(jobs[stage]),
-            "wall": duration(sum(job[0] for job in jobs[stage])),
-            "longest": max(jobs[stage])[1],
-            "longest_wall": duration(max(jobs[stage])[0]),
-            "memory": max(seconds(job[2].get("max_rss")) for job in jobs[stage]),
+            "jobs": len(own),
+            "wall": format_duration(own["s"].sum()),
+            "longest": own["job"].iloc[-1],
+            "longest_wall": format_duration(own["s"].iloc[-1]),
+            "memory": own["max_rss"].max(),
         }
-        for stage in order
+        for stage, own in sorted(jobs.groupby("stage"), key=lambda each: (order.get(each[0], len(order)), each[0]))
     ]
 
 
-def seconds(text: str | None) -> float:
-    """A number of a benchmark; 0 where a job was too short to be measured ('NA' or '-')."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return 0.0
-
-
-def duration(value: float) -> str:
+def format_duration(value: float) -> str:
     """'4.2 s', '3 min 20 s', '2 h 5 min'."""
     if value < 60:
         return f"{value:.1f} s"
@@ -286,8 +280,8 @@ def duration(value: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def deviations(runs: list[dict]) -> list[str]:
-    """All that departs from the paper's protocol in any trained run, each once; by data set, if there are several."""
+def list_deviations(runs: list[dict]) -> list[str]:
+    """The deviations of all trained runs from the paper's protocol, each once; with the data set, if several."""
     several = len({run["data"]["name"] for run in runs}) > 1
     said = [
         f"{run['data'].get('title') or run['data']['name']}: {item}" if several else item

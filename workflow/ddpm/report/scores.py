@@ -2,8 +2,16 @@
 
 from ddpm.config.errors import UserError
 from ddpm.report import rendering
-from ddpm.report.inputs import network_name
-from ddpm.report.numbers import DASH, Number, left_out, number, numbers, place_of, sentences_on_seeds, spread_text
+from ddpm.report.inputs import ending_of, network_name
+from ddpm.report.numbers import (
+    DASH,
+    Number,
+    describe_left_out,
+    describe_seeds,
+    format_number,
+    format_spread,
+    mean_over_seeds,
+)
 
 TITLES = {
     "fid_train": "FID train",
@@ -17,18 +25,18 @@ TITLES = {
 
 
 def rows_by_experiment(runs: list[dict]) -> list[dict[str, str]]:
-    """One row per run from `numbers.grouped`, in their order; what was not measured is a dash.
+    """One row per run from `numbers.group_repeats`, in their order; a dash stands for what was not measured.
 
     Raises:
         UserError: there are no runs.
     """
     if not runs:
         raise UserError("scores: a table of experiments needs at least one. Give it a --metrics.")
-    return [row_of(run) for run in runs]
+    return [make_row(run) for run in runs]
 
 
-def row_of(run: dict) -> dict[str, str]:
-    ours = numbers(run)
+def make_row(run: dict) -> dict[str, str]:
+    ours = mean_over_seeds(run)
     images = (run["made_from"] or {}).get("images") if run["status"] == "measured" else None
     row = {
         "Experiment": run["experiment"],
@@ -40,41 +48,43 @@ def row_of(run: dict) -> dict[str, str]:
     }
     for split in ("train", "test"):
         column, note = f"fid_{split}", note_on_fid(run, split)
-        row |= cell(f"FID {split}, of these", ours.get(column), note)
+        row |= cell_columns(f"FID {split}, of these", ours.get(column), note)
         low, high = ours.get(f"{column}_low"), ours.get(f"{column}_high")
         known = low is not None and high is not None
-        row[f"FID {split}, 95 % interval"] = f"{number(low.value, 2)} to {number(high.value, 2)}" if known else DASH
+        row[f"FID {split}, 95 % interval"] = (
+            f"{format_number(low.value, 2)} to {format_number(high.value, 2)}" if known else DASH
+        )
         if split == "train":
             infinity = ours.get(f"{column}_infinity")
-            row |= cell(f"FID {split}, of infinitely many", infinity, "" if infinity else note)
-    row |= cell("KID × 1000", ours.get("kid"), note_on_kid(run))
+            row |= cell_columns(f"FID {split}, of infinitely many", infinity, "" if infinity else note)
+    row |= cell_columns("KID × 1000", ours.get("kid"), note_on_kid(run))
     for name in ("precision", "recall"):
-        row |= cell(name.capitalize(), ours.get(name), note_on_neighbours(run), decimals=3)
-    row |= cell("IS", ours.get("is"))
+        row |= cell_columns(name.capitalize(), ours.get(name), note_on_neighbours(run), decimals=3)
+    row |= cell_columns("IS", ours.get("is"))
     if bits := ours.get("nll_test"):
         bits = Number(bits.value, bits.spread or bits.error or None)
-    return row | cell("Bits/dim test", bits, decimals=3) | {"Bits/dim test ≤": "<=" if bits else ""}
+    return row | cell_columns("Bits/dim test", bits, decimals=3) | {"Bits/dim test ≤": "<=" if bits else ""}
 
 
-def cell(title: str, value: Number | None, note: str = "", decimals: int = 2) -> dict[str, str]:
+def cell_columns(title: str, value: Number | None, note: str = "", decimals: int = 2) -> dict[str, str]:
     """A cell and its companions."""
-    text = number(value.value, decimals) if value else DASH
-    return {title: text, f"{title} ±": spread_text(value.spread, text) if value else "", f"{title} note": note}
+    text = format_number(value.value, decimals) if value else DASH
+    return {title: text, f"{title} ±": format_spread(value.spread, text) if value else "", f"{title} note": note}
 
 
 def notes_on_row(run: dict, ours: dict[str, Number]) -> list[str]:
     """Where an unstable run ended, and which seeds a row is the mean of."""
     if run["status"] == "unstable":
-        return [place_of(run)]
-    said = sentences_on_seeds({title: ours[column] for column, title in TITLES.items() if column in ours})
+        return [f"Unstable{ending_of(run)}."]
+    said = describe_seeds({title: ours[column] for column, title in TITLES.items() if column in ours})
     if said and "fid_train_low" in ours:
         said.append("The ends of intervals are means too.")
-    said += left_out(run)
+    said += describe_left_out(run)
     return [" ".join(said)] if said else []
 
 
 def note_on_fid(run: dict, split: str) -> str:
-    """What the evaluation says of the FID's certainty: a singular covariance, too few images to extrapolate."""
+    """What the evaluation says about the FID: that its covariance is singular, or that there are too few images."""
     return ((run["fid_spread"] or {}).get(split) or {}).get("note") or ""
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import hypot
 
-from ddpm.report.numbers import Number
+from ddpm.report.numbers import Number, titles_by
 
 REPRODUCED, CLOSE, NOT_REPRODUCED = "reproduced", "close", "not reproduced"
 NOT_COMPARABLE, NOT_MEASURED, NOT_RUN = "not comparable", "not measured", "not run"
@@ -16,18 +16,18 @@ BLANK, UNSTABLE, UNSTABLE_HERE = (
 
 @dataclass(frozen=True)
 class Rule:
-    """How near to the paper's number is near."""
+    """How close to the paper's number ours must be."""
 
     name: str
     reproduced: float
-    """As a share of the paper's number."""
+    """The largest distance, as a share of the paper's number."""
     close: float
     error: str
     """What the standard error is, in words."""
     both: bool = False
-    """Whether our standard error is taken for the paper's number too."""
+    """Whether the paper's number is given our standard error, as it has none."""
     floor: float = 0.0
-    """Shares are taken of no less than this."""
+    """Of a smaller number than this, shares are taken of this."""
 
 
 IS = Rule("Inception Score", 0.02, 0.1, "the spread over the splits, of the paper's number as of ours")
@@ -80,9 +80,11 @@ CURVE = (
 def judge(
     quantity: Quantity, paper: dict[str, str], blank: bool, run: dict | None, number: Number | None, marked: bool
 ) -> str:
-    """The verdict on one number; empty where the paper has none to lay it beside.
+    """The verdict on one number; empty where the paper has no number to compare it with.
 
-    paper: its row. blank: whether that whole row was unstable to train. marked: whether a deviation affects ours.
+    Args:
+        paper: the published row. blank: whether the paper leaves that row blank, as unstable to train.
+        marked: whether a deviation affects our number.
     """
     published = paper.get(quantity.column)
     if not published and not (blank and quantity.column in paper):
@@ -97,24 +99,21 @@ def judge(
         return BLANK
     if marked:
         return NOT_COMPARABLE
-    return nearness(quantity.rule, float(published), float(paper.get(quantity.spread) or 0), number)
+    return compare(quantity.rule, float(published), float(paper.get(quantity.spread) or 0), number)
 
 
-def nearness(rule: Rule, paper: float, spread: float, ours: Number) -> str:
-    """Reproduced, close or not, by `rule`; `spread` is that of the paper's number, 0 where it gives none."""
+def compare(rule: Rule, paper: float, spread: float, ours: Number) -> str:
+    """Reproduced, close or not, by `rule`. `spread` is that of the paper's number; 0 where the paper gives none."""
     distance, scale = abs(ours.value - paper), max(abs(paper), rule.floor)
     noise = 2 * hypot(ours.error, ours.error if rule.both else spread)
-    if distance > rule.close * scale:  # however wide the noise is: what is so uncertain reproduces nothing
+    if distance > rule.close * scale:  # however large the noise is: so uncertain a number reproduces nothing
         return NOT_REPRODUCED
     return REPRODUCED if distance <= max(noise, rule.reproduced * scale) else CLOSE
 
 
-def together(verdicts: dict[str, str]) -> str:
-    """One verdict where all titles have the same; else each, with the titles that have it. Empty ones do not count."""
-    titles: dict[str, list[str]] = {}
-    for title, verdict in verdicts.items():
-        if verdict:
-            titles.setdefault(verdict, []).append(title)
+def combine(verdicts: dict[str, str]) -> str:
+    """The verdict of a row: one where all titles have the same, else each with its titles. Empty ones do not count."""
+    titles = titles_by(verdicts)
     if len(titles) == 1:
         return next(iter(titles))
     return "; ".join(f"{', '.join(those)}: {verdict}" for verdict, those in titles.items())

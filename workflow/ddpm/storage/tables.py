@@ -1,47 +1,52 @@
-"""CSV tables and curves, read and written."""
+"""Tables and curves as pandas frames, read from CSV and written to it."""
 
-import csv
 import io
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.storage.files import write_text
 
+# All cells are strings, and an empty one is "". The parser in Python tells an empty cell from a missing one.
+AS_TEXT = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False, "engine": "python"}
 
-def read_rows(path: Path, *columns: str, delimiter: str = ",") -> list[dict[str, str]]:
-    """The rows of a CSV file as strings; every one of `columns` must be in its header."""
+
+def read_table(path: Path, *columns: str, delimiter: str = ",") -> pd.DataFrame:
+    """A CSV file as a frame of strings.
+
+    Raises:
+        UserError: the file is missing or damaged, or one of `columns` is not in its header.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        header, *lines = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+        table = pd.read_csv(io.StringIO(text), sep=delimiter, **AS_TEXT)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DamagedFile(path, f"not a whole table ({error})") from error
-    except ValueError:
+    except pd.errors.EmptyDataError:
         raise DamagedFile(path, "an empty file where a table was expected") from None
-    missing = [column for column in columns if column not in header]
-    if missing:
-        raise DamagedFile(path, f"has the columns {header} where {missing} was expected")
-    if any(len(line) != len(header) for line in lines):
-        raise DamagedFile(path, f"has a row with another number of cells than its {len(header)} columns")
-    return [dict(zip(header, line, strict=True)) for line in lines]
+    except (UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise DamagedFile(path, f"not a whole table ({error})") from error
+    if missing := [column for column in columns if column not in table]:
+        raise DamagedFile(path, f"has the columns {list(table)} where {missing} was expected")
+    # pandas fills a short row with NaN, and makes an index of what a long row has too much.
+    if table.isna().any(axis=None) or not isinstance(table.index, pd.RangeIndex):
+        raise DamagedFile(path, f"has a row with another number of cells than its {table.shape[1]} columns")
+    return table
 
 
-def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write rows, all with the same keys, as UTF-8 CSV; read_rows gives them back."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a frame of strings as UTF-8 CSV, without its index; `read_table` gives it back."""
+    write_text(path, table.to_csv(index=False))
 
 
-def read_curve(path: Path, *columns: str) -> dict[str, np.ndarray]:
-    """Columns of a numeric CSV as float64 arrays, one value per row; no rows gives empty arrays."""
-    rows = read_rows(path, *columns)
+def read_curve(path: Path, *columns: str) -> pd.DataFrame:
+    """These columns of a numeric CSV file as float64; a file without rows gives none.
+
+    Raises:
+        UserError: as `read_table`, and where a cell is not a number.
+    """
     try:
-        return {column: np.array([float(row[column]) for row in rows]) for column in columns}
+        return read_table(path, *columns)[list(columns)].astype(float)
     except ValueError as error:
         raise DamagedFile(path, f"holds a cell that is not a number ({error})") from None

@@ -5,7 +5,6 @@ from pathlib import Path
 from ddpm.config.enums import Selection
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.storage.files import atomic_write
-from ddpm.storage.tables import read_curve
 from ddpm.storage.weights_file import check_seal, read_header, snapshot_file, with_header
 
 
@@ -30,8 +29,10 @@ def select_weights(
         if selection is Selection.LOWEST_FID:
             if snapshots is None or scores is None:
                 raise UserError("the lowest FID is chosen among snapshots: give --snapshots and --scores.")
+            from ddpm.storage.tables import read_curve  # and with it pandas
+
             curve = read_curve(scores, "step", "images", "fid_train")
-            if not len(curve["step"]):
+            if curve.empty:
                 raise DamagedFile(scores, "holds no snapshot to choose from", "Choose `checkpoint: final` instead.")
             best = int(curve["fid_train"].argmin())
             content, header = read_weights(snapshot_file(snapshots, int(curve["step"][best])))

@@ -1,7 +1,7 @@
 """One module per published format, each with `read(data, folder, threads) -> {split: Part}`.
 
-`folder` holds the files as they are published, or as people have them: what is in a file decides, not its wrapper.
-Images are decoded when `Part.batches` is asked, not before.
+`folder` holds the files as they are published, or as people have them: in a folder or in an archive, packed or not.
+Images are decoded when `Part.batches` is read, not before.
 """
 
 import bz2
@@ -25,15 +25,15 @@ from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet, Reader
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-# What zipfile raises besides, of members that are encrypted, packed in some other way, or named oddly.
-OTHERWISE = (KeyError, ValueError, RuntimeError, NotImplementedError, struct.error)
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
-WHOLE = "Put a whole copy in its place."
-LARGEST = 2**29  # bytes of one file in an archive, unpacked; the largest batch or part of a set has 120 MB
-MOST = 2**33  # of all that are read from a tar
+# zipfile raises these too, where a member is encrypted, packed in an unknown way, or has an odd name.
+OTHER_ZIP_ERRORS = (KeyError, ValueError, RuntimeError, NotImplementedError, struct.error)
+ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+REMEDY = "Put a whole copy in its place."
+MAX_FILE_BYTES = 2**29  # bytes of one file in an archive, unpacked; the largest batch or part of a set has 120 MB
+MAX_TAR_BYTES = 2**33  # of all that are read from a tar
 
 Files = dict[PurePosixPath, Callable[[], bytes]]
-"""How to read each file, by its path below the folder, or in the archive, that holds it; in the order of the paths."""
+"""A function that reads each file, by the file's path in its folder or archive. The paths are in order."""
 
 
 @dataclass
@@ -41,19 +41,19 @@ class Part:
     """One split of a data set as it is read."""
 
     count: int
-    """How many images it should have, known before any is decoded."""
+    """The number of images. It is known before the first one is decoded."""
     batches: Iterable[np.ndarray]
-    """The images, in order, as arrays [n, H, W, C] uint8. Can be read once."""
+    """The images in order, as arrays [n, H, W, C] uint8. They can be read once."""
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     """[count] int64; empty where there are none."""
     seen: Counter = field(default_factory=Counter)
-    """How many images were encoded in which way; complete when the batches have been read."""
+    """The number of images by encoding, as in "JPEG 178x218". It is complete when all batches have been read."""
     classes: tuple[str, ...] = ()
-    """Names of the labels, where they come from the files and not from the registry."""
+    """The names of the labels, where the files give them and not the registry."""
 
 
-def whole_part(images: np.ndarray, labels: np.ndarray) -> Part:
-    """A split that is in memory already: images [count, H, W, C] uint8, labels [count]."""
+def part_of_arrays(images: np.ndarray, labels: np.ndarray) -> Part:
+    """A split whose images [count, H, W, C] uint8 and labels [count] are in memory."""
     return Part(len(images), [images], labels)
 
 
@@ -69,27 +69,27 @@ def read(data: DataSet, folder: Path | None, threads: int) -> dict[str, Part]:
     return import_module(f"ddpm.data.readers.{data.reader}").read(data, folder, threads)
 
 
-def present(folder: Path, name: str) -> Path:
+def require_file(folder: Path, name: str) -> Path:
     """The file `name` of `folder`."""
     if not (folder / name).is_file():
         raise UserError(f"{folder / name}: no such file. Download the data set, or set its root to where the file is.")
     return folder / name
 
 
-def holders(root: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Path, Files]]:
-    """The files of `root` that are `wanted`: first those that lie there, at any depth, then those of each archive.
+def find_files(root: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Path, Files]]:
+    """The files of `root` that are `wanted`: first those in the folder at any depth, then those in each archive.
 
     Yields:
-        the folder or the archive, and its files; none that holds no such file.
+        the folder or the archive, and its files; those without such a file are passed over.
 
     Raises:
         DamagedFile: an archive cannot be read to its end.
     """
     found = {PurePosixPath(path.relative_to(root)): path.read_bytes for path in root.rglob("*") if path.is_file()}
-    if files := in_order(found, wanted):
+    if files := sort_wanted(found, wanted):
         yield root, files
     for archive in (root / path for path in sorted(found) if len(path.parts) == 1 and is_archive(path)):
-        if files := in_order(members(archive, wanted), wanted):
+        if files := sort_wanted(archive_members(archive, wanted), wanted):
             yield archive, files
 
 
@@ -97,45 +97,47 @@ def is_archive(path: PurePosixPath) -> bool:
     return path.name.lower().endswith(ARCHIVES)
 
 
-def in_order(files: Files, wanted: Callable[[PurePosixPath], bool]) -> Files:
+def sort_wanted(files: Files, wanted: Callable[[PurePosixPath], bool]) -> Files:
     return {path: files[path] for path in sorted(files) if wanted(path)}
 
 
-def members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Files:
-    """The wanted files of an archive. Those of a tar, which has no index, are read at once."""
+def archive_members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Files:
+    """The wanted files of an archive. A tar has no index, so its files are read at once."""
     try:
         if archive.suffix.lower() == ".zip":
             zipped = zipfile.ZipFile(archive)
             names = [info.filename for info in zipped.infolist() if not info.is_dir()]
-            return {PurePosixPath(name): lambda name=name: zip_member(zipped, archive, name) for name in names}
+            return {PurePosixPath(name): lambda name=name: read_zip_member(zipped, archive, name) for name in names}
         with tarfile.open(archive) as tar:
             files = ((PurePosixPath(info.name), info) for info in tar if info.isfile())
             contents, total = {}, 0
             for path, info in files:
                 if wanted(path):
                     total += info.size
-                    refuse_bomb(archive, info.name, info.size, info.issparse() or total > MOST)
+                    refuse_bomb(archive, info.name, info.size, info.issparse() or total > MAX_TAR_BYTES)
                     contents[path] = tar.extractfile(info).read()
         return {path: lambda content=content: content for path, content in contents.items()}
-    except BROKEN as error:
-        raise DamagedFile(archive, f"not a whole archive ({error})", WHOLE) from error
+    except ARCHIVE_ERRORS as error:
+        raise DamagedFile(archive, f"not a whole archive ({error})", REMEDY) from error
 
 
 def refuse_bomb(where: Path | str, name: str, size: int, otherwise: bool = False) -> None:
-    """Raise DamagedFile where a file in an archive is larger than any of a data set, or takes no room there at all."""
-    if otherwise or size > LARGEST:
-        raise DamagedFile(where, f"{name} would be unpacked to {size:,} bytes or more, as no part of a data set", WHOLE)
+    """Raise DamagedFile where a file of an archive is larger than any file of a data set, or `otherwise` is true."""
+    if otherwise or size > MAX_FILE_BYTES:
+        raise DamagedFile(
+            where, f"{name} would be unpacked to {size:,} bytes or more, as no file of a data set", REMEDY
+        )
 
 
-def zip_member(zipped: zipfile.ZipFile, archive: Path, name: str) -> bytes:
+def read_zip_member(zipped: zipfile.ZipFile, archive: Path, name: str) -> bytes:
     try:
         refuse_bomb(archive, name, zipped.getinfo(name).file_size)
         return zipped.read(name)
-    except (*BROKEN, *OTHERWISE) as error:
-        raise DamagedFile(archive, f"{name} is missing or damaged there ({error})", WHOLE) from error
+    except (*ARCHIVE_ERRORS, *OTHER_ZIP_ERRORS) as error:
+        raise DamagedFile(archive, f"{name} is missing or damaged there ({error})", REMEDY) from error
 
 
-def unpacked(content: bytes, where: Path | str) -> bytes:
+def decompress(content: bytes, where: Path | str) -> bytes:
     """What a compressed file holds, by its first bytes: gzip, bzip2, xz, or a zip of one file; others as they are.
 
     Raises:
@@ -150,29 +152,29 @@ def unpacked(content: bytes, where: Path | str) -> bytes:
         for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.BZ2File), (b"\xfd7zXZ", lzma.LZMAFile)):
             if content.startswith(magic):
                 with opened(io.BytesIO(content)) as file:
-                    whole = file.read(LARGEST + 1)
+                    whole = file.read(MAX_FILE_BYTES + 1)
                 refuse_bomb(where, "it", len(whole))
                 return whole
-    except (*BROKEN, *OTHERWISE) as error:
-        raise DamagedFile(where, f"cannot be unpacked ({error})", WHOLE) from error
+    except (*ARCHIVE_ERRORS, *OTHER_ZIP_ERRORS) as error:
+        raise DamagedFile(where, f"cannot be unpacked ({error})", REMEDY) from error
     return content
 
 
 def check_content(data: DataSet, name: str, content: bytes, where: Path | str) -> None:
-    """Raise UserError where the registry knows the md5 of this file's content and it has another one."""
+    """Raise UserError where the registry knows another md5 for the content of this file."""
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != data.contents.get(name, found):
         raise UserError(
             f"{where}: is not {name} of {data.title}: the md5 of its content is {found}, not "
-            f"{data.contents[name]}. {said_if_reencoded(data)}"
+            f"{data.contents[name]}. {reencoded_hint(data)}"
         )
 
 
 def check_means(data: DataSet, split: str, images: np.ndarray, where: Path) -> None:
-    """Raise UserError where others report the means of a split's channels and those of `images` differ.
+    """Raise UserError where the means of a split's channels are published, and those of `images` differ from them.
 
-    They are sums of millions of bytes, known to eight digits: for the published number of images, those of other images
-    differ.
+    The means are sums over millions of bytes and have eight digits, so as many other images have other means. Another
+    number of images is not compared.
     """
     known = data.means.get(split)
     if known is None or len(images) != getattr(data, split):
@@ -182,12 +184,12 @@ def check_means(data: DataSet, split: str, images: np.ndarray, where: Path) -> N
         means = ", ".join(f"{mean:.8f}" for mean in found)
         raise UserError(
             f"{where}: its {split} images are not those of {data.title}: the means of their channels are {means}, not "
-            f"{', '.join(f'{mean:.8f}' for mean in known)}. {said_if_reencoded(data)}"
+            f"{', '.join(f'{mean:.8f}' for mean in known)}. {reencoded_hint(data)}"
         )
 
 
-def said_if_reencoded(data: DataSet) -> str:
-    """What to do with other contents: the key that takes copies with loss, where the data set may have it."""
+def reencoded_hint(data: DataSet) -> str:
+    """What the user can do about other contents: a copy, or the key for copies that were encoded again with loss."""
     if data.reader is not Reader.CIFAR10:
         return "Put a copy of the published files there, or name this as a data set of your own."
     return (

@@ -12,7 +12,7 @@ from PIL import Image
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet
 from ddpm.data import pictures
-from ddpm.data.readers import WHOLE, Files, Part, holders, present
+from ddpm.data.readers import REMEDY, Files, Part, find_files, require_file
 
 ARCHIVE = "img_align_celeba.zip"
 SPLITS = {"0": "train", "1": "validation", "2": "test"}
@@ -21,7 +21,7 @@ HALF = 64
 ALIGNED = (178, 218)  # width, height
 
 
-def read_list(path: Path) -> dict[str, list[str]]:
+def read_splits(path: Path) -> dict[str, list[str]]:
     """The file names of each split; a line is "000001.jpg 0"."""
     names: dict[str, list[str]] = {split: [] for split in SPLITS.values()}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
@@ -32,11 +32,11 @@ def read_list(path: Path) -> dict[str, list[str]]:
     return names
 
 
-def images_in(folder: Path, names: set[str]) -> tuple[Path, Files]:
-    """All images of `folder`, or of the first archive there that has all `names`; else of where most of them are."""
+def find_images(folder: Path, names: set[str]) -> tuple[Path, Files]:
+    """All images of the folder, or of the first archive in it, with all `names`; else of the one with most of them."""
     best: tuple[Path, Files] = (folder, {})
     most = 0
-    for where, files in holders(folder, lambda path: path.suffix.lower() == ".jpg"):
+    for where, files in find_files(folder, lambda path: path.suffix.lower() == ".jpg"):
         if (found := len(names & {path.name for path in files})) > most:
             best, most = (where, files), found
         if most == len(names):
@@ -49,8 +49,8 @@ def images_in(folder: Path, names: set[str]) -> tuple[Path, Files]:
     return best
 
 
-def contents(where: Path, files: Files, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """The images `names`, each with its place; `files` are all images there, in whatever folder."""
+def read_contents(where: Path, files: Files, names: list[str]) -> Iterator[tuple[str, bytes]]:
+    """The images `names`, each with its place for messages; `files` are all images there, in any folder."""
     paths: dict[str, PurePosixPath] = {}
     for path in files:
         if path.name in paths:
@@ -60,12 +60,12 @@ def contents(where: Path, files: Files, names: list[str]) -> Iterator[tuple[str,
         paths[path.name] = path
     for name in names:
         if name not in paths:
-            raise DamagedFile(where, f"{name} is missing there", WHOLE)
+            raise DamagedFile(where, f"{name} is missing there", REMEDY)
         yield f"{where}: {paths[name]}", files[paths[name]]()
 
 
-def crop(image: Image.Image, size: int) -> Image.Image:
-    """128x128 around the face, resized bilinearly; where it shrinks, Pillow's filter takes in all pixels.
+def crop_face(image: Image.Image, size: int) -> Image.Image:
+    """128x128 around the face, resized bilinearly. Where the image shrinks, Pillow's filter counts every pixel.
 
     Raises:
         Undecodable: the image has not the size of the aligned ones.
@@ -74,19 +74,19 @@ def crop(image: Image.Image, size: int) -> Image.Image:
         raise pictures.Undecodable(
             "{}x{} pixels; the aligned and cropped images have {}x{}".format(*image.size, *ALIGNED)
         )
-    box = image.crop((COLUMN - HALF, ROW - HALF, COLUMN + HALF, ROW + HALF))
-    return pictures.resize(box, size, Image.Resampling.BILINEAR)
+    face = pictures.crop(image, ROW - HALF, COLUMN - HALF, 2 * HALF)
+    return pictures.resize(face, size, Image.Resampling.BILINEAR)
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
-    names = read_list(present(folder, "list_eval_partition.txt"))
-    where, files = images_in(folder, {name for of_split in names.values() for name in of_split})
+    names = read_splits(require_file(folder, "list_eval_partition.txt"))
+    where, files = find_images(folder, {name for of_split in names.values() for name in of_split})
     parts = {}
     for split in ("train", "test"):
         seen: Counter = Counter()
-        images = pictures.stream(
-            contents(where, files, names[split]),
-            lambda image: crop(image, data.image_size),
+        images = pictures.decode_all(
+            read_contents(where, files, names[split]),
+            lambda image: crop_face(image, data.image_size),
             data.channels,
             threads,
             seen,

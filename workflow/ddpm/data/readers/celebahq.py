@@ -16,8 +16,8 @@ TAR = "data256x256.tar"
 ROWS = 64  # of a parquet file, read at a time
 
 
-def parquet_count(files: list[Path]) -> int:
-    """How many rows the parquet files have, after a check that each one is whole and has images."""
+def count_rows(files: list[Path]) -> int:
+    """The number of rows of the parquet files, after a check that each file is whole and has images."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -34,8 +34,8 @@ def parquet_count(files: list[Path]) -> int:
     return count
 
 
-def parquet_images(files: list[Path]) -> Iterator[tuple[str, bytes]]:
-    """The contents of all rows, in order, each with its place."""
+def read_rows(files: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """The encoded images of all rows, in order, each with its place for messages."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -66,7 +66,7 @@ def tar_members(path: Path) -> list[tarfile.TarInfo]:
         raise DamagedFile(path, f"not a whole tar archive ({error})") from error
 
 
-def tar_images(path: Path, members: list[tarfile.TarInfo]) -> Iterator[tuple[str, bytes]]:
+def read_tar(path: Path, members: list[tarfile.TarInfo]) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(path, "r:") as tar:
         for member in members:
             refuse_bomb(path, member.name, member.size, member.issparse())
@@ -77,7 +77,7 @@ def tar_images(path: Path, members: list[tarfile.TarInfo]) -> Iterator[tuple[str
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
     if (folder / TAR).is_file():
         members = tar_members(folder / TAR)
-        count, contents = len(members), tar_images(folder / TAR, members)
+        count, contents = len(members), read_tar(folder / TAR, members)
     else:
         files = [path for split in ("train", "validation") for path in sorted(folder.glob(f"{split}-*.parquet"))]
         if not files:
@@ -85,11 +85,11 @@ def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
                 f"{folder}: holds neither train-*.parquet nor {TAR}. Download the data set, or set its root to where "
                 "one of them is."
             )
-        count, contents = parquet_count(files), parquet_images(files)
+        count, contents = count_rows(files), read_rows(files)
     seen: Counter = Counter()
 
     def fitted(image: Image.Image) -> Image.Image:
         return pictures.resize(image, data.image_size, Image.Resampling.LANCZOS)
 
-    images = pictures.stream(contents, fitted, data.channels, threads, seen)
+    images = pictures.decode_all(contents, fitted, data.channels, threads, seen)
     return {"train": Part(count, images, seen=seen), "test": Part(0, [])}

@@ -13,7 +13,16 @@ import numpy as np
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet
-from ddpm.data.readers import WHOLE, Files, Part, check_content, check_means, holders, said_if_reencoded, whole_part
+from ddpm.data.readers import (
+    REMEDY,
+    Files,
+    Part,
+    check_content,
+    check_means,
+    find_files,
+    part_of_arrays,
+    reencoded_hint,
+)
 from ddpm.data.readers import folder as trees
 
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
@@ -35,12 +44,12 @@ class ByteType:
 
 
 class ByteArray:
-    """Stands for a pickle's array of uint8, which NumPy would fill with whatever the pickle says."""
+    """Stands for a pickle's array of uint8. NumPy itself would fill an array with whatever the pickle says."""
 
     values: np.ndarray
 
     def __init__(self, *of_reconstruct: object):
-        pass  # it has no values before it is told them
+        pass  # the values come by __setstate__
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, kind, by_columns, content = state
@@ -50,7 +59,7 @@ class ByteArray:
 
 
 class ArraysOnly(pickle.Unpickler):
-    """Opens pickles of plain values and arrays of bytes, and refuses whatever would run other code."""
+    """Opens pickles of plain values and arrays of bytes, and refuses all that could run code."""
 
     def find_class(self, module: str, name: str):
         match module.replace("numpy.core", "numpy._core"), name:
@@ -66,17 +75,17 @@ class ArraysOnly(pickle.Unpickler):
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
     if data.reencoded:
         return trees.read(data, folder, threads)
-    for where, files in holders(folder, is_wanted):
-        for form in (pickled, binary, parquet, tree):
+    for where, files in find_files(folder, is_wanted):
+        for form in (read_pickled, read_binary, read_parquet, read_tree):
             if arrays := form(data, where, files, threads):
                 if data.root:  # what was downloaded was checked
                     for split, (images, _) in arrays.items():
                         check_means(data, split, images, where)
-                return {split: whole_part(*part) for split, part in arrays.items()}
+                return {split: part_of_arrays(*part) for split, part in arrays.items()}
     raise UserError(
         f"{folder}: holds no {data.title}. Known forms: {ARCHIVE}, its folder cifar-10-batches-py, those of the binary "
         "version, parquet files train*.parquet and test*.parquet, and image files train/CLASS/*, test/CLASS/*; each "
-        f"in the folder itself or in an archive there. {said_if_reencoded(data)}"
+        f"in the folder itself or in an archive there. {reencoded_hint(data)}"
     )
 
 
@@ -85,21 +94,21 @@ def is_wanted(path: PurePosixPath) -> bool:
     return path.name.removesuffix(".bin") in names or path.suffix == ".parquet" or trees.is_image(path)
 
 
-def batches(files: Files, suffix: str = "") -> dict[str, list[tuple[str, Callable[[], bytes]]]] | None:
-    """Name and content of each batch, where all are among `files`."""
+def find_batches(files: Files, suffix: str = "") -> dict[str, list[tuple[str, Callable[[], bytes]]]] | None:
+    """The name of each batch and a function that reads it; None unless all batches are among `files`."""
     found = {path.name: read for path, read in files.items()}
     if any(name + suffix not in found for name in (*BATCHES["train"], *BATCHES["test"])):
         return None
     return {split: [(name, found[name + suffix]) for name in names] for split, names in BATCHES.items()}
 
 
-def images_of(data: DataSet, rows: np.ndarray) -> np.ndarray:
+def to_images(data: DataSet, rows: np.ndarray) -> np.ndarray:
     """Rows of 3,072 values as images [N, H, W, C]."""
     return rows.reshape(-1, data.channels, data.image_size, data.image_size).transpose(0, 2, 3, 1)
 
 
-def pickled(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
-    if (found := batches(files)) is None:
+def read_pickled(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+    if (found := find_batches(files)) is None:
         return None
     arrays = {}
     for split, of_split in found.items():
@@ -110,44 +119,46 @@ def pickled(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | 
                 check_content(data, name, content, f"{where}: {name}")
             try:
                 part = ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-                parts.append((images_of(data, part[b"data"].values), np.array(part[b"labels"], np.int64)))
+                parts.append((to_images(data, part[b"data"].values), np.array(part[b"labels"], np.int64)))
             except Exception as error:  # a hostile stream provokes whatever it likes
-                raise DamagedFile(where, f"{name} is not a batch of {data.title} ({error})", WHOLE) from error
+                raise DamagedFile(where, f"{name} is not a batch of {data.title} ({error})", REMEDY) from error
         images, labels = zip(*parts, strict=True)
         arrays[split] = np.concatenate(images), np.concatenate(labels)
     return arrays
 
 
-def binary(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+def read_binary(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
     """A byte for the label, then the image's, for each image."""
-    if (found := batches(files, ".bin")) is None:
+    if (found := find_batches(files, ".bin")) is None:
         return None
     size = 1 + data.channels * data.image_size**2
     arrays = {}
     for split, of_split in found.items():
         content = b"".join(read_bytes() for _, read_bytes in of_split)
         if len(content) % size:
-            raise DamagedFile(where, f"its {split} batches are no whole number of images of {size:,} bytes each", WHOLE)
+            raise DamagedFile(
+                where, f"its {split} batches are no whole number of images of {size:,} bytes each", REMEDY
+            )
         rows = np.frombuffer(content, np.uint8).reshape(-1, size)
-        arrays[split] = images_of(data, rows[:, 1:]), rows[:, 0].astype(np.int64)
+        arrays[split] = to_images(data, rows[:, 1:]), rows[:, 0].astype(np.int64)
     return arrays
 
 
-def parquet(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+def read_parquet(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
     """Hugging Face's: a column of encoded images, and one of labels."""
     arrays = {}
     for split in BATCHES:
         of_split = {path: read for path, read in files.items() if re.match(rf"{split}\b.*\.parquet$", path.name)}
         if not of_split:
             return None
-        rows = [row for path, read in of_split.items() for row in parquet_rows(f"{where}: {path}", read())]
+        rows = [row for path, read in of_split.items() for row in read_parquet_rows(f"{where}: {path}", read())]
         contents = ((f"{where}: {split} image {i}", content) for i, (content, _) in enumerate(rows))
-        images = np.concatenate(list(trees.pixels_of(data, contents, threads)))
+        images = np.concatenate(list(trees.decode_images(data, contents, threads)))
         arrays[split] = images, np.array([label for _, label in rows], np.int64)
     return arrays
 
 
-def parquet_rows(where: str, content: bytes) -> list[tuple[bytes, int]]:
+def read_parquet_rows(where: str, content: bytes) -> list[tuple[bytes, int]]:
     """Encoded image and label of each row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -158,10 +169,10 @@ def parquet_rows(where: str, content: bytes) -> list[tuple[bytes, int]]:
         images = table.column(column).combine_chunks().field("bytes").to_pylist()
         return list(zip(images, table.column("label").to_pylist(), strict=True))
     except (pa.ArrowException, OSError, KeyError, StopIteration, AttributeError) as error:
-        raise DamagedFile(where, f"no parquet file with columns `img` and `label` ({error!r})", WHOLE) from error
+        raise DamagedFile(where, f"no parquet file with columns `img` and `label` ({error!r})", REMEDY) from error
 
 
-def tree(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+def read_tree(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
     images = {path: read for path, read in files.items() if trees.is_image(path)}
     if not any("train" in path.parts for path in images):
         return None

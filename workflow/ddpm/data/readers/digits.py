@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm.config.sources import DataSet
-from ddpm.data.readers import Part, whole_part
+from ddpm.data.readers import Part, part_of_arrays
 
 
 def read(data: DataSet, folder: Path | None, threads: int) -> dict[str, Part]:
@@ -17,4 +17,4 @@ def read(data: DataSet, folder: Path | None, threads: int) -> dict[str, Part]:
     # RandomState's stream is guaranteed never to change; neighbouring scans share a writer, so no plain slice.
     order = np.random.RandomState(0).permutation(len(images))
     test, train = np.sort(order[: data.test]), np.sort(order[data.test :])
-    return {"train": whole_part(images[train], labels[train]), "test": whole_part(images[test], labels[test])}
+    return {"train": part_of_arrays(images[train], labels[train]), "test": part_of_arrays(images[test], labels[test])}

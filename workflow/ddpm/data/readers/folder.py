@@ -12,7 +12,7 @@ import numpy as np
 from ddpm.config.errors import UserError
 from ddpm.config.sources import DataSet
 from ddpm.data import pictures
-from ddpm.data.readers import Files, Part, holders
+from ddpm.data.readers import Files, Part, find_files
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -22,7 +22,7 @@ def is_image(path: PurePosixPath) -> bool:
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
-    for where, images in holders(folder, is_image):
+    for where, images in find_files(folder, is_image):
         return labelled_splits(data, where, images, threads)
     raise UserError(f"{folder}: holds no images ({', '.join(SUFFIXES)}). Set root to the folder of the images.")
 
@@ -35,10 +35,10 @@ def labelled_splits(data: DataSet, where: Path, images: Files, threads: int) -> 
     Raises:
         UserError: the data set has other classes; or test images have one that no training image has.
     """
-    splits = splits_of(images)
+    splits = split_by_folder(images)
     if not splits["train"]:
         raise UserError(f"{where}: has no images in its folder train. Put them there, or do without such a folder.")
-    found = {split: class_folders(of_split) for split, of_split in splits.items()}
+    found = {split: class_names(of_split) for split, of_split in splits.items()}
     classes = data.classes if data.classes is not None else found["train"]
     for split, names in found.items():
         if splits[split] and (set(names) - set(classes) or (classes and not names)):
@@ -50,16 +50,16 @@ def labelled_splits(data: DataSet, where: Path, images: Files, threads: int) -> 
     numbers = {name: number for number, name in enumerate(classes)}
     parts = {}
     for split, of_split in splits.items():
-        of_split = classes_in_turn(of_split) if classes else of_split
+        of_split = alternate_classes(of_split) if classes else of_split
         seen: Counter = Counter()
         labels = np.array([numbers[path.parts[0]] for path in of_split] if classes else [], np.int64)
         contents = ((f"{where}: {path}", read_bytes()) for path, read_bytes in of_split.items())
-        batches = pixels_of(data, in_format(data, contents), threads, seen)
+        batches = decode_images(data, check_format(data, contents), threads, seen)
         parts[split] = Part(len(of_split), batches, labels, seen, tuple(classes))
     return parts
 
 
-def splits_of(images: Files) -> dict[str, Files]:
+def split_by_folder(images: Files) -> dict[str, Files]:
     """Images by split, each by its path below the split's folder; without such folders all are training images."""
     parents = {path.parts[:i] for path in images for i in range(len(path.parts))}
     above = min((parent for parent in parents if (*parent, "train") in parents), key=len, default=None)
@@ -73,14 +73,14 @@ def splits_of(images: Files) -> dict[str, Files]:
     return splits
 
 
-def class_folders(images: Files) -> tuple[str, ...]:
+def class_names(images: Files) -> tuple[str, ...]:
     """The folders that the images are in, if each is in one."""
     if any(len(path.parts) == 1 for path in images):
         return ()
     return tuple(sorted({path.parts[0] for path in images}))
 
 
-def classes_in_turn(images: Files) -> Files:
+def alternate_classes(images: Files) -> Files:
     places: Counter = Counter()
     order = {}
     for path in images:
@@ -89,7 +89,7 @@ def classes_in_turn(images: Files) -> Files:
     return {path: images[path] for path in sorted(images, key=order.get)}
 
 
-def in_format(data: DataSet, contents: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+def check_format(data: DataSet, contents: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
     """The same, each in the format that `data.reencoded` says, if it says one."""
     for name, content in contents:
         if data.reencoded and (found := pictures.format_of(content)).lower() != data.reencoded.lower():
@@ -97,11 +97,11 @@ def in_format(data: DataSet, contents: Iterable[tuple[str, bytes]]) -> Iterator[
         yield name, content
 
 
-def pixels_of(
+def decode_images(
     data: DataSet, contents: Iterable[tuple[str, bytes]], threads: int, seen: Counter | None = None
 ) -> Iterator[np.ndarray]:
     """Encoded images as batches [n, H, W, C] uint8: the centre square, in the data set's size."""
-    return pictures.stream(
-        contents, lambda image: pictures.square(image, data.image_size), data.channels, threads,
-        Counter() if seen is None else seen, remedy="Repair or remove it.", formats=pictures.OF_USERS,
+    return pictures.decode_all(
+        contents, lambda image: pictures.crop_and_resize(image, data.image_size), data.channels, threads,
+        Counter() if seen is None else seen, remedy="Repair or remove it.", formats=pictures.USER_FORMATS,
     )  # fmt: skip

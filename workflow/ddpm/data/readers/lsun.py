@@ -27,12 +27,12 @@ class Index:
     keys: np.ndarray
     """[N] of bytes: the images that can be decoded, in the order of the database."""
     skipped: list[str]
-    """The keys of those that cannot."""
+    """The keys of the images that cannot be decoded."""
     seen: Counter
-    """How many images were encoded in which way."""
+    """The number of images by encoding."""
 
 
-def find(data: DataSet, folder: Path, prepared: Path, log: Callable[[str], None]) -> Path:
+def find_database(data: DataSet, folder: Path, prepared: Path, log: Callable[[str], None]) -> Path:
     """The folder of the LMDB: in `folder` or a sub-folder of it, or unpacked from the zip there to `prepared`/lmdb."""
     archives = [folder / file.name for file in data.files if isinstance(file, RemoteFile)]
     for found in (folder, *(archive.with_suffix("") for archive in archives)):
@@ -40,13 +40,13 @@ def find(data: DataSet, folder: Path, prepared: Path, log: Callable[[str], None]
             return found.resolve()
     for archive in archives:
         if archive.is_file():
-            unpack(archive, prepared / "lmdb", log)
+            unpack_database(archive, prepared / "lmdb", log)
             return prepared / "lmdb"
     names = ", ".join((DATABASE, *(f"{archive.stem}/{DATABASE} or {archive.name}" for archive in archives)))
     raise UserError(f"{folder}: holds none of {names}. Download the data set, or set its root to where one of them is.")
 
 
-def unpack(archive: Path, folder: Path, log: Callable[[str], None]) -> None:
+def unpack_database(archive: Path, folder: Path, log: Callable[[str], None]) -> None:
     """The database of a zip to `folder`, whole or not at all, unless it is there from an earlier call.
 
     Raises:
@@ -70,7 +70,7 @@ def unpack(archive: Path, folder: Path, log: Callable[[str], None]) -> None:
             shutil.copyfileobj(source, file, 1 << 24)
 
 
-def index(data: DataSet, database: Path, threads: int, log: Callable[[str], None]) -> Index:
+def index_images(data: DataSet, database: Path, threads: int, log: Callable[[str], None]) -> Index:
     """Decode every image of the LMDB once, in `threads` threads, and list those that can be.
 
     Raises:
@@ -89,7 +89,7 @@ def index(data: DataSet, database: Path, threads: int, log: Callable[[str], None
         total = transaction.stat()["entries"]
         if data.train is not None and total != data.train:
             raise UserError(f"{path}: holds {total:,} images, where {data.train:,} of {data.title} were expected.")
-        items = reported(ordered(check, entries(path, transaction), threads), total, "checked", log)
+        items = reported(ordered(check, read_entries(path, transaction), threads), total, "checked", log)
         keys, skipped, seen = [], [], Counter()
         for key, encoding in items:
             if encoding is None:
@@ -103,7 +103,7 @@ def index(data: DataSet, database: Path, threads: int, log: Callable[[str], None
     return Index(np.array(keys), skipped, seen)
 
 
-def entries(path: Path, transaction) -> Iterator[tuple[bytes, bytes]]:
+def read_entries(path: Path, transaction) -> Iterator[tuple[bytes, bytes]]:
     """Keys and contents, in the order of the database."""
     for key, content in transaction.cursor():
         if key.endswith(b"\0"):

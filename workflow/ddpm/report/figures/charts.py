@@ -1,10 +1,11 @@
-"""The theme of curves. Apart from `style`, since pictures of images need not wait for seaborn to load."""
+"""How curves are drawn. `style` does without this module, as pictures of images do not need seaborn."""
 
 import sys
 
-import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
-# seaborn would load scipy.stats for densities, which no figure has: half of the seconds that it takes.
+# seaborn loads scipy.stats for densities, which no figure has: half of the time of its start. So it finds no scipy.
 if without := "scipy" not in sys.modules:
     sys.modules["scipy"] = None
 import seaborn
@@ -38,16 +39,22 @@ def use_theme() -> None:
     )
 
 
-def line(axes, x, y, colour, marker: str = "o", **options) -> None:
-    """A curve through marked points, in the order in which they are given."""
+def draw_line(axes: Axes, curve: pd.DataFrame, x: str, y: str, colour, marker: str | None = "o", **options) -> None:
+    """Column `y` of a frame over column `x`: marked points, joined in the order of the rows."""
     seaborn.lineplot(
-        x=x, y=y, ax=axes, color=colour, sort=False, estimator=None, marker=marker, markersize=4,
-        markeredgewidth=0, **options,
+        curve, x=x, y=y, ax=axes, color=colour, marker=marker, sort=False, estimator=None,
+        **{"markersize": 4, "markeredgewidth": 0} | options,
     )  # fmt: skip
 
 
-def fids(axes, x, scores: dict[str, np.ndarray]) -> None:
-    """FID over `x` against the training set, and against the test set where there is one: else it is nan."""
-    line(axes, x, scores["fid_train"], ORANGE, "o", label="against the training set")
-    if not np.isnan(scores["fid_test"]).all():
-        line(axes, x, scores["fid_test"], GREEN, "s", label="against the test set")
+def draw_spread(axes: Axes, curve: pd.DataFrame, x: str, y: str, colour, alpha: float) -> None:
+    """A band around `y`, as wide on each side as column `y`_std says."""
+    low, high = curve[y] - curve[f"{y}_std"], curve[y] + curve[f"{y}_std"]
+    axes.fill_between(curve[x], low, high, color=colour, alpha=alpha, linewidth=0)
+
+
+def draw_fids(axes: Axes, scores: pd.DataFrame, x: str) -> None:
+    """FID over column `x` against the training set, and against the test set where there is one: else it is nan."""
+    draw_line(axes, scores, x, "fid_train", ORANGE, "o", label="against the training set")
+    if scores["fid_test"].notna().any():
+        draw_line(axes, scores, x, "fid_test", GREEN, "s", label="against the test set")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import read_status, why_none
+from ddpm.report.figures.samples import draw_why_empty, read_status
 from ddpm.storage.files import atomic_write, read_npz
 
 STRIP = 9  # images in a row of the strip
@@ -32,11 +32,11 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     """
     arrays = read_npz(next(path for path in sources if path.suffix == ".npz"), "times", "q", "p")
     times, q, p = arrays["times"], arrays["q"], arrays["p"]
-    none = None if len(p) and len(q) else why_none(read_status(sources) or {"status": "unstable"})
-    style.save(none or strip(times, q[0], p[0]), [path for path in outputs if path.suffix != ".gif"], stamp)
+    none = None if len(p) and len(q) else draw_why_empty(read_status(sources) or {"status": "unstable"})
+    style.save(none or draw_strip(times, q[0], p[0]), [path for path in outputs if path.suffix != ".gif"], stamp)
     for path in outputs:
         if path.suffix == ".gif":
-            data = encode([as_image(none)], HOLD_MS, grey=True) if none else animation(times, q, p, stamp)
+            data = encode_gif([as_image(none)], HOLD_MS, grey=True) if none else make_animation(times, q, p, stamp)
             with atomic_write(path) as part:
                 part.write_bytes(data)
 
@@ -51,11 +51,11 @@ def as_image(figure: Figure) -> Image.Image:
 # The strip
 
 
-def strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
+def draw_strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
     """q, p [P, H, W, C] at times [P], descending: q is read from clean to noise, p from noise to clean."""
     shown = np.unique(np.linspace(0, len(times) - 1, min(STRIP, len(times))).round().astype(int))
     count = len(shown)
-    (q, zoom), (p, _) = (style.fitted(chain, count, 1400) for chain in (q, p))
+    (q, zoom), (p, _) = (style.fit_images(chain, count, 1400) for chain in (q, p))
     size = q.shape[1]
     gap = max(6, size * zoom // 8)
     rows = (
@@ -77,18 +77,18 @@ def strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
     tile, pitch = size * zoom, size * zoom + gap
     width = count * pitch - gap
     row_height = 150 + tile + 84
-    figure, axes = style.canvas(width, 2 * row_height, left=0.15, right=0.15, top=0.05, bottom=0.22)
+    figure, axes = style.make_canvas(width, 2 * row_height, left=0.15, right=0.15, top=0.05, bottom=0.22)
     for i, (images, at, letter, does, colour) in enumerate(rows):
         top = i * row_height
-        style.label(axes, 0, top + 40, f"{letter}", 15, ha="left", style="italic", weight="bold", color=colour)
-        style.label(axes, 44, top + 42, does, 9.5, ha="left")
+        style.draw_label(axes, 0, top + 40, f"{letter}", 15, ha="left", style="italic", weight="bold", color=colour)
+        style.draw_label(axes, 44, top + 42, does, 9.5, ha="left")
         axes.annotate(
             "", xy=(width, top + 100), xytext=(0, top + 100), annotation_clip=False,
             arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
         for k in range(count):
-            style.place(axes, style.image_grid(images[None, k : k + 1], zoom), k * pitch, top + 132)
-            style.label(axes, k * pitch + tile / 2, top + 132 + tile + 16, time_label(at[k], times), 8, va="top")
+            style.draw_image(axes, style.make_grid(images[None, k : k + 1], zoom), k * pitch, top + 132)
+            style.draw_label(axes, k * pitch + tile / 2, top + 132 + tile + 16, time_label(at[k], times), 8, va="top")
     return figure
 
 
@@ -101,7 +101,7 @@ def time_label(time: int, times: np.ndarray) -> str:
 # The animation
 
 
-def animation(times: np.ndarray, q: np.ndarray, p: np.ndarray, stamp: str) -> bytes:
+def make_animation(times: np.ndarray, q: np.ndarray, p: np.ndarray, stamp: str) -> bytes:
     """A looping GIF of q [m, P, H, W, C] beside p, under GIF_BYTES: fewer images and frames until it fits."""
     last = len(times) - 1
     for images, panel, stride in BUDGETS:
@@ -109,18 +109,18 @@ def animation(times: np.ndarray, q: np.ndarray, p: np.ndarray, stamp: str) -> by
         # Large images are averaged down to about 64 pixels: the animation must be small.
         forward, backward = (style.shrink(array[:images], array.shape[3] // 64) for array in (q, p))
         frames = [
-            frame(forward[:, last - k], backward[:, k], times[last - k], times[k], times.max(), panel, stamp)
+            draw_frame(forward[:, last - k], backward[:, k], times[last - k], times[k], times.max(), panel, stamp)
             for k in shown
         ]
-        data = encode(frames, min(300, max(60, 5000 // len(frames))), grey=q.shape[-1] == 1)
+        data = encode_gif(frames, min(300, max(60, 5000 // len(frames))), grey=q.shape[-1] == 1)
         if len(data) < GIF_BYTES:
             break
     return data
 
 
-def frame(q: np.ndarray, p: np.ndarray, q_time: int, p_time: int, end: int, panel: int, stamp: str) -> Image.Image:
+def draw_frame(q: np.ndarray, p: np.ndarray, q_time: int, p_time: int, end: int, panel: int, stamp: str) -> Image.Image:
     """One frame: q [m, H, W, C] at time q_time of `end` on the left, p at p_time on the right."""
-    blocks = (tiles(q, panel), tiles(p, panel))
+    blocks = (tile_images(q, panel), tile_images(p, panel))
     side, height = max(blocks[0].width, 196), blocks[0].height  # the words need 196 pixels
     margin, head, foot = 16, 58, 64
     picture = Image.new("RGB", (2 * side + 3 * margin, head + height + foot), "white")
@@ -128,9 +128,9 @@ def frame(q: np.ndarray, p: np.ndarray, q_time: int, p_time: int, end: int, pane
     halves = (("q", "adds noise", style.ORANGE, q_time), ("p", "takes it away", style.BLUE, p_time))
     for i, (block, (letter, does, colour, time)) in enumerate(zip(blocks, halves, strict=True)):
         x, accent = margin + i * (side + margin), ImageColor.getrgb(colour)
-        pen.text((x, 8), letter, accent, font("DejaVuSans-BoldOblique", 20))
-        pen.text((x + 20, 13), does, style.INK, font("DejaVuSans", 14))
-        pen.text((x + side, 14), f"t = {time}", style.FAINT, font("DejaVuSans", 13), anchor="ra")
+        pen.text((x, 8), letter, accent, load_font("DejaVuSans-BoldOblique", 20))
+        pen.text((x + 20, 13), does, style.INK, load_font("DejaVuSans", 14))
+        pen.text((x + side, 14), f"t = {time}", style.FAINT, load_font("DejaVuSans", 13), anchor="ra")
         # The bar is full at t = T: it grows on the left while it shrinks on the right.
         pen.rectangle((x, 40, x + side - 1, 45), TRACK)
         if time:
@@ -138,31 +138,31 @@ def frame(q: np.ndarray, p: np.ndarray, q_time: int, p_time: int, end: int, pane
         picture.paste(block, (x + (side - block.width) // 2, head))
     for line, text in enumerate(("Left: real images turn into noise.", "Right: noise turns into new images.")):
         middle = (picture.width / 2, head + height + 8 + 18 * line)
-        pen.text(middle, text, style.INK, font("DejaVuSans", 13), anchor="ma")
+        pen.text(middle, text, style.INK, load_font("DejaVuSans", 13), anchor="ma")
     corner = (picture.width - 6, picture.height - 4)
-    pen.text(corner, stamp, style.FAINT, font("DejaVuSans", 9), anchor="rd")
+    pen.text(corner, stamp, style.FAINT, load_font("DejaVuSans", 9), anchor="rd")
     return picture
 
 
-def tiles(images: np.ndarray, panel: int) -> Image.Image:
+def tile_images(images: np.ndarray, panel: int) -> Image.Image:
     """images [m, H, W, C] as a block at most `panel` pixels wide, gaps aside."""
     columns = ceil(sqrt(len(images)))
     rows = ceil(len(images) / columns)
     zoom = style.zoom_for(columns * images.shape[2], panel)
     block = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
     block[: len(images)] = images
-    grid = style.image_grid(block.reshape(rows, columns, *images.shape[1:]), zoom, gap=6)
+    grid = style.make_grid(block.reshape(rows, columns, *images.shape[1:]), zoom, gap=6)
     return Image.fromarray(grid[..., 0] if grid.shape[2] == 1 else grid).convert("RGB")
 
 
-def font(name: str, size: int) -> ImageFont.FreeTypeFont:
+def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
     """A font that ships with matplotlib, so that the picture is the same everywhere."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size)
 
 
-def encode(frames: list[Image.Image], step_ms: int, grey: bool) -> bytes:
+def encode_gif(frames: list[Image.Image], step_ms: int, grey: bool) -> bytes:
     """Frames as a GIF that loops for ever and rests on the last one."""
-    colours = palette(frames, grey)
+    colours = choose_palette(frames, grey)
     reduced = [image.quantize(palette=colours, dither=Image.Dither.NONE) for image in frames]
     durations = [4 * step_ms, *[step_ms] * (len(frames) - 2), HOLD_MS][-len(frames) :]
     buffer = io.BytesIO()
@@ -170,7 +170,7 @@ def encode(frames: list[Image.Image], step_ms: int, grey: bool) -> bytes:
     return buffer.getvalue()
 
 
-def palette(frames: list[Image.Image], grey: bool) -> Image.Image:
+def choose_palette(frames: list[Image.Image], grey: bool) -> Image.Image:
     """One palette for all frames, so that what stands still is stored once: the accents and few others.
 
     Noise does not compress, and the size of the file grows with the number of its colours.

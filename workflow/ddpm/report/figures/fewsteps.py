@@ -4,13 +4,14 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from ddpm.report.figures import charts, style
 from ddpm.report.figures.charts import seaborn
-from ddpm.report.figures.samples import why_none
+from ddpm.report.figures.samples import draw_why_empty
 from ddpm.report.inputs import network_name
 from ddpm.storage.files import read_json
 from ddpm.storage.shards import DDIM, read_shard
@@ -31,19 +32,19 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     shards = [path for path in sources if path.suffix == ".npz"]
     statuses = [read_shard(path, sampler=DDIM)[1]["status"] for path in shards]
     if failed := next((status for status in statuses if status["status"] == "unstable"), None):
-        figure = why_none(failed)
+        figure = draw_why_empty(failed)
     else:
         arrays, _ = read_shard(shards[0], "images", "eta", "evaluations", sampler=DDIM)
-        figure = scores_and_pictures(read_curve(table, *COLUMNS), read_json(metrics), arrays)
+        figure = draw_scores_and_pictures(read_curve(table, *COLUMNS), read_json(metrics), arrays)
     style.save(figure, outputs, stamp)
 
 
-def scores_and_pictures(curve: dict[str, np.ndarray], ancestral: dict, arrays: dict[str, np.ndarray]) -> Figure:
+def draw_scores_and_pictures(curve: pd.DataFrame, ancestral: dict, arrays: dict[str, np.ndarray]) -> Figure:
     """The scores over the evaluations of the network, and beneath them the images of the smallest eta."""
     charts.use_theme()
     eta = arrays["eta"].min()
     slots = np.flatnonzero(arrays["eta"] == eta)
-    grid = same_noise(arrays["images"][:, slots])
+    grid = arrange_by_noise(arrays["images"][:, slots])
     beneath = ABOVE + grid.shape[0] / style.DPI + BELOW
     height = WORDS + PANELS + beneath
     figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
@@ -51,21 +52,20 @@ def scores_and_pictures(curve: dict[str, np.ndarray], ancestral: dict, arrays: d
     figure.text(0.1 / WIDTH, 1 - 0.18 / height, TITLE, fontsize=9, va="center")
     counts = f"{curve['images'][0]:,.0f} images per point, {ancestral['made_from']['images']:,} for ancestral sampling"
     figure.text(0.1 / WIDTH, 1 - 0.37 / height, f"Scores of {counts}", fontsize=7, va="center", color=style.FAINT)
-    panels(*figure.subplots(1, 2), curve, ancestral)
-    label_rows(style.pixel_axes(figure, *grid.shape[1::-1], LEFT, BELOW), grid, arrays["evaluations"][slots], eta)
+    draw_panels(*figure.subplots(1, 2), curve, ancestral)
+    draw_rows(style.add_pixel_axes(figure, *grid.shape[1::-1], LEFT, BELOW), grid, arrays["evaluations"][slots], eta)
     return figure
 
 
-def panels(fid_axes: Axes, score_axes: Axes, curve: dict[str, np.ndarray], ancestral: dict) -> None:
+def draw_panels(fid_axes: Axes, score_axes: Axes, curve: pd.DataFrame, ancestral: dict) -> None:
     """FID and Inception Score, a curve per eta, and where ancestral sampling stands if it was measured."""
     network = network_name(ancestral)
-    etas = np.unique(curve["eta"])
-    colours = seaborn.color_palette("colorblind", len(etas))
-    for eta, colour, marker in zip(etas, colours, cycle(MARKERS), strict=False):
-        steps, fid, score, spread = (curve[column][curve["eta"] == eta] for column in ("evaluations", *COLUMNS[-3:]))
-        charts.line(fid_axes, steps, fid, colour, marker, label=f"DDIM, η = {eta:g}")
-        charts.line(score_axes, steps, score, colour, marker)
-        score_axes.fill_between(steps, score - spread, score + spread, color=colour, alpha=0.15, linewidth=0)
+    by_eta = curve.groupby("eta")
+    colours = seaborn.color_palette("colorblind", len(by_eta))
+    for (eta, own), colour, marker in zip(by_eta, colours, cycle(MARKERS), strict=False):
+        charts.draw_line(fid_axes, own, "evaluations", "fid_train", colour, marker, label=f"DDIM, η = {eta:g}")
+        charts.draw_line(score_axes, own, "evaluations", "inception_score", colour, marker)
+        charts.draw_spread(score_axes, own, "evaluations", "inception_score", colour, alpha=0.15)
     if ancestral["status"] == "measured":
         label = f"ancestral, all {ancestral['made_from']['process']['timesteps']:,} steps"
         dashed = {"color": style.INK, "linestyle": "--", "linewidth": 1}
@@ -74,24 +74,24 @@ def panels(fid_axes: Axes, score_axes: Axes, curve: dict[str, np.ndarray], ances
     fid_axes.set(ylabel=f"FID, training set\n({network})", ylim=(0, None))
     score_axes.set(ylabel=f"Inception Score\n({network})")
     fid_axes.legend(framealpha=0.8, edgecolor="none", loc="upper right")
-    counts = np.unique(curve["evaluations"])
+    counts = sorted(curve["evaluations"].unique())
     for axes in (fid_axes, score_axes):
         axes.set(xlabel="Evaluations of the network per image", xscale="log")
         axes.set_xticks(counts, [f"{count:g}" for count in counts])
         axes.xaxis.set_minor_locator(NullLocator())
 
 
-def same_noise(images: np.ndarray) -> np.ndarray:
+def arrange_by_noise(images: np.ndarray) -> np.ndarray:
     """images [n, settings, H, W, C] as a grid of one row per setting and as many columns, one per x_T, as fit."""
     width, size = int((WIDTH - LEFT - RIGHT) * style.DPI), images.shape[3]
     zoom = style.zoom_for(COLUMN_COUNT * (size + 1), width)
     gap = max(2, size * zoom // 24)
-    return style.image_grid(images[: (width + gap) // (size * zoom + gap)].swapaxes(0, 1), zoom, gap)
+    return style.make_grid(images[: (width + gap) // (size * zoom + gap)].swapaxes(0, 1), zoom, gap)
 
 
-def label_rows(axes: Axes, grid: np.ndarray, evaluations: np.ndarray, eta: float) -> None:
-    style.place(axes, grid)
-    style.label(axes, 0, -30, f"From the same noise $x_T$ in each column, η = {eta:g}", 8, ha="left")
+def draw_rows(axes: Axes, grid: np.ndarray, evaluations: np.ndarray, eta: float) -> None:
+    style.draw_image(axes, grid)
+    style.draw_label(axes, 0, -30, f"From the same noise $x_T$ in each column, η = {eta:g}", 8, ha="left")
     for row, count in enumerate(evaluations):
         middle = (row + 0.5) * grid.shape[0] / len(evaluations)
-        style.label(axes, -14, middle, f"{count} steps", 7, ha="right", color=style.FAINT)
+        style.draw_label(axes, -14, middle, f"{count} steps", 7, ha="right", color=style.FAINT)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import read_samples, why
+from ddpm.report.figures.samples import explain_empty, read_samples
 
 SIDES = (4, 8)  # as many rows and columns at most, on the left and on the right
 PANEL = 1060  # pixels across a side of either panel: four images of 256x256 pixels and their gaps
@@ -21,24 +21,24 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     experiments = [list(shards) for _, shards in groupby(sources, key=lambda path: path.parent)]
     if len(experiments) == 1:  # one data set stands for both
         experiments *= 2
-    figure, axes = style.canvas(len(SIDES) * (PANEL + BETWEEN) - BETWEEN, PANEL)
+    figure, axes = style.make_canvas(len(SIDES) * (PANEL + BETWEEN) - BETWEEN, PANEL)
     for i, (shards, most) in enumerate(zip(experiments, SIDES, strict=False)):
         samples, status = read_samples(shards, most**2)
         left = i * (PANEL + BETWEEN)
         if len(samples["images"]):
-            square(axes, samples["images"], most, left)
+            draw_square(axes, samples["images"], most, left)
         else:
-            headline, text = why(status)
-            style.label(axes, left + PANEL / 2, PANEL / 2 - 60, headline, 10, weight="bold")
-            style.label(axes, left + PANEL / 2, PANEL / 2 + 20, textwrap.fill(text, 60), 8)
+            headline, text = explain_empty(status)
+            style.draw_label(axes, left + PANEL / 2, PANEL / 2 - 60, headline, 10, weight="bold")
+            style.draw_label(axes, left + PANEL / 2, PANEL / 2 + 20, textwrap.fill(text, 60), 8)
     style.save(figure, outputs, stamp)
 
 
-def square(axes: Axes, images: np.ndarray, most: int, left: int) -> None:
+def draw_square(axes: Axes, images: np.ndarray, most: int, left: int) -> None:
     """The first of images [n, H, W, C] as a full square of PANEL pixels; the gaps take up what zooming leaves."""
     side = min(isqrt(len(images)), most)
-    images, zoom = style.fitted(images, side, PANEL - 2 * (side - 1), most=PANEL)
+    images, zoom = style.fit_images(images, side, PANEL - 2 * (side - 1), most=PANEL)
     tile = images.shape[2] * zoom
     starts = np.linspace(0, PANEL - tile, side).round().astype(int)
     for k, image in enumerate(images[: side**2]):
-        style.place(axes, style.image_grid(image[None, None], zoom), left + starts[k % side], starts[k // side])
+        style.draw_image(axes, style.make_grid(image[None, None], zoom), left + starts[k % side], starts[k // side])

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ddpm.report.figures import charts, style
-from ddpm.report.figures.samples import read_status, why_none
+from ddpm.report.figures.samples import draw_why_empty, read_status
 from ddpm.report.inputs import network_name
 from ddpm.storage.files import read_json
 from ddpm.storage.tables import read_curve
@@ -17,24 +18,24 @@ COLUMNS = ("reverse_steps", "inception_score", "inception_score_std", "fid_train
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
     """sources: progressive.csv and the metrics.json that names the feature network."""
     curve = read_curve(next(path for path in sources if path.suffix == ".csv"), *COLUMNS)
-    if len(curve["reverse_steps"]):
+    if len(curve):
         network = next((network_name(read_json(path)) for path in sources if path.suffix == ".json"), "unnamed network")
-        figure = panels(curve, network)
+        figure = draw_panels(curve, network)
     else:
-        figure = why_none(read_status(sources) or {"status": "unstable"})
+        figure = draw_why_empty(read_status(sources) or {"status": "unstable"})
     style.save(figure, outputs, stamp)
 
 
-def panels(curve: dict, network: str) -> Figure:
+def draw_panels(curve: pd.DataFrame, network: str) -> Figure:
+    """Both scores, by the feature network that is named, over the steps of the reverse process."""
     charts.use_theme()
     figure = Figure(figsize=(7, 2.9), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0.06, 1, 0.94), wspace=0.06)
     score_axes, fid_axes = figure.subplots(1, 2)
-    steps, score, spread = (curve[column] for column in COLUMNS[:3])
-    charts.line(score_axes, steps, score, style.BLUE)
-    score_axes.fill_between(steps, score - spread, score + spread, color=style.BLUE, alpha=0.2, linewidth=0)
+    charts.draw_line(score_axes, curve, "reverse_steps", "inception_score", style.BLUE)
+    charts.draw_spread(score_axes, curve, "reverse_steps", "inception_score", style.BLUE, alpha=0.2)
     score_axes.set(ylabel=f"Inception Score\n({network})", ylim=(1, None))  # 1 is the least it can be
-    charts.fids(fid_axes, steps, curve)
+    charts.draw_fids(fid_axes, curve, "reverse_steps")
     fid_axes.set(ylabel=f"FID\n({network})", ylim=(0, None))
     fid_axes.legend(frameon=False, loc="upper right")
     for axes in (score_axes, fid_axes):

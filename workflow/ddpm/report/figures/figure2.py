@@ -16,10 +16,10 @@ OBSERVED = "$x_0$"
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
     """sources: none."""
-    style.save(model(), outputs, stamp)
+    style.save(draw_model(), outputs, stamp)
 
 
-def model() -> Figure:
+def draw_model() -> Figure:
     figure = Figure(figsize=(7.2, 1.6), dpi=style.DPI)
     axes = figure.add_axes((0, 0.08, 1, 0.9))
     axes.set(xlim=(-0.7, 9.5), ylim=(-1.25, 0.8), aspect="equal")
@@ -31,9 +31,9 @@ def model() -> Figure:
         axes.text(x, 0, text, fontsize=11, ha="center", va="center")
     places = list(NODES.values())
     for left, right in pairwise(places):
-        arrow(axes, (left + RADIUS, 0), (right - RADIUS, 0), style.BLUE)
+        draw_arrow(axes, (left + RADIUS, 0), (right - RADIUS, 0), style.BLUE)
     x_t, before = NODES["$x_t$"], NODES["$x_{t-1}$"]
-    arrow(axes, (before - 0.2, -RADIUS + 0.06), (x_t + 0.2, -RADIUS + 0.06), style.ORANGE, "--", bend=-0.35)
+    draw_arrow(axes, (before - 0.2, -RADIUS + 0.06), (x_t + 0.2, -RADIUS + 0.06), style.ORANGE, "--", bend=-0.35)
     axes.text((x_t + before) / 2, 0.3, "$p_\\theta(x_{t-1} | x_t)$", fontsize=11, ha="center", color=style.BLUE)
     axes.text((x_t + before) / 2, -1.08, "$q(x_t | x_{t-1})$", fontsize=11, ha="center", color=style.ORANGE)
     axes.text(NODES["$x_T$"], -0.85, "noise", fontsize=8, ha="center", color=style.FAINT)
@@ -41,7 +41,7 @@ def model() -> Figure:
     return figure
 
 
-def arrow(axes, start, end, colour, line="-", bend=0.0) -> None:
+def draw_arrow(axes, start, end, colour, line="-", bend=0.0) -> None:
     axes.add_patch(
         FancyArrowPatch(
             start, end, arrowstyle="-|>", mutation_scale=11, linewidth=1.3, linestyle=line, color=colour,

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import read_samples, read_status, why_none
+from ddpm.report.figures.samples import draw_why_empty, read_samples, read_status
 from ddpm.report.inputs import network_name
 
 # As many rows and columns at most; 7 by 7 photographs of 256x256 pixels make a file of some 7 MB.
@@ -22,26 +22,26 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     samples, status = read_samples([path for path in sources if path.suffix == ".npz"], SIDES[name] ** 2)
     images = samples["images"]
     if len(images):
-        figure = square(images, SIDES[name])
-        style.note(figure, score(read_status(sources)))
+        figure = draw_square(images, SIDES[name])
+        style.draw_note(figure, describe_fid(read_status(sources)))
     else:
-        figure = why_none(status)
+        figure = draw_why_empty(status)
     style.save(figure, outputs, stamp)
 
 
-def square(images: np.ndarray, most: int) -> Figure:
+def draw_square(images: np.ndarray, most: int) -> Figure:
     """images [n, H, W, C] as the largest full square of at most `most` rows and columns."""
     side = min(isqrt(len(images)), most)
-    images, zoom = style.fitted(images[: side**2], side, 1280)
+    images, zoom = style.fit_images(images[: side**2], side, 1280)
     size = images.shape[2]
     tiles = images.reshape(side, side, *images.shape[1:])
-    grid = style.image_grid(tiles, zoom, gap=max(2, size * zoom // 24))
-    figure, axes = style.canvas(grid.shape[1], grid.shape[0])
-    style.place(axes, grid)
+    grid = style.make_grid(tiles, zoom, gap=max(2, size * zoom // 24))
+    figure, axes = style.make_canvas(grid.shape[1], grid.shape[0])
+    style.draw_image(axes, grid)
     return figure
 
 
-def score(run: dict) -> str:
+def describe_fid(run: dict) -> str:
     """The FID of a metrics.json, with what it was measured with; nothing where there is none."""
     if run.get("status") != "measured":
         return ""

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import why_none
+from ddpm.report.figures.samples import draw_why_empty
 from ddpm.storage.shards import INTERPOLATION, read_shard
 
-MOST = 1800  # pixels across the columns
+MAX_WIDTH = 1800  # pixels across the columns
 SCHEMATIC, SHORTEST = 520, 620  # pixels: the width of the drawing on the left of Figure 8, and its least height
 HEAD = 0.34  # inches for what stands above the columns
 
@@ -20,65 +20,67 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     keys = ("steps", "timesteps", "lambdas", "sources", "images")
     arrays, header = read_shard(sources[0], *keys, sampler=INTERPOLATION)
     if not len(arrays["images"]):
-        figure = why_none(header["status"])
+        figure = draw_why_empty(header["status"])
     elif name == "figure8":
-        figure = figure8(arrays)
+        figure = draw_figure8(arrays)
     else:
-        figure = figure9(arrays)
+        figure = draw_figure9(arrays)
     style.save(figure, outputs, stamp)
 
 
-def figure8(arrays: dict[str, np.ndarray]) -> Figure:
+def draw_figure8(arrays: dict[str, np.ndarray]) -> Figure:
     """The schematic on the left; a row per pair on the right."""
-    strip, gap, size = rows(arrays["sources"], arrays["images"][:, 0])
+    strip, gap, size = arrange_rows(arrays["sources"], arrays["images"][:, 0])
     height = max(strip.shape[0], SHORTEST)
     left = SCHEMATIC + 60
-    figure, axes = style.canvas(left + strip.shape[1], height, top=HEAD)
+    figure, axes = style.make_canvas(left + strip.shape[1], height, top=HEAD)
     top = (height - strip.shape[0]) // 2
-    style.place(axes, strip, left, top)
-    heads(axes, arrays["lambdas"], left, top, size + gap, size)
-    schematic(style.pixel_axes(figure, SCHEMATIC, height, 0.1, 0.3), height, step_name(arrays, 0))
+    style.draw_image(axes, strip, left, top)
+    draw_heads(axes, arrays["lambdas"], left, top, size + gap, size)
+    draw_schematic(style.add_pixel_axes(figure, SCHEMATIC, height, 0.1, 0.3), height, describe_steps(arrays, 0))
     return figure
 
 
-def figure9(arrays: dict[str, np.ndarray]) -> Figure:
+def draw_figure9(arrays: dict[str, np.ndarray]) -> Figure:
     """A row per number of steps, for one pair."""
     images = arrays["images"][0]
-    strip, gap, size = rows(np.broadcast_to(arrays["sources"][:1], (len(images), *arrays["sources"].shape[1:])), images)
-    figure, axes = style.canvas(strip.shape[1], strip.shape[0], left=0.86, top=HEAD)
-    style.place(axes, strip)
-    heads(axes, arrays["lambdas"], 0, 0, size + gap, size)
+    strip, gap, size = arrange_rows(
+        np.broadcast_to(arrays["sources"][:1], (len(images), *arrays["sources"].shape[1:])), images
+    )
+    figure, axes = style.make_canvas(strip.shape[1], strip.shape[0], left=0.86, top=HEAD)
+    style.draw_image(axes, strip)
+    draw_heads(axes, arrays["lambdas"], 0, 0, size + gap, size)
     for row in range(len(images)):
-        style.label(axes, -16, row * (size + gap) + size / 2, step_name(arrays, row), 8, ha="right")
+        style.draw_label(axes, -16, row * (size + gap) + size / 2, describe_steps(arrays, row), 8, ha="right")
     return figure
 
 
-def rows(sources: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, int, int]:
+def arrange_rows(sources: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, int, int]:
     """Source, reconstruction, lambda = 0.1 .. 0.9, reconstruction, source; and the pixels of a gap and an image.
 
     sources [R, 2, H, W, C], images [R, 11, H, W, C].
     """
     strip = np.concatenate([sources[:, :1], images, sources[:, 1:]], axis=1)
-    strip, zoom = style.fitted(strip, strip.shape[1], 1440, MOST)
+    strip, zoom = style.fit_images(strip, strip.shape[1], 1440, MAX_WIDTH)
     size = strip.shape[3] * zoom
     gap = max(2, size // 24)
-    return style.image_grid(strip, zoom, gap), gap, size
+    return style.make_grid(strip, zoom, gap), gap, size
 
 
-def heads(axes: Axes, lambdas: np.ndarray, left: float, top: float, pitch: float, size: float) -> None:
+def draw_heads(axes: Axes, lambdas: np.ndarray, left: float, top: float, pitch: float, size: float) -> None:
     """What each column is."""
     names = ["Source", "Rec.", *(f"λ = {value:.1f}" for value in lambdas[1:-1]), "Rec.", "Source"]
     for column, text in enumerate(names):
-        style.label(axes, left + column * pitch + size / 2, top - 26, text, 7)
+        style.draw_label(axes, left + column * pitch + size / 2, top - 26, text, 7)
 
 
-def step_name(arrays: dict[str, np.ndarray], row: int) -> str:
+def describe_steps(arrays: dict[str, np.ndarray], row: int) -> str:
     """'500 steps', or '10 of 20 steps' where T is not the paper's."""
     steps, timesteps = arrays["steps"][row], int(arrays["timesteps"])
     return f"{steps} steps" if timesteps == 1000 or not steps else f"{steps} of {timesteps} steps"
 
 
-def schematic(axes: Axes, height: int, steps: str) -> None:
+def draw_schematic(axes: Axes, height: int, steps: str) -> None:
     """Two images x0 and x0' are diffused, mixed, and denoised; mixed as they are, they leave the images' manifold."""
     middle = height / 2
     x0, x0_, x_t, x_t_ = (70, middle + 130), (450, middle + 130), (120, middle - 130), (400, middle - 130)
@@ -86,7 +88,7 @@ def schematic(axes: Axes, height: int, steps: str) -> None:
     x = np.linspace(20, 500, 100)
     curve = middle + 30 + 100 * ((x - 260) / 190) ** 2
     axes.plot(x, curve, color=style.INK, linewidth=1.2, clip_on=False)
-    style.label(axes, 516, middle + 222, "images", 8, ha="right", color=style.FAINT)
+    style.draw_label(axes, 516, middle + 222, "images", 8, ha="right", color=style.FAINT)
     for start, end, colour in ((x0, x_t, style.ORANGE), (x0_, x_t_, style.ORANGE), (x_bar, made, style.BLUE)):
         axes.annotate(
             "", xy=end, xytext=start,
@@ -101,9 +103,9 @@ def schematic(axes: Axes, height: int, steps: str) -> None:
         (x0, "$x_0$", -34, -10), (x0_, "$x'_0$", 38, -10), (x_t, "$x_t$", -34, -14), (x_t_, "$x'_t$", 36, -14),
         (x_bar, "$\\bar{x}_t$", 0, -34), (made, "$\\bar{x}_0$", 40, -16),
     ):  # fmt: skip
-        style.label(axes, px + dx, py + dy, text, 9)
-    style.label(axes, 66, middle, "q", 9, style="italic", weight="bold", color=style.ORANGE)
-    style.label(axes, 452, middle, "q", 9, style="italic", weight="bold", color=style.ORANGE)
-    style.label(axes, 240, middle - 50, "p", 9, style="italic", weight="bold", color=style.BLUE)
-    style.label(axes, 260, middle + 160, "mixed pixels", 7, color=style.FAINT)
-    style.label(axes, 260, middle - 220, f"diffuse for {steps}, mix, denoise", 8)
+        style.draw_label(axes, px + dx, py + dy, text, 9)
+    style.draw_label(axes, 66, middle, "q", 9, style="italic", weight="bold", color=style.ORANGE)
+    style.draw_label(axes, 452, middle, "q", 9, style="italic", weight="bold", color=style.ORANGE)
+    style.draw_label(axes, 240, middle - 50, "p", 9, style="italic", weight="bold", color=style.BLUE)
+    style.draw_label(axes, 260, middle + 160, "mixed pixels", 7, color=style.FAINT)
+    style.draw_label(axes, 260, middle - 220, f"diffuse for {steps}, mix, denoise", 8)

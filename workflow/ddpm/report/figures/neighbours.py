@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import read_status, why_none
+from ddpm.report.figures.samples import draw_why_empty, read_status
 from ddpm.report.inputs import network_name
 from ddpm.storage.files import read_npz
 
@@ -22,18 +22,18 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     arrays = read_npz(path, "samples", "pixel", "feature", *(["crop"] if name == "figure12" else []))
     status = read_status(sources)
     if len(arrays["samples"]):
-        figure = two_panels(arrays, network_name(status) if status else "classifier")
+        figure = draw_panels(arrays, network_name(status) if status else "classifier")
     else:
-        figure = why_none(status or {"status": "unstable"})
+        figure = draw_why_empty(status or {"status": "unstable"})
     style.save(figure, outputs, stamp)
 
 
-def two_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
+def draw_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
     """Pixel-space neighbours and feature-space neighbours, one sample per row; large images one above the other."""
     samples, k = arrays["samples"], arrays["pixel"].shape[1]
     full, crop = samples.shape[2], arrays.get("crop")
-    beside = 2 * (k + 1) * full <= style.MOST
-    samples, zoom = style.fitted(samples, (2 if beside else 1) * (k + 1), 1560)
+    beside = 2 * (k + 1) * full <= style.MAX_WIDTH
+    samples, zoom = style.fit_images(samples, (2 if beside else 1) * (k + 1), 1560)
     pixel, feature = (style.shrink(arrays[space], full // samples.shape[2]) for space in ("pixel", "feature"))
     tile = samples.shape[2] * zoom
     gap = max(2, tile // 24)
@@ -42,26 +42,26 @@ def two_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
     head, between = 124, max(tile, 60)
     size = (2 * width + between, height) if beside else (width, 2 * height + head + 60)
     second = (width + between, 0) if beside else (0, height + head + 60)
-    figure, axes = style.canvas(*size, left=0.12, right=0.12, top=head / style.DPI)
+    figure, axes = style.make_canvas(*size, left=0.12, right=0.12, top=head / style.DPI)
     titles = ("(a) nearest in pixel space", "(b) nearest in feature space")
     order = "training images, nearest first" + ("" if crop is None else f" by their {crop[2]}×{crop[3]} crop")
-    style.note(figure, f"features in (b): {network}")
+    style.draw_note(figure, f"features in (b): {network}")
     for (left, top), neighbours, title in zip(((0, 0), second), (pixel, feature), titles, strict=True):
         beyond = left + tile + apart
-        style.place(axes, style.image_grid(samples[:, None], zoom, gap), left, top)
-        style.place(axes, style.image_grid(neighbours, zoom, gap), beyond, top)
+        style.draw_image(axes, style.make_grid(samples[:, None], zoom, gap), left, top)
+        style.draw_image(axes, style.make_grid(neighbours, zoom, gap), beyond, top)
         middle = beyond - apart / 2
         axes.plot([middle, middle], [top, top + height], color=style.FAINT, linewidth=0.8, clip_on=False)
-        style.label(axes, left, top - 84, title, 9, ha="left", weight="bold")
-        style.label(axes, left, top - 28, "sample", 7, ha="left", color=style.FAINT)
-        style.label(axes, beyond, top - 28, order, 7, ha="left", color=style.FAINT)
+        style.draw_label(axes, left, top - 84, title, 9, ha="left", weight="bold")
+        style.draw_label(axes, left, top - 28, "sample", 7, ha="left", color=style.FAINT)
+        style.draw_label(axes, beyond, top - 28, order, 7, ha="left", color=style.FAINT)
         if crop is not None:
             for row in range(len(samples)):
-                frame(axes, crop * tile / full, left, top + row * (tile + gap))
+                draw_frame(axes, crop * tile / full, left, top + row * (tile + gap))
     return figure
 
 
-def frame(axes: Axes, crop: np.ndarray, left: float, top: float) -> None:
+def draw_frame(axes: Axes, crop: np.ndarray, left: float, top: float) -> None:
     """What was compared of the image at (left, top), where that is less than all of it."""
     y, x, height, width = crop
     axes.add_patch(

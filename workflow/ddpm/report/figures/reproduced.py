@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from ddpm.report.figures import charts, style
 from ddpm.report.rendering import COMPANIONS, NOTE_SEPARATOR, REQUIRED, is_number
-from ddpm.storage.tables import read_rows
+from ddpm.storage.tables import read_table
 
 # The panels in order, by the first word of a quantity's name.
 TITLES = {
@@ -58,14 +58,16 @@ class Point:
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
     """sources: the tables' CSV files, in order; a number that two of them hold is drawn once."""
-    tables = [read_rows(path, *REQUIRED) for path in sources if path.suffix == ".csv"]
+    tables = [read_table(path, *REQUIRED).to_dict("records") for path in sources if path.suffix == ".csv"]
     points = list(dict.fromkeys(point for rows in tables for row in rows for point in points_of(row)))
     if points:
-        figure = panels(points)
+        figure = draw_panels(points)
     else:
         notes = [note for rows in tables for row in rows for note in row["Verdict note"].split(NOTE_SEPARATOR)]
         failed = " ".join(dict.fromkeys(note for note in notes if note.startswith("Unstable")))
-        figure = style.message("Nothing to draw: no number is both here and in the paper", failed or "Nothing was run.")
+        figure = style.draw_message(
+            "Nothing to draw: no number is both here and in the paper", failed or "Nothing was run."
+        )
     style.save(figure, outputs, stamp)
 
 
@@ -90,7 +92,7 @@ def row_name(row: dict[str, str]) -> str:
     return row.get(TIME) or re.sub(r"^.*?-(?=(eps|mu|x0)-)", "", row["Experiment"])
 
 
-def panels(points: list[Point]) -> Figure:
+def draw_panels(points: list[Point]) -> Figure:
     charts.use_theme()
     groups = defaultdict(list)
     for point in sorted(points, key=lambda point: list(TITLES).index(point.panel) if point.panel in TITLES else 99):
@@ -104,9 +106,9 @@ def panels(points: list[Point]) -> Figure:
     for axes in every[len(groups) :]:
         axes.remove()
     for axes, (name, group) in zip(every, groups.items(), strict=False):
-        panel(axes, TITLES.get(name, name), group)
+        draw_panel(axes, TITLES.get(name, name), group)
     figure.legend(
-        handles=legend(points),
+        handles=legend_handles(points),
         loc="lower left",
         bbox_to_anchor=(0, 0.12 / height),
         ncols=5,
@@ -122,7 +124,7 @@ def panels(points: list[Point]) -> Figure:
     return figure
 
 
-def panel(axes: Axes, title: str, points: list[Point]) -> None:
+def draw_panel(axes: Axes, title: str, points: list[Point]) -> None:
     """Points of one quantity over the line where reproduced and published are equal, on equal axes."""
     for point in points:
         colour, marker = LOOKS[point.kind]
@@ -133,12 +135,12 @@ def panel(axes: Axes, title: str, points: list[Point]) -> None:
         )  # fmt: skip
     axes.set_title(title, fontsize=9)
     axes.set(xlabel="published", ylabel="reproduced", box_aspect=1)
-    limits = scale(axes, np.array([[point.published, point.reproduced] for point in points]).flatten())
+    limits = set_scale(axes, np.array([[point.published, point.reproduced] for point in points]).flatten())
     axes.plot(limits, limits, color=style.FAINT, linestyle="--", linewidth=0.8, zorder=0)
     axes.set(xlim=limits, ylim=limits)
 
 
-def scale(axes: Axes, values: np.ndarray) -> tuple[float, float]:
+def set_scale(axes: Axes, values: np.ndarray) -> tuple[float, float]:
     """Limits of both axes, which are logarithmic where most values are small; and linear around 0 if 0 is one."""
     low, high = values.min(), values.max()
     if low < 0 or np.median(values) > high / 10:
@@ -185,7 +187,7 @@ def overlap(one, other) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def legend(points: list[Point]) -> list[Line2D]:
+def legend_handles(points: list[Point]) -> list[Line2D]:
     """What the marks mean; nothing is said of marks that are not there."""
     handles = [Line2D([], [], color=style.FAINT, linestyle="--", linewidth=0.8, label="reproduced = published")]
     for kind, words in WORDS.items():

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ddpm.report.figures import style
+from ddpm.report.inputs import ending_of
 from ddpm.storage.files import read_json
 from ddpm.storage.shards import read_shard
 
@@ -34,17 +35,15 @@ def read_samples(shards: list[Path], wanted: int, previews: bool = False) -> tup
     return samples, status
 
 
-def why_none(status: dict) -> Figure:
+def draw_why_empty(status: dict) -> Figure:
     """The picture that stands where an unstable run has no samples or curves."""
-    return style.message(*why(status))
+    return style.draw_message(*explain_empty(status))
 
 
-def why(status: dict) -> tuple[str, str]:
+def explain_empty(status: dict) -> tuple[str, str]:
     """A headline and a sentence on why there is nothing to draw."""
-    step = f" at step {status['step']:,}" if status.get("step") is not None else ""
-    reason = str(status.get("reason") or "no reason was recorded").rstrip(".")
     if status.get("status") == "unstable":
-        return "Nothing to draw: this run was unstable", f"It ended{step}: {reason}."
+        return "Nothing to draw: this run was unstable", f"It ended{ending_of(status)}."
     return "Nothing to draw", "The file holds no samples."
 
 

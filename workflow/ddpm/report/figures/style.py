@@ -13,7 +13,7 @@ from ddpm.config.errors import UserError
 from ddpm.storage.files import atomic_write
 
 DPI = 200
-MOST = 2000  # pixels across a picture made of images: more would make files of many megabytes
+MAX_WIDTH = 2000  # pixels across a picture made of images: more would make files of many megabytes
 INK, FAINT = "#1f2430", "#6b7280"
 BLUE, ORANGE, GREEN = "#0173b2", "#de8f05", "#029e73"  # seaborn's palette for the colour-blind
 # What would put the date or a random name into a file, by suffix.
@@ -30,22 +30,18 @@ matplotlib.rcParams.update(
 )
 
 
-def image_grid(images: np.ndarray, zoom: int = 1, gap: int = 1, background: int = 255) -> np.ndarray:
+def make_grid(images: np.ndarray, zoom: int = 1, gap: int = 1, background: int = 255) -> np.ndarray:
     """Lay out images [R, C, H, W, ch] as one uint8 picture of R rows and C columns.
 
     Every pixel becomes zoom x zoom equal ones (nearest neighbour: nothing is invented); `gap` pixels of
     `background` lie between the images, none around them. Returns
     [R * H * zoom + (R - 1) * gap, C * W * zoom + (C - 1) * gap, ch].
     """
-    rows, columns, height, width, channels = images.shape
-    height, width = height * zoom, width * zoom
-    grid = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), background, dtype=np.uint8)
-    for i in range(rows):
-        for j in range(columns):
-            top, left = i * (height + gap), j * (width + gap)
-            enlarged = images[i, j].repeat(zoom, axis=0).repeat(zoom, axis=1)
-            grid[top : top + height, left : left + width] = enlarged
-    return grid
+    tiles = images.repeat(zoom, axis=2).repeat(zoom, axis=3)
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=background)
+    rows, columns, height, width, channels = tiles.shape
+    grid = tiles.swapaxes(1, 2).reshape(rows * height, columns * width, channels)
+    return grid[: rows * height - gap, : columns * width - gap]
 
 
 def zoom_for(pixels: int, target: int) -> int:
@@ -53,7 +49,7 @@ def zoom_for(pixels: int, target: int) -> int:
     return max(1, target // pixels)
 
 
-def fitted(images: np.ndarray, across: int, target: int, most: int = MOST) -> tuple[np.ndarray, int]:
+def fit_images(images: np.ndarray, across: int, target: int, most: int = MAX_WIDTH) -> tuple[np.ndarray, int]:
     """`images` [..., H, W, C] and the zoom by which `across` of them side by side come near to `target` pixels.
 
     Where they take more than `most` pixels, they are averaged down by a whole factor.
@@ -74,16 +70,16 @@ def shrink(images: np.ndarray, factor: int) -> np.ndarray:
     return blocks.mean((-4, -2)).round().astype(np.uint8)
 
 
-def canvas(width: int, height: int, left: float = 0.1, right: float = 0.1, top: float = 0.1, bottom: float = 0.3):
+def make_canvas(width: int, height: int, left: float = 0.1, right: float = 0.1, top: float = 0.1, bottom: float = 0.3):
     """A figure whose one axes is exactly width x height pixels at DPI, its origin at the top left.
 
     Margins are in inches. Pixel coordinates reach into the margins, so labels are placed in them too.
     """
     figure = Figure(figsize=(width / DPI + left + right, height / DPI + top + bottom), dpi=DPI)
-    return figure, pixel_axes(figure, width, height, left, bottom)
+    return figure, add_pixel_axes(figure, width, height, left, bottom)
 
 
-def pixel_axes(figure: Figure, width: int, height: int, left: float, bottom: float) -> Axes:
+def add_pixel_axes(figure: Figure, width: int, height: int, left: float, bottom: float) -> Axes:
     """Axes of exactly width x height pixels at DPI, `left` and `bottom` inches from the figure's corner."""
     full_width, full_height = figure.get_size_inches()
     axes = figure.add_axes(
@@ -94,7 +90,7 @@ def pixel_axes(figure: Figure, width: int, height: int, left: float, bottom: flo
     return axes
 
 
-def place(axes: Axes, grid: np.ndarray, left: float = 0, top: float = 0) -> None:
+def draw_image(axes: Axes, grid: np.ndarray, left: float = 0, top: float = 0) -> None:
     """Put a picture [h, w, 1 or 3] on a canvas, one of its pixels for one of the canvas's."""
     height, width, channels = grid.shape
     axes.imshow(
@@ -110,12 +106,12 @@ def place(axes: Axes, grid: np.ndarray, left: float = 0, top: float = 0) -> None
     axes.set(xlim=axes.get_xlim(), autoscale_on=False)
 
 
-def label(axes: Axes, x: float, y: float, text: str, size: float = 8, **options) -> None:
+def draw_label(axes: Axes, x: float, y: float, text: str, size: float = 8, **options) -> None:
     """Text at canvas pixel coordinates, in the margins too."""
     axes.text(x, y, text, fontsize=size, **{"ha": "center", "va": "center"} | options)
 
 
-def message(headline: str, text: str) -> Figure:
+def draw_message(headline: str, text: str) -> Figure:
     """A picture that says in words why there is no picture."""
     figure = Figure(figsize=(6, 2.4), dpi=DPI)
     figure.text(0.5, 0.66, headline, ha="center", va="center", fontsize=13, weight="bold")
@@ -123,7 +119,7 @@ def message(headline: str, text: str) -> Figure:
     return figure
 
 
-def note(figure: Figure, text: str) -> None:
+def draw_note(figure: Figure, text: str) -> None:
     """Small print in the lower left corner, across from the stamp."""
     width, height = figure.get_size_inches()
     figure.text(0.06 / width, 0.05 / height, text, ha="left", va="bottom", fontsize=6, color=FAINT)

@@ -4,12 +4,13 @@ from math import isqrt
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ddpm.report.figures import charts, style
-from ddpm.report.figures.samples import read_status, why, why_none
+from ddpm.report.figures.samples import draw_why_empty, explain_empty, read_status
 from ddpm.storage.files import read_npz
 from ddpm.storage.tables import read_curve
 
@@ -27,51 +28,59 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
     scores = read_curve(files["snapshots.csv"], *SCORES) if "snapshots.csv" in files else None
     pictures = read_npz(files["snapshots.npz"], "steps", "ema", "raw") if "snapshots.npz" in files else None
     run = read_status(sources)
-    if len(history["step"]):
-        figure = curves_and_pictures(history, scores, pictures, run)
+    if len(history):
+        figure = draw_curves_and_pictures(history, scores, pictures, run)
     else:
-        figure = why_none(run) if run.get("status") == "unstable" else style.message("Nothing to draw", "No training.")
+        figure = (
+            draw_why_empty(run)
+            if run.get("status") == "unstable"
+            else style.draw_message("Nothing to draw", "No training.")
+        )
     style.save(figure, outputs, stamp)
 
 
-def curves_and_pictures(history: dict, scores: dict | None, pictures: dict | None, run: dict) -> Figure:
+def draw_curves_and_pictures(
+    history: pd.DataFrame, scores: pd.DataFrame | None, pictures: dict | None, run: dict
+) -> Figure:
     charts.use_theme()
-    grid = strip(pictures) if pictures is not None and len(pictures["steps"]) else None
+    grid = arrange_snapshots(pictures) if pictures is not None and len(pictures["steps"]) else None
     beneath = 0.22 if grid is None else ABOVE + grid[0].shape[0] / style.DPI + BELOW
     unstable = run.get("status") == "unstable"
     height = beneath + PANELS + (WORDS if unstable else 0)
     figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
     figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
     if unstable:
-        figure.text(0.1 / WIDTH, 1 - 0.16 / height, ". ".join(why(run)).partition(": ")[2], fontsize=8, va="center")
-    measured = scores is not None and len(scores["step"])
+        figure.text(
+            0.1 / WIDTH, 1 - 0.16 / height, ". ".join(explain_empty(run)).partition(": ")[2], fontsize=8, va="center"
+        )
+    measured = scores is not None and len(scores)
     axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
-    loss_panel(axes[0], history)
+    draw_loss(axes[0], history)
     if measured:
-        fid_panel(axes[1], scores, chosen_step(run))
+        draw_fid(axes[1], scores, chosen_step(run))
     if grid is not None:
         picture, shown = grid
-        place_strip(style.pixel_axes(figure, *picture.shape[1::-1], LEFT, BELOW), picture, shown)
+        draw_snapshots(style.add_pixel_axes(figure, *picture.shape[1::-1], LEFT, BELOW), picture, shown)
     return figure
 
 
-def loss_panel(axes: Axes, history: dict[str, np.ndarray]) -> None:
+def draw_loss(axes: Axes, history: pd.DataFrame) -> None:
     """The loss as it was logged, and its running median, both logarithmic."""
-    kept = np.isfinite(history["loss"]) & (history["loss"] > 0)
-    step, loss = history["step"][kept], history["loss"][kept]
-    axes.plot(step, loss, color=style.BLUE, linewidth=0.7, alpha=0.4, label="logged")
-    window = running_window(len(loss))
+    kept = history[np.isfinite(history["loss"]) & (history["loss"] > 0)]
+    charts.draw_line(axes, kept, "step", "loss", style.BLUE, None, linewidth=0.7, alpha=0.4, label="logged")
+    window = running_window(len(kept))
     if window > 1:
+        median = kept.assign(loss=running_median(kept["loss"].to_numpy(), window))
         label = f"running median of {window} values"
-        axes.plot(step, running_median(loss, window), color=style.BLUE, linewidth=1.5, label=label)
+        charts.draw_line(axes, median, "step", "loss", style.BLUE, None, linewidth=1.5, label=label)
     axes.set(xlabel="Training step", ylabel="Loss", xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(plain)
-        axis.set_minor_formatter(plain if axis is axes.yaxis else "")
+        axis.set_major_formatter(format_tick)
+        axis.set_minor_formatter(format_tick if axis is axes.yaxis else "")
     axes.legend(frameon=False, loc="upper right", fontsize=7)
 
 
-def plain(value: float, position: int) -> str:
+def format_tick(value: float, position: int) -> str:
     """A label for some multiples of a power of ten, without that power."""
     return f"{value:,g}" if f"{value:.0e}"[0] in "12357" else ""
 
@@ -87,13 +96,13 @@ def running_median(values: np.ndarray, window: int) -> np.ndarray:
     return np.array([np.median(values[i - half : i + half + 1]) for i, half in enumerate(halves)])
 
 
-def fid_panel(axes: Axes, scores: dict[str, np.ndarray], chosen: int | None) -> None:
+def draw_fid(axes: Axes, scores: pd.DataFrame, chosen: int | None) -> None:
     """FID of the snapshots, and the step whose weights were kept."""
-    charts.fids(axes, scores["step"], scores)
+    charts.draw_fids(axes, scores, "step")
     if chosen is not None:
         axes.axvline(chosen, color=style.INK, linestyle="--", linewidth=1, label=f"kept: step {chosen:,}")
-    counts = np.unique(scores["images"])
-    images = f"{counts[0]:,.0f}" if len(counts) == 1 else f"{counts[0]:,.0f} to {counts[-1]:,.0f}"
+    fewest, most = scores["images"].agg(["min", "max"])
+    images = f"{fewest:,.0f}" if fewest == most else f"{fewest:,.0f} to {most:,.0f}"
     axes.set(xlabel="Training step", ylabel=f"FID ({images} samples)", ylim=(0, None), xlim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -105,7 +114,7 @@ def chosen_step(run: dict) -> int | None:
     return run.get("made_from", {}).get("weights", {}).get("step")
 
 
-def strip(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def arrange_snapshots(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Averaged weights above, raw ones below, over the steps; and the steps that are shown.
 
     ema and raw are [S, k, H, W, C]; each cell holds the largest square of at most SIDE x SIDE of the k images.
@@ -115,18 +124,18 @@ def strip(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     width = int((WIDTH - LEFT - RIGHT) * style.DPI)
     cells = np.stack([pictures[kind][shown, : side**2] for kind in ("ema", "raw")])  # [2, S, side^2, H, W, C]
     across = -(-max(len(shown), COLUMNS) * (8 * side + 3) // 8)  # in images, with the gaps
-    cells, zoom = style.fitted(cells, across, width, most=width)
+    cells, zoom = style.fit_images(cells, across, width, most=width)
     gap = max(1, cells.shape[4] * zoom // 24)
-    tiles = [[style.image_grid(cell.reshape(side, side, *cell.shape[1:]), zoom, gap) for cell in row] for row in cells]
+    tiles = [[style.make_grid(cell.reshape(side, side, *cell.shape[1:]), zoom, gap) for cell in row] for row in cells]
     between = max(12, tiles[0][0].shape[1] // 8)
-    return style.image_grid(np.array(tiles), 1, between), pictures["steps"][shown]
+    return style.make_grid(np.array(tiles), 1, between), pictures["steps"][shown]
 
 
-def place_strip(axes: Axes, picture: np.ndarray, steps: np.ndarray) -> None:
-    style.place(axes, picture)
+def draw_snapshots(axes: Axes, picture: np.ndarray, steps: np.ndarray) -> None:
+    style.draw_image(axes, picture)
     height, width = picture.shape[:2]
     for column, step in enumerate(steps):
-        style.label(axes, (column + 0.5) * width / len(steps), -18, f"{step:,}", 7, color=style.FAINT)
-    style.label(axes, -14, -18, "step", 7, ha="right", color=style.FAINT)
+        style.draw_label(axes, (column + 0.5) * width / len(steps), -18, f"{step:,}", 7, color=style.FAINT)
+    style.draw_label(axes, -14, -18, "step", 7, ha="right", color=style.FAINT)
     for row, text in enumerate(("averaged\n(EMA)", "raw")):
-        style.label(axes, -14, (row + 0.5) * height / 2, text, 7, ha="right")
+        style.draw_label(axes, -14, (row + 0.5) * height / 2, text, 7, ha="right")
