@@ -12,12 +12,11 @@ from ddpm.compute.memory import Fitting, OutOfMemory
 from ddpm.config.errors import ExitCode
 from ddpm.config.schema import FewStepsConfig, LatentsConfig, LikelihoodConfig, SamplingConfig, SnapshotsConfig
 from ddpm.data.store import Images
-from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.jobs.failures import gpu_is_full
-from ddpm.sampling.ancestral import sample_shard
-from ddpm.sampling.ddim import few_steps_shard
-from ddpm.sampling.latents import write_latents
+from ddpm.sampling.chains import write_latents
+from ddpm.sampling.runner import few_steps_shard, sample_shard
 from ddpm.sampling.snapshots import snapshot_shard
 from ddpm.storage.files import read_npz
 from ddpm.storage.shards import read_shard
@@ -171,7 +170,7 @@ def test_latents_are_the_same(trained, tmp_path, monkeypatch):
 def test_the_bound_is_the_same(trained, digits, tmp_path, monkeypatch):
     config, images = LikelihoodConfig(batch_size=7), Images(digits / "test.npy")
     one, other, _, said = both(
-        lambda path, log: likelihood_shard(trained, images, "test", 10, config, 1, path, CPU, log),
+        lambda path, log: likelihood_shard(Bound(trained, images, "test", 10, config, CPU), 1, path, log),
         trained,
         tmp_path,
         monkeypatch,

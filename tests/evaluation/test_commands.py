@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ddpm.cli import app
 from ddpm.config.schema import EvaluationConfig, SamplingConfig
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import sample_shard
 from ddpm.storage.files import read_json, read_npz, sha256
 from ddpm.storage.tables import read_rows
 

@@ -8,7 +8,7 @@ from stand_in import Counting, StandIn, load_stand_in, write_torchscript
 from ddpm.config.errors import UserError
 from ddpm.config.schema import SamplingConfig
 from ddpm.evaluation.features import FeatureShards, at, write_features
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.files import read_npz
 

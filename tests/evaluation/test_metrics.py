@@ -18,14 +18,13 @@ from ddpm.evaluation.features import write_features
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.kid import kernel_distance
-from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.neighbours import write_neighbours
 from ddpm.evaluation.networks.classifier import load_classifier, train_classifier
 from ddpm.evaluation.precision_recall import precision_recall
 from ddpm.evaluation.reference import write_reference
-from ddpm.sampling.ancestral import sample_shard
-from ddpm.sampling.ddim import few_steps_shard
+from ddpm.sampling.runner import few_steps_shard, sample_shard
 from ddpm.storage.files import read_json, read_npz, sha256
 from ddpm.storage.tables import read_curve, read_rows
 
@@ -59,7 +58,8 @@ def evaluated(trained, network, reference, digits, folder):
     for split, count in (("test", 20), ("train", 12)):
         bounds.append(folder / f"{split}.npz")
         config = experiment.likelihood.model_copy(update={"shards": 1})
-        likelihood_shard(trained, Images(digits / f"{split}.npy"), split, count, config, 1, bounds[-1], CPU, **QUIET)
+        bound = Bound(trained, Images(digits / f"{split}.npy"), split, count, config, CPU)
+        likelihood_shard(bound, 1, bounds[-1], **QUIET)
     arrays, card = reference / "features.npz", digits / "card.json"
     write_metrics(CONFIG, "demo", features, bounds, arrays, card, folder / "metrics.json")
     write_rate_distortion(bounds, folder / "rate_distortion.csv")

@@ -10,7 +10,7 @@ from ddpm.config.schema import EvaluationConfig, SamplingConfig
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.reference import write_reference
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import sample_shard
 from ddpm.storage.files import read_json
 
 BASE = "digits-eps-simple-test"  # whose weights `trained` has

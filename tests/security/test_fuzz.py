@@ -49,7 +49,7 @@ from ddpm.evaluation.published import read_statistics
 from ddpm.evaluation.reference import read_reference, write_reference
 from ddpm.jobs.failures import explain
 from ddpm.jobs.locks import holder_in
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import sample_shard
 from ddpm.storage.checkpoints import State, load_state, save_state
 from ddpm.storage.documents import read_stage_config
 from ddpm.storage.download import downloaded

@@ -24,7 +24,7 @@ from ddpm.evaluation.reference import write_reference
 from ddpm.jobs import failures
 from ddpm.jobs.failures import explain
 from ddpm.jobs.locks import Lock, Owner
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.files import OWNED_FILES, write_json
 from ddpm.training.model import load_model
@@ -208,8 +208,8 @@ def test_a_read_only_disk_is_named_before_any_work(name, ddpm, sources, mounted,
     disk.remount("ro")
     if "--state" in commands(sources, disk.folder)[name] and name != "reference":
         for work in (
-            "sampling.ancestral.sample_batch",
-            "evaluation.likelihood.bound_of_batch",
+            "sampling.runner.AncestralSampler.draw",
+            "evaluation.likelihood.Bound.compute",
             "training.loop.Trainer",
         ):
             monkeypatch.setattr(f"ddpm.{work}", lambda *_: pytest.fail("works for nothing"))

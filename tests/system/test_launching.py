@@ -19,7 +19,7 @@ from ddpm.cli.options import choose_device
 from ddpm.config.errors import ExitCode, UserError
 from ddpm.config.schema import SamplingConfig
 from ddpm.jobs.failures import last_words
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import sample_shard
 from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import Trainer
 from ddpm.training.model import load_model

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
@@ -110,14 +111,14 @@ class Group:
 
     def each(
         self,
-        parts: ChunkCache,
+        cache: ChunkCache,
         start: int,
         stop: int,
         size: int,
         make: Callable[[int, int], dict[str, np.ndarray]],
         outcome: type[Exception] | tuple = (),
     ) -> Iterator[dict[str, np.ndarray]]:
-        """`parts.each`, with its batches spread over the processes; the first one gets all of it, the others nothing.
+        """`cache.each`, with its batches spread over the processes; the first one gets all of it, the others nothing.
 
         The batches are those that one process would make, so that every image is rounded as there.
 
@@ -126,39 +127,89 @@ class Group:
                 first batch that has one. Any other exception ends the process that meets it, and so all of them.
         """
         if self.size == 1:
-            yield from parts.each(start, stop, size, make)
+            yield from cache.each(start, stop, size, make)
             return
-
-        def mine(first: int, last: int) -> dict[str, np.ndarray] | Exception | None:
-            begin = first + self.rank * size
-            try:
-                return make(begin, min(begin + size, last)) if begin < last else None
-            except outcome as error:
-                return error
-
-        def make_together(first: int, last: int) -> dict[str, np.ndarray]:
-            self.broadcast((first, last))
-            pieces = [piece for piece in self.gather(mine(first, last), outcome) if piece is not None]
-            for piece in pieces:
-                if isinstance(piece, Exception):
-                    raise piece
-            return {key: np.concatenate([piece[key] for piece in pieces]) for key in parts.keys}
-
-        lock = parts.lock_of(start, stop)
+        lock = cache.lock_of(start, stop)
         self.acquire(lock)
-        if not self.is_main:
-            try:
-                while span := self.broadcast():
-                    self.gather(mine(*span))
-            except Stopped:  # the first process saves what all have made, and speaks for all
-                raise Interrupted from None
-            return
+        rounds = Rounds(self, size, make, outcome)
+        if self.is_main:
+            yield from rounds.lead(cache, start, stop, lock)
+        else:
+            rounds.follow()
+
+
+class Order(StrEnum):
+    """What the first process tells the others to do."""
+
+    MAKE = "make"  # the next round, of a range
+    END = "end"  # all is made, or has an outcome
+    STOP = "stop"  # the job has to end, and what is made is saved
+
+
+class Rounds:
+    """Batches that all processes of a group make side by side, round by round: one each, of a range."""
+
+    def __init__(
+        self,
+        group: Group,
+        size: int,
+        make: Callable[[int, int], dict[str, np.ndarray]],
+        outcome: type[Exception] | tuple,
+    ):
+        self.group, self.size, self.make, self.outcome = group, size, make, outcome
+        self.within = False  # a round, which the others answer by their batches, and hear nothing else
+
+    def lead(self, cache: ChunkCache, start: int, stop: int, lock: Lock | None) -> Iterator[dict[str, np.ndarray]]:
+        """In the first process: all batches."""
         try:
-            yield from parts.each(start, stop, self.size * size, make_together, lock)
-        except outcome:
-            self.broadcast(None)
+            yield from cache.each(start, stop, self.group.size * self.size, self.make_together, lock)
+        except self.outcome:
+            self.group.broadcast([Order.END])
             raise
-        self.broadcast(None)
+        except Interrupted:
+            if not self.within:
+                self.group.broadcast([Order.STOP])
+            raise
+        self.group.broadcast([Order.END])
+
+    def make_together(self, first: int, last: int) -> dict[str, np.ndarray]:
+        """In the first process: the items first .. last - 1, at most a batch for each process."""
+        self.within = True
+        self.group.broadcast([Order.MAKE, first, last])
+        answers = self.group.gather(self.make_mine(first, last), self.outcome)
+        self.within = False
+        batches = [answer for answer in answers if answer is not None]
+        for batch in batches:
+            if isinstance(batch, Exception):
+                raise batch
+        return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+    def make_mine(self, first: int, last: int) -> "Piece":
+        """This process's batch of the items first .. last - 1, or its outcome; None where there is none for it."""
+        start = first + self.group.rank * self.size
+        try:
+            return self.make(start, min(start + self.size, last)) if start < last else None
+        except self.outcome as error:
+            return error
+
+    def follow(self) -> None:
+        """In the other processes: what the first one orders, until the end.
+
+        Raises:
+            Interrupted: the job has to end. The first process saves what all have made, and speaks for all.
+        """
+        try:
+            with stop_signal.ending(at_once=None):
+                while True:
+                    order, *span = self.group.broadcast()
+                    if order == Order.MAKE:
+                        self.group.gather(self.make_mine(*span), self.outcome)
+                    elif order == Order.STOP:
+                        raise Interrupted
+                    else:
+                        return
+        except Stopped:
+            raise Interrupted from None
 
 
 SINGLE_PROCESS = Group()

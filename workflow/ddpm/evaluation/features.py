@@ -47,7 +47,7 @@ def write_features(
     source = hashlib.sha256(f"{header['weights_sha256']} {network.sha256}".encode()).hexdigest()
     on = str(network.device).partition(":")[0]  # whichever GPU
     keys = tuple(at(t, kind) for t in (None, *times) for kind in KINDS)
-    parts = ChunkCache(state if group.is_main else None, source, drawn | {"features on": on}, keys, log)
+    cache = ChunkCache(state if group.is_main else None, source, drawn | {"features on": on}, keys, log)
 
     def make(first: int, last: int) -> dict[str, np.ndarray]:
         rows, made = slice(first - start, last - start), {}
@@ -61,20 +61,20 @@ def write_features(
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
         return made
 
-    pieces = list(group.each(parts, start, stop, network.batch_size, make))
+    batches = list(group.each(cache, start, stop, network.batch_size, make))
     if not group.is_main:
         return
-    pieces = pieces or [make(start, start)]
+    batches = batches or [make(start, start)]
     write_npz(
         path,
         compressed=False,
-        **{key: np.concatenate([piece[key] for piece in pieces]) for key in keys},
+        **{key: np.concatenate([batch[key] for batch in batches]) for key in keys},
         preview_times=shard["preview_times"],
         start=shard["start"],
         count=np.array(stop - start),
         header=pack_header({**header, "network": {"name": network.name, "sha256": network.sha256}}),
     )
-    parts.finish(start, stop, path)
+    cache.finish(start, stop, path)
 
 
 class FeatureShards:
