@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import CPU
 
-from ddpm.compute.memory import Fitting, OutOfMemory
+from ddpm.compute.memory import BatchSplitter, OutOfMemory
 from ddpm.config.errors import ExitCode
 from ddpm.config.schema import FewStepsConfig, LatentsConfig, LikelihoodConfig, SamplingConfig, SnapshotsConfig
 from ddpm.data.store import Images
@@ -68,10 +68,10 @@ def test_what_does_not_fit_is_cut_in_two_and_not_tried_again():
             raise torch.OutOfMemoryError(WORDS)
         return list(range(first, last))
 
-    fitting = Fitting("sampling.batch_size", said.append)
-    assert [*chain(*fitting.each(make, 5, 18))] == list(range(5, 18))
+    splitter = BatchSplitter("sampling.batch_size", said.append)
+    assert [*chain(*splitter.each(make, 5, 18))] == list(range(5, 18))
     assert tried == [13, 7, 4, 2, 2, 2, 2, 2, 2, 1]
-    assert [*chain(*fitting.each(make, 18, 31))] == list(range(18, 31))
+    assert [*chain(*splitter.each(make, 18, 31))] == list(range(18, 31))
     assert tried[10:] == [2] * 6 + [1]
     assert len(said) == 3
     assert said[0].startswith(
@@ -81,15 +81,15 @@ def test_what_does_not_fit_is_cut_in_two_and_not_tried_again():
 
 
 def test_what_fits_is_one_call_and_other_errors_pass():
-    fitting = Fitting("x", pytest.fail)
-    assert list(fitting.each(lambda first, last: (first, last), 0, 500)) == [(0, 500)]
-    assert list(fitting.each(lambda first, last: (first, last), 7, 7)) == []
+    splitter = BatchSplitter("x", pytest.fail)
+    assert list(splitter.each(lambda first, last: (first, last), 0, 500)) == [(0, 500)]
+    assert list(splitter.each(lambda first, last: (first, last), 7, 7)) == []
 
     def broken(first, last):
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(fitting.each(broken, 0, 8))
+        list(splitter.each(broken, 0, 8))
 
 
 def test_not_even_one_is_an_end():
@@ -97,7 +97,7 @@ def test_not_even_one_is_an_end():
         raise RuntimeError(SCRIPTED)
 
     with pytest.raises(OutOfMemory, match=r"not even one image fits.*Tried to allocate") as refused:
-        list(Fitting("x", lambda line: None).each(make, 0, 4))
+        list(BatchSplitter("x", lambda line: None).each(make, 0, 4))
     assert refused.value.code is ExitCode.MEMORY
     assert "nvidia-smi" in str(refused.value)
 

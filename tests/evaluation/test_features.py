@@ -7,7 +7,7 @@ from stand_in import Counting, StandIn, load_stand_in, write_torchscript
 
 from ddpm.config.errors import UserError
 from ddpm.config.schema import SamplingConfig
-from ddpm.evaluation.features import FeatureShards, at, write_features
+from ddpm.evaluation.features import FeatureShards, array_name, write_features
 from ddpm.sampling.runner import sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.files import read_npz
@@ -125,6 +125,6 @@ def test_shards_that_do_not_make_one_whole_are_refused(samples, network, tmp_pat
 
 
 def test_arrays_are_named_by_their_time():
-    assert (at(None, "features"), at(0, "features"), at(950, "probabilities")) == (
+    assert (array_name("features", None), array_name("features", 0), array_name("probabilities", 950)) == (
         "features", "features_t0", "probabilities_t950",
     )  # fmt: skip

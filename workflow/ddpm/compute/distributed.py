@@ -93,11 +93,11 @@ class Group:
             if self.is_main:
                 time.sleep(lock.pause)
 
-    def gather(self, piece: "Piece", outcome: type[Exception] | tuple = ()) -> list["Piece"]:
-        """The pieces of all processes in their order, in the first one; nothing in the others."""
+    def gather(self, answer: "Answer", outcome: type[Exception] | tuple = ()) -> list["Answer"]:
+        """The answers of all processes in their order, in the first one; nothing in the others."""
         import torch
 
-        mine = torch.frombuffer(bytearray(packed(piece)), dtype=torch.uint8)
+        mine = torch.frombuffer(bytearray(pack_answer(answer)), dtype=torch.uint8)
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with listening() as distributed:
             distributed.all_gather(lengths, torch.tensor([len(mine)]))
@@ -106,7 +106,8 @@ class Group:
             filled = torch.nn.functional.pad(mine, (0, longest - len(mine)))
             distributed.gather(filled, all_of_them if self.is_main else None, dst=0)
         return [
-            unpacked(sent[: int(n)].numpy().tobytes(), outcome) for sent, n in zip(all_of_them, lengths, strict=False)
+            unpack_answer(sent[: int(n)].numpy().tobytes(), outcome)
+            for sent, n in zip(all_of_them, lengths, strict=False)
         ]
 
     def each(
@@ -184,7 +185,7 @@ class Rounds:
                 raise batch
         return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
 
-    def make_mine(self, first: int, last: int) -> "Piece":
+    def make_mine(self, first: int, last: int) -> "Answer":
         """This process's batch of the items first .. last - 1, or its outcome; None where there is none for it."""
         start = first + self.group.rank * self.size
         try:
@@ -217,19 +218,19 @@ SINGLE_PROCESS = Group()
 
 # What the processes say to each other is JSON and plain arrays, never pickles: on a machine of several users, and on
 # the network of a cluster, others may speak to the ports at which gloo listens, and a pickle would be code of theirs.
-Piece = dict[str, np.ndarray] | Exception | None
+Answer = dict[str, np.ndarray] | Exception | None
 WORDS = "words"  # the array of bytes that says which of these a message is
 
 
-def packed(piece: Piece) -> bytes:
-    """A piece of work, or the outcome in its place (whose arguments JSON can hold), as bytes."""
-    arrays = piece if isinstance(piece, dict) else {}
-    words = {"outcome": piece.args if isinstance(piece, Exception) else None, "nothing": piece is None}
+def pack_answer(answer: Answer) -> bytes:
+    """Arrays, an outcome in their place (whose arguments JSON can hold), or nothing, as bytes."""
+    arrays = answer if isinstance(answer, dict) else {}
+    words = {"outcome": answer.args if isinstance(answer, Exception) else None, "nothing": answer is None}
     np.savez(buffer := BytesIO(), **arrays, **{WORDS: np.frombuffer(json.dumps(words).encode(), np.uint8)})
     return buffer.getvalue()
 
 
-def unpacked(content: bytes, outcome: type[Exception] | tuple) -> Piece:
+def unpack_answer(content: bytes, outcome: type[Exception] | tuple) -> Answer:
     with np.load(BytesIO(content), allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in archive.files}
     words = json.loads(arrays.pop(WORDS).tobytes())

@@ -10,7 +10,7 @@ import torch
 from ddpm.compute import rng
 from ddpm.compute.device import compile_if_worthwhile
 from ddpm.compute.distributed import SINGLE_PROCESS, Group
-from ddpm.compute.memory import Fitting
+from ddpm.compute.memory import BatchSplitter
 from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
@@ -95,10 +95,10 @@ def likelihood_shard(
     passes = (stop - start) * trained.diffusion.num_timesteps
     compile_if_worthwhile(trained.model, passes / group.size, bound.device, log)
     cache = bound.cache(state / "images" if state and group.is_main else None, log)
-    began, fitting = time.monotonic(), Fitting("likelihood.batch_size", log)
+    began, splitter = time.monotonic(), BatchSplitter("likelihood.batch_size", log)
 
     def compute_batch(first: int, last: int) -> dict[str, np.ndarray]:
-        made = list(fitting.each(bound.compute, first, last))
+        made = list(splitter.each(bound.compute, first, last))
         log(f"{bound.split} images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
         return {key: np.concatenate([arrays[key] for arrays in made]) for key in KEYS}
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddpm.compute import rng
-from ddpm.compute.memory import Fitting
+from ddpm.compute.memory import BatchSplitter
 from ddpm.config.errors import UserError
 from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_model_range, to_uint8
@@ -169,10 +169,10 @@ def write_interpolations(
 
 def draw_in_batches(draw: Callable[[int, int], Tensor], count: int, batch_size: int, what: str, log) -> np.ndarray:
     """The items 0 .. count-1 as uint8 [count, H, W, C], where draw(first, last) gives first .. last-1."""
-    batches, began, fitting = [], time.monotonic(), Fitting("latents.batch_size", log)
+    batches, began, splitter = [], time.monotonic(), BatchSplitter("latents.batch_size", log)
     for first in range(0, count, batch_size):
         last = min(first + batch_size, count)
-        batches += [to_uint8(drawn) for drawn in fitting.each(draw, first, last)]
+        batches += [to_uint8(drawn) for drawn in splitter.each(draw, first, last)]
         log(f"{what}: images {first}..{last - 1} of {count}, {time.monotonic() - began:.0f} s")
     return np.concatenate(batches)
 

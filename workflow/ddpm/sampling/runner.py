@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddpm.compute.device import compile_if_worthwhile
 from ddpm.compute.distributed import SINGLE_PROCESS, Group
-from ddpm.compute.memory import Fitting
+from ddpm.compute.memory import BatchSplitter
 from ddpm.config.enums import Quantisation
 from ddpm.config.schema import FewStepsConfig, SamplingConfig
 from ddpm.data.pixels import to_uint8
@@ -206,10 +206,10 @@ def sample_range(
     Of several processes each draws batches, and the first one gets them all; the others' arrays mean nothing. A batch
     that does not fit into the GPU's memory is cut.
     """
-    began, fitting = time.monotonic(), Fitting(f"{sampler.section}.batch_size", log)
+    began, splitter = time.monotonic(), BatchSplitter(f"{sampler.section}.batch_size", log)
 
     def draw_batch(first: int, last: int) -> Arrays:
-        drawn = list(fitting.each(sampler.draw, first, last))
+        drawn = list(splitter.each(sampler.draw, first, last))
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
         return {name: np.concatenate([arrays[name] for arrays in drawn]) for name in sampler.shapes}
 
