@@ -35,7 +35,7 @@ from ddpm.evaluation.networks.classifier import train_classifier
 from ddpm.evaluation.reference import write_reference
 from ddpm.jobs.gpus import choose_device
 from ddpm.planning.plan import read_config
-from ddpm.sampling.runner import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage.files import read_json, write_json
 from ddpm.training.loop import train
 from ddpm.training.model import load_model
@@ -100,7 +100,12 @@ def measure(
         outcome, document = folder / "training.json", of.stage_config("training")
         train(document, images, state / "training", final, history, outcome, folder / "weights", device)
         trained = load_model(final, device)
-        once(samples, lambda path: sample_shard(trained, of.sampling, 1, path, device, print, state / "samples"))
+        once(
+            samples,
+            lambda path: sample_shard(
+                AncestralSampler(trained, of.sampling, device), 1, path, print, state / "samples"
+            ),
+        )
         if available := read_json(card)["test"]:
             count = available if of.likelihood.test == "all" else of.likelihood.test
             bound = Bound(trained, Images(data / "test.npy"), "test", count, of.likelihood, device)

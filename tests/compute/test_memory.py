@@ -16,7 +16,7 @@ from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.jobs.failures import gpu_is_full
 from ddpm.sampling.chains import write_latents
-from ddpm.sampling.runner import few_steps_shard, sample_shard
+from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, sample_shard
 from ddpm.sampling.snapshots import snapshot_shard
 from ddpm.storage.files import read_npz
 from ddpm.storage.shards import read_shard
@@ -128,7 +128,10 @@ def same(one: dict, other: dict) -> None:
 def test_samples_are_the_same(trained, tmp_path, monkeypatch):
     config = SamplingConfig(images=20, batch_size=8, previews=4)
     one, other, seen, said = both(
-        lambda path, log: sample_shard(trained, config, 1, path, CPU, log), trained, tmp_path, monkeypatch
+        lambda path, log: sample_shard(AncestralSampler(trained, config, CPU), 1, path, log),
+        trained,
+        tmp_path,
+        monkeypatch,
     )
     same(one, other)
     assert len(other["images"]) == 20
@@ -140,7 +143,10 @@ def test_samples_are_the_same(trained, tmp_path, monkeypatch):
 def test_few_steps_are_the_same(trained, tmp_path, monkeypatch):
     config = FewStepsConfig(steps=(2, 4), eta=(0.0,), images=10, batch_size=5)
     one, other, seen, said = both(
-        lambda path, log: few_steps_shard(trained, config, 1, path, CPU, log), trained, tmp_path, monkeypatch
+        lambda path, log: sample_shard(FewStepsSampler(trained, config, CPU), 1, path, log),
+        trained,
+        tmp_path,
+        monkeypatch,
     )
     same(one, other)
     assert seen[0] == 5
@@ -183,7 +189,12 @@ def test_the_bound_is_the_same(trained, digits, tmp_path, monkeypatch):
 def test_an_unstable_half_ends_the_shard(trained, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(trained.model, "forward", limited(4, seen, lambda x, *rest, **options: x * np.nan))
-    sample_shard(trained, SamplingConfig(images=8, batch_size=8), 1, tmp_path / "1-of-1.npz", CPU, lambda line: None)
+    sample_shard(
+        AncestralSampler(trained, SamplingConfig(images=8, batch_size=8), CPU),
+        1,
+        tmp_path / "1-of-1.npz",
+        lambda line: None,
+    )
     shard, header = read_shard(tmp_path / "1-of-1.npz", "images")
     assert header["status"]["status"] == "unstable"
     assert len(shard["images"]) == 0
@@ -220,6 +231,6 @@ def test_what_is_said_is_in_the_record_of_no_file(trained, tmp_path, monkeypatch
     """The batch size that was asked for stays in the header: what fits a GPU is not part of a result."""
     config = SamplingConfig(images=8, batch_size=8)
     monkeypatch.setattr(trained.model, "forward", limited(3, [], trained.model.forward))
-    sample_shard(trained, config, 1, tmp_path / "1-of-1.npz", CPU, lambda line: None)
+    sample_shard(AncestralSampler(trained, config, CPU), 1, tmp_path / "1-of-1.npz", lambda line: None)
     header = json.loads(bytes(read_npz(tmp_path / "1-of-1.npz", "header")["header"]))
     assert header["sampling"]["batch_size"] == 8

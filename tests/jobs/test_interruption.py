@@ -18,7 +18,7 @@ from ddpm.config.errors import ExitCode, UserError
 from ddpm.config.schema import SamplingConfig
 from ddpm.jobs import signals
 from ddpm.jobs.signals import Interrupted, StopSignal, seconds
-from ddpm.sampling.runner import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.checkpoints import load_state, saved_states
 from ddpm.storage.chunk_cache import ChunkCache
@@ -307,7 +307,7 @@ def test_finished_batches_are_kept_when_a_job_has_to_end(step, reason, job, trai
 
     def shard(path: Path) -> bytes:
         config = SamplingConfig(images=15, batch_size=5, previews=4)
-        sample_shard(trained, config, 1, path, CPU, lambda message: None, state=path.parent / "state")
+        sample_shard(AncestralSampler(trained, config, CPU), 1, path, lambda message: None, state=path.parent / "state")
         return path.read_bytes()
 
     (tmp_path / "whole").mkdir()
@@ -333,7 +333,9 @@ def test_finished_batches_are_kept_when_a_job_has_to_end(step, reason, job, trai
 def test_a_batch_that_cannot_be_kept_is_ended_at_once(job, trained, tmp_path, monkeypatch):
     steps = told_at(12, lambda: signal.raise_signal(signal.SIGTERM), trained, monkeypatch)
     with pytest.raises(Interrupted):
-        sample_shard(trained, SamplingConfig(images=10), 1, tmp_path / "1.npz", CPU, log=lambda message: None)
+        sample_shard(
+            AncestralSampler(trained, SamplingConfig(images=10), CPU), 1, tmp_path / "1.npz", log=lambda message: None
+        )
     assert len(steps) == 12
 
 

@@ -15,7 +15,7 @@ from ddpm.data.pixels import to_uint8
 from ddpm.data.store import Images
 from ddpm.sampling.ancestral import reverse_process
 from ddpm.sampling.chains import trajectory_times, write_trajectory
-from ddpm.sampling.runner import AncestralSampler, Unstable, preview_times, sample_shard, write_shard
+from ddpm.sampling.runner import AncestralSampler, Unstable, preview_times, sample_shard
 from ddpm.storage.files import read_npz
 from ddpm.storage.shards import shard_range, unpack_header
 
@@ -28,7 +28,7 @@ def samples(trained, folder, images: int = 40, shards: int = 1, batch_size: int 
     read = []
     for shard in range(1, shards + 1):
         path = folder / f"{shard}-of-{shards}-{batch_size}.npz"
-        sample_shard(trained, config, shard, path, CPU, log=lambda message: None)
+        sample_shard(AncestralSampler(trained, config, CPU), shard, path, log=lambda message: None)
         read.append(read_npz(path, *KEYS))
     return read
 
@@ -142,7 +142,7 @@ def test_a_batch_out_of_range_empties_its_shard(trained, tmp_path):
             return super().draw(start, stop)
 
     sampler = Failing(trained, SamplingConfig(images=8, batch_size=4), CPU)
-    write_shard(sampler, 1, tmp_path / "1-of-1.npz", lambda message: None, tmp_path / "state")
+    sample_shard(sampler, 1, tmp_path / "1-of-1.npz", lambda message: None, tmp_path / "state")
     arrays = read_npz(tmp_path / "1-of-1.npz", "images", "status")
     assert unpack_header(arrays["status"]) == failure
     assert len(arrays["images"]) == 0
@@ -167,7 +167,7 @@ def test_more_images_and_other_shards_draw_only_what_is_new(trained, tmp_path, m
         for shard in range(1, shards + 1):
             path = folder / f"{shard}-of-{shards}.npz"
             path.unlink(missing_ok=True)  # as Snakemake does before a job
-            sample_shard(trained, config, shard, path, CPU, log=lambda message: None, state=state)
+            sample_shard(AncestralSampler(trained, config, CPU), shard, path, log=lambda message: None, state=state)
             read.append(read_npz(path, "images", "previews"))
         return {key: np.concatenate([part[key] for part in read]) for key in read[0]}
 
@@ -188,7 +188,9 @@ def test_images_of_another_seed_or_other_weights_are_not_taken(trained, tmp_path
     quiet, config = {"log": lambda message: None, "state": tmp_path / "state"}, SamplingConfig(images=8, batch_size=8)
     for which, changes in ((trained, {}), (trained, {"seed": 1}), (trained, {"limit": 50.0}), (other, {})):
         drawn.clear()
-        sample_shard(which, config.model_copy(update=changes), 1, tmp_path / "1-of-1.npz", CPU, **quiet)
+        sample_shard(
+            AncestralSampler(which, config.model_copy(update=changes), CPU), 1, tmp_path / "1-of-1.npz", **quiet
+        )
         assert drawn == list(range(8))
 
 

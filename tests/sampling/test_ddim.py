@@ -19,7 +19,7 @@ from ddpm.diffusion import GaussianDiffusion, linear_betas
 from ddpm.sampling.ancestral import reverse_process
 from ddpm.sampling.base import named_noise
 from ddpm.sampling.ddim import ddim_step, ddim_times, sample_ddim
-from ddpm.sampling.runner import FewStepsSampler, few_steps_shard
+from ddpm.sampling.runner import FewStepsSampler, sample_shard
 from ddpm.storage.documents import read_section
 from ddpm.storage.files import read_npz
 from ddpm.storage.shards import DDIM, read_shard, shard_range
@@ -185,7 +185,7 @@ def shards(trained, folder, images: int = 40, parts: int = 1, batch_size: int = 
     read = []
     for part in range(1, parts + 1):
         path = folder / f"{part}-of-{parts}-{batch_size}.npz"
-        few_steps_shard(trained, config, part, path, CPU, **QUIET)
+        sample_shard(FewStepsSampler(trained, config, CPU), part, path, **QUIET)
         read.append(read_shard(path, "images", "eta", "steps", "evaluations", "start", sampler=DDIM))
     return read
 
@@ -277,7 +277,7 @@ def test_steps_that_the_network_does_not_have_are_refused(steps, trained, tmp_pa
     config = FewStepsConfig.model_construct(images=4, shards=1, batch_size=4, steps=(steps,), eta=(0.0,),
                                             spacing="uniform", limit=100.0, seed=0)  # fmt: skip
     with pytest.raises(UserError, match=rf"few_steps\.steps: {steps}: .*allowed: 2\.\.20"):
-        few_steps_shard(trained, config, 1, tmp_path / "out.npz", CPU, **QUIET)
+        sample_shard(FewStepsSampler(trained, config, CPU), 1, tmp_path / "out.npz", **QUIET)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ import torch
 from helpers import CPU
 
 from ddpm.config.schema import FewStepsConfig, SamplingConfig, SnapshotsConfig
-from ddpm.sampling.runner import few_steps_shard, sample_shard
+from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, sample_shard
 from ddpm.sampling.snapshots import snapshot_shard
 from ddpm.storage import chunk_cache
 
@@ -15,16 +15,18 @@ from ddpm.storage import chunk_cache
 def write(kind: str, trained, folder: Path, log=lambda message: None) -> bytes:
     """A shard of 12 images in batches of 8, as a file's bytes."""
     folder.mkdir(exist_ok=True)
-    shared = {"path": folder / "shard.npz", "device": CPU, "log": log, "state": folder / "state"}
+    path, state = folder / "shard.npz", folder / "state"
     match kind:
         case "samples":
-            sample_shard(trained, SamplingConfig(images=12, batch_size=8, previews=4), 1, **shared)
+            config = SamplingConfig(images=12, batch_size=8, previews=4)
+            sample_shard(AncestralSampler(trained, config, CPU), 1, path, log, state)
         case "few steps":
             config = FewStepsConfig(images=12, batch_size=8, steps=(5, 3), spacing="quadratic")
-            few_steps_shard(trained, config, 1, **shared)
+            sample_shard(FewStepsSampler(trained, config, CPU), 1, path, log, state)
         case "snapshot":
-            snapshot_shard(trained, trained, SnapshotsConfig(images=12, batch_size=8, previews=3), **shared)
-    return shared["path"].read_bytes()
+            config = SnapshotsConfig(images=12, batch_size=8, previews=3)
+            snapshot_shard(trained, trained, config, path, CPU, log, state)
+    return path.read_bytes()
 
 
 class Network:
@@ -85,7 +87,9 @@ def test_what_follows_a_quick_batch_may_take_hours(trained, tmp_path, monkeypatc
 def test_an_unstable_run_keeps_nothing(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
     sampling = SamplingConfig(images=12, batch_size=8, limit=0.5)
-    sample_shard(trained, sampling, 1, tmp_path / "1.npz", CPU, lambda message: None, tmp_path / "state")
+    sample_shard(
+        AncestralSampler(trained, sampling, CPU), 1, tmp_path / "1.npz", lambda message: None, tmp_path / "state"
+    )
     few = FewStepsConfig(images=12, batch_size=8, steps=(2,), limit=0.5)
-    few_steps_shard(trained, few, 1, tmp_path / "2.npz", CPU, lambda message: None, tmp_path / "state")
+    sample_shard(FewStepsSampler(trained, few, CPU), 1, tmp_path / "2.npz", lambda message: None, tmp_path / "state")
     assert not list(tmp_path.rglob("state/*/*/*"))

@@ -16,7 +16,7 @@ from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.networks.classifier import train_classifier
 from ddpm.jobs.locks import Locked
-from ddpm.sampling.runner import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.files import read_npz, rows_of_npz, write_npz
 from ddpm.training.loop import train
@@ -114,11 +114,11 @@ def shards(trained, digits, network):
 
     def features(path, state, log):
         if not (samples := path.with_name("drawn.npz")).exists():
-            sample_shard(trained, SAMPLING, 2, samples, CPU, log)
+            sample_shard(AncestralSampler(trained, SAMPLING, CPU), 2, samples, log)
         write_features(network, samples, path, state, log)
 
     return {
-        "samples": lambda path, state, log: sample_shard(trained, SAMPLING, 2, path, CPU, log, state),
+        "samples": lambda path, state, log: sample_shard(AncestralSampler(trained, SAMPLING, CPU), 2, path, log, state),
         "features": features,
         "likelihood": lambda path, state, log: likelihood_shard(bound, 2, path, log, state),
     }

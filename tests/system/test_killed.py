@@ -89,7 +89,7 @@ def test_sampling_killed_at_random_gives_the_same_bytes(trained, tmp_path):
     config = SamplingConfig(images=200, shards=2, batch_size=20, previews=4)
 
     def job(folder: Path) -> None:
-        sample_shard(trained, config, 2, folder / "2-of-2.npz", CPU, log=lambda message: None)
+        sample_shard(AncestralSampler(trained, config, CPU), 2, folder / "2-of-2.npz", log=lambda message: None)
 
     finish_despite_kills(job, tmp_path, 0.1, 0.7)
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
@@ -108,7 +108,9 @@ def test_sampling_killed_at_random_repeats_no_finished_batch(trained, tmp_path, 
             return draw(sampler, start, stop)
 
         AncestralSampler.draw = recorded
-        sample_shard(trained, config, 1, folder / "1-of-1.npz", CPU, lambda message: None, folder / "state")
+        sample_shard(
+            AncestralSampler(trained, config, CPU), 1, folder / "1-of-1.npz", lambda message: None, folder / "state"
+        )
 
     finish_despite_kills(job, tmp_path, 0.05, 0.14)
     batches = {name: (tmp_path / name / "batches.log").read_text().split() for name in ("undisturbed", "killed")}

@@ -15,7 +15,7 @@ from helpers import CPU, rests, run_ddpm, tiny_experiment, train_command
 from waiting import wait_for
 
 from ddpm.config.errors import ExitCode
-from ddpm.sampling.runner import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import train
 
@@ -93,7 +93,7 @@ def test_sampling_that_is_told_to_end_exits_with_75_and_goes_on(trained, weights
     again = run_ddpm(*command)
     assert again.returncode == 0, again.stderr
     assert re.match(r"items 0\.\.\d+ were kept from earlier work", again.stdout)
-    sample_shard(trained, experiment.sampling, 1, tmp_path / "b.npz", CPU, log=lambda message: None)
+    sample_shard(AncestralSampler(trained, experiment.sampling, CPU), 1, tmp_path / "b.npz", log=lambda message: None)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 

@@ -25,7 +25,7 @@ from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.networks.classifier import ClassifierConfig, load_classifier, train_classifier
 from ddpm.jobs import signals
 from ddpm.jobs.signals import Interrupted, Stopped
-from ddpm.sampling.runner import AncestralSampler, Unstable, few_steps_shard, sample_shard
+from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, Unstable, sample_shard
 from ddpm.sampling.snapshots import snapshot_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.chunk_cache import ChunkCache
@@ -52,10 +52,10 @@ class Job:
         path, settings = folder / "shard.npz", {"log": log, "state": folder / "state", "group": group}
         match self.kind:
             case "samples":
-                sample_shard(self.trained, SAMPLING, 2, path, CPU, **settings)
+                sample_shard(AncestralSampler(self.trained, SAMPLING, CPU), 2, path, **settings)
             case "few steps":
                 config = FewStepsConfig(images=30, shards=1, batch_size=8, steps=(2, 5))
-                few_steps_shard(self.trained, config, 1, path, CPU, **settings)
+                sample_shard(FewStepsSampler(self.trained, config, CPU), 1, path, **settings)
             case "snapshot":
                 config = SnapshotsConfig(images=30, batch_size=8, previews=20)
                 snapshot_shard(self.trained, self.trained, config, path, CPU, **settings)
@@ -79,7 +79,7 @@ def network(digits, tmp_path_factory) -> Path:
 def job(request, trained, digits, network, tmp_path) -> Job:
     samples = tmp_path / "samples.npz"
     if request.param == "features":
-        sample_shard(trained, SAMPLING, 2, samples, CPU, log=lambda message: None)
+        sample_shard(AncestralSampler(trained, SAMPLING, CPU), 2, samples, log=lambda message: None)
     return Job(request.param, trained, digits, network, samples)
 
 
@@ -207,9 +207,9 @@ def test_an_unstable_batch_of_any_process_is_the_outcome_of_all(trained, tmp_pat
         return draw(sampler, start, stop)
 
     monkeypatch.setattr(AncestralSampler, "draw", failing)
-    settings = {"trained": trained, "config": SAMPLING, "shard": 2, "device": CPU, "log": lambda message: None}
-    sample_shard(path=tmp_path / "one.npz", **settings)
-    together(3, lambda group: sample_shard(path=tmp_path / "three.npz", group=group, **settings), tmp_path)
+    work = {"sampler": AncestralSampler(trained, SAMPLING, CPU), "shard": 2, "log": lambda message: None}
+    sample_shard(path=tmp_path / "one.npz", **work)
+    together(3, lambda group: sample_shard(path=tmp_path / "three.npz", group=group, **work), tmp_path)
     assert (tmp_path / "three.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
     arrays, header = read_shard(tmp_path / "three.npz", "images")
     assert header["status"]["reason"] == "batch from 43"

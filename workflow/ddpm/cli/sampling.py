@@ -34,12 +34,12 @@ def sample(
     state: State = None,
 ) -> None:
     """Draw one shard of images from a trained network."""
-    from ddpm.sampling.runner import sample_shard
+    from ddpm.sampling.runner import AncestralSampler, sample_shard
     from ddpm.training.model import load_model
 
     settings = section_of_shard(config, "sampling", shard)
     with processes(device) as (on, group):
-        sample_shard(load_model(weights, on), settings, shard, out, on, log, state, group)
+        sample_shard(AncestralSampler(load_model(weights, on), settings, on), shard, out, log, state, group)
 
 
 @app.command()
@@ -78,12 +78,12 @@ def few_steps(
     config: Config, weights: Weights, shard: Shard, out: Out, device: Devices = "auto", state: State = None
 ) -> None:
     """Draw one shard of images in few steps with DDIM: an addition, in no table or figure of the paper."""
-    from ddpm.sampling.runner import few_steps_shard
+    from ddpm.sampling.runner import FewStepsSampler, sample_shard
     from ddpm.training.model import load_model
 
     settings = section_of_shard(config, "few_steps", shard)
     with processes(device) as (on, group):
-        few_steps_shard(load_model(weights, on), settings, shard, out, on, log, state, group)
+        sample_shard(FewStepsSampler(load_model(weights, on), settings, on), shard, out, log, state, group)
 
 
 @app.command()

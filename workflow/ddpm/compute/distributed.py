@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +17,7 @@ import numpy as np
 from ddpm.config.errors import UserError
 from ddpm.jobs.locks import Lock
 from ddpm.jobs.signals import Interrupted, Stopped, stop_signal
-from ddpm.storage.chunk_cache import ChunkCache
+from ddpm.storage.chunk_cache import Arrays, ChunkCache, Make
 
 if TYPE_CHECKING:  # one process alone needs no torch for this
     import torch
@@ -116,9 +116,9 @@ class Group:
         start: int,
         stop: int,
         size: int,
-        make: Callable[[int, int], dict[str, np.ndarray]],
+        make: Make,
         outcome: type[Exception] | tuple = (),
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> Iterator[Arrays]:
         """`cache.each`, with its batches spread over the processes; the first one gets all of it, the others nothing.
 
         The batches are those that one process would make, so that every image is rounded as there.
@@ -150,17 +150,11 @@ class Order(StrEnum):
 class Rounds:
     """Batches that all processes of a group make side by side, round by round: one each, of a range."""
 
-    def __init__(
-        self,
-        group: Group,
-        size: int,
-        make: Callable[[int, int], dict[str, np.ndarray]],
-        outcome: type[Exception] | tuple,
-    ):
+    def __init__(self, group: Group, size: int, make: Make, outcome: type[Exception] | tuple):
         self.group, self.size, self.make, self.outcome = group, size, make, outcome
         self.within = False  # a round, which the others answer by their batches, and hear nothing else
 
-    def lead(self, cache: ChunkCache, start: int, stop: int, lock: Lock | None) -> Iterator[dict[str, np.ndarray]]:
+    def lead(self, cache: ChunkCache, start: int, stop: int, lock: Lock | None) -> Iterator[Arrays]:
         """In the first process: all batches."""
         try:
             yield from cache.each(start, stop, self.group.size * self.size, self.make_together, lock)
@@ -173,7 +167,7 @@ class Rounds:
             raise
         self.group.broadcast([Order.END])
 
-    def make_together(self, first: int, last: int) -> dict[str, np.ndarray]:
+    def make_together(self, first: int, last: int) -> Arrays:
         """In the first process: the items first .. last - 1, at most a batch for each process."""
         self.within = True
         self.group.broadcast([Order.MAKE, first, last])
@@ -218,7 +212,7 @@ SINGLE_PROCESS = Group()
 
 # What the processes say to each other is JSON and plain arrays, never pickles: on a machine of several users, and on
 # the network of a cluster, others may speak to the ports at which gloo listens, and a pickle would be code of theirs.
-Answer = dict[str, np.ndarray] | Exception | None
+Answer = Arrays | Exception | None
 WORDS = "words"  # the array of bytes that says which of these a message is
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.errors import UserError
 from ddpm.evaluation.networks.base import FeatureNetwork
-from ddpm.storage.chunk_cache import ChunkCache
+from ddpm.storage.chunk_cache import Arrays, ChunkCache
 from ddpm.storage.files import read_npz, write_npz
 from ddpm.storage.shards import pack_header, read_shard, unpack_header
 
@@ -49,7 +49,7 @@ def write_features(
     keys = tuple(array_name(kind, t) for t in (None, *times) for kind in KINDS)
     cache = ChunkCache(state if group.is_main else None, source, drawn | {"features on": on}, keys, log)
 
-    def make(first: int, last: int) -> dict[str, np.ndarray]:
+    def make(first: int, last: int) -> Arrays:
         rows, made = slice(first - start, last - start), {}
         for slot, t in enumerate((None, *times)):
             images = shard["images"][rows] if t is None else shard["previews"][rows, slot - 1]

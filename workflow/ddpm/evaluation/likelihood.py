@@ -14,7 +14,7 @@ from ddpm.compute.memory import BatchSplitter
 from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
-from ddpm.storage.chunk_cache import ChunkCache
+from ddpm.storage.chunk_cache import Arrays, ChunkCache
 from ddpm.storage.files import write_npz
 from ddpm.storage.shards import pack_header, shard_range
 from ddpm.training.model import TrainedModel
@@ -34,7 +34,7 @@ class Bound:
     device: torch.device
 
     @torch.inference_mode()
-    def compute(self, start: int, stop: int) -> dict[str, np.ndarray]:
+    def compute(self, start: int, stop: int) -> Arrays:
         """Of the images start .. stop-1: terms [n, T] in bits/dim, squared errors of x0-hat [n, T] (range [-1, 1]),
         prior [n] in bits/dim.
 
@@ -56,7 +56,7 @@ class Bound:
         return {**by_image, PRIOR: trained.diffusion.prior_bits(x0).cpu().numpy()}
 
     @property
-    def nothing(self) -> dict[str, np.ndarray]:
+    def nothing(self) -> Arrays:
         """That of no images."""
         by_time = np.zeros((0, self.trained.diffusion.num_timesteps), np.float32)
         return {TERMS: by_time, ERRORS: by_time, PRIOR: np.zeros(0, np.float32)}
@@ -97,7 +97,7 @@ def likelihood_shard(
     cache = bound.cache(state / "images" if state and group.is_main else None, log)
     began, splitter = time.monotonic(), BatchSplitter("likelihood.batch_size", log)
 
-    def compute_batch(first: int, last: int) -> dict[str, np.ndarray]:
+    def compute_batch(first: int, last: int) -> Arrays:
         made = list(splitter.each(bound.compute, first, last))
         log(f"{bound.split} images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
         return {key: np.concatenate([arrays[key] for arrays in made]) for key in KEYS}

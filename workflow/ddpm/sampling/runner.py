@@ -18,14 +18,12 @@ from ddpm.data.pixels import to_uint8
 from ddpm.sampling.ancestral import reverse_process
 from ddpm.sampling.base import Callback, Step, initial_noise, named_noise
 from ddpm.sampling.ddim import ddim_times, sample_ddim
-from ddpm.storage.chunk_cache import ChunkCache
+from ddpm.storage.chunk_cache import Arrays, ChunkCache
 from ddpm.storage.files import write_npz
 from ddpm.storage.shards import ANCESTRAL_SAMPLER, DDIM_SAMPLER, pack_header, shard_range
 from ddpm.training.model import TrainedModel
 
 LOOK_EVERY = 50  # steps: a look at the values waits for the GPU
-
-Arrays = dict[str, np.ndarray]
 
 
 class Unstable(Exception):
@@ -224,7 +222,7 @@ def sample_range(
     return {name: np.concatenate([arrays[name] for arrays in (nothing, *batches)]) for name in sampler.shapes}, status
 
 
-def write_shard(
+def sample_shard(
     sampler: ImageSampler,
     shard: int,
     path: Path,
@@ -252,38 +250,6 @@ def write_shard(
     write_npz(path, **arrays, status=pack_header(status), header=pack_header(sampler.metadata))
     if status["status"] == "sampled":
         cache.finish(start, stop, path)
-
-
-def sample_shard(
-    trained: TrainedModel,
-    config: SamplingConfig,
-    shard: int,
-    path: Path,
-    device: torch.device,
-    log=print,
-    state: Path | None = None,
-    group: Group = SINGLE_PROCESS,
-) -> None:
-    """Write a shard of images by ancestral sampling, with their previews; see `write_shard`."""
-    write_shard(AncestralSampler(trained, config, device), shard, path, log, state, group)
-
-
-def few_steps_shard(
-    trained: TrainedModel,
-    config: FewStepsConfig,
-    shard: int,
-    path: Path,
-    device: torch.device,
-    log=print,
-    state: Path | None = None,
-    group: Group = SINGLE_PROCESS,
-) -> None:
-    """Write a shard of images of every pair of eta and steps by DDIM; see `write_shard`.
-
-    Raises:
-        UserError: steps that the network's process does not have.
-    """
-    write_shard(FewStepsSampler(trained, config, device), shard, path, log, state, group)
 
 
 def sample_metadata(

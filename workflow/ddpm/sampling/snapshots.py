@@ -13,7 +13,7 @@ from ddpm.sampling.runner import (
     FewStepsSampler,
     ImageSampler,
     sample_range,
-    write_shard,
+    sample_shard,
 )
 from ddpm.storage.weights_file import EMA, RAW, snapshot_file
 from ddpm.training.model import TrainedModel, load_model
@@ -85,6 +85,6 @@ def snapshot_shard(
     cache = raw_sampler.cache(state / RAW if state and group.is_main else None, log)
     shown, status = sample_range(raw_sampler, 0, raw_count, cache, group, log)
     cache.flush()  # before the hours that the others may take
-    write_shard(sampler(averaged, "images"), 1, path, log, state and state / EMA, group, **shown)
+    sample_shard(sampler(averaged, "images"), 1, path, log, state and state / EMA, group, **shown)
     if group.is_main and status["status"] == "sampled":
         cache.finish(0, raw_count, path)
