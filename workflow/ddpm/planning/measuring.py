@@ -1,7 +1,6 @@
 """A few steps of training and sampling, timed: the one part of planning that computes."""
 
 from collections.abc import Callable
-from itertools import chain, count
 
 import torch
 from torch.utils.benchmark import Timer
@@ -12,7 +11,8 @@ from ddpm.config.schema import NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.planning.plan import Plan
 from ddpm.planning.rates import RATES, Kind, fingerprint, save_rates
-from ddpm.sampling.ancestral import reverse_chain
+from ddpm.sampling.ancestral import sample_ancestral
+from ddpm.sampling.base import initial_noise, named_noise
 from ddpm.training.model import TrainedModel
 from ddpm.unet import UNet
 
@@ -63,8 +63,9 @@ def measure_network(
 
     trained = TrainedModel(prepare_for_inference(model), diffusion, {}, "", model.precision)
     with torch.inference_mode():
-        steps = chain.from_iterable(reverse_chain(trained, 0, batch, seed, device) for seed in count())
-        sampling = seconds_per_call(lambda: next(steps))
+        x = initial_noise(trained, 0, 0, batch)
+        noise = named_noise(x, 0, "z")
+        sampling = seconds_per_call(lambda: sample_ancestral(trained, x, [0], noise))
     return {
         Kind.TRAINING.value: batch * training_flops(network) / training,
         Kind.SAMPLING.value: batch * network_cost(network).flops / sampling,
