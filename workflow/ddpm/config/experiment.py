@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -69,7 +69,7 @@ class Experiment(FrozenModel):
     repeat: Repeat | None = Field(None, description="Of a repeat, which `resolving` makes from another's `seeds`.")
 
     @model_validator(mode="after")
-    def counts_fit(self):
+    def counts_fit(self) -> Self:
         prefix = f"{self.data}-{self.diffusion.parameterization}-{self.diffusion.objective}"
         if self.name != prefix and not self.name.startswith(prefix + "-"):
             raise ValueError(f"an experiment of this data set and method is called {prefix} or {prefix}-...")
@@ -103,19 +103,24 @@ class Experiment(FrozenModel):
             raise ValueError("training.snapshot_every and the section `snapshots` (images, ...) need each other")
         if self.checkpoint is Selection.LOWEST_FID and not taken:
             raise ValueError("checkpoint: lowest-fid needs snapshots: training.snapshot_every and section `snapshots`")
-        for split in ("test", "train") if self.likelihood else ():
+        if self.likelihood:
+            self.require_images(self.likelihood)
+        return self
+
+    def require_images(self, likelihood: LikelihoodConfig) -> None:
+        """Raise ValueError where the data set has fewer images than the likelihood is asked of, or a shard has none."""
+        for split in ("test", "train"):
             available = getattr(self.data_set, split)
             if available is None:  # known once the data are prepared
                 continue
-            images = available if (asked := getattr(self.likelihood, split)) == "all" else asked
+            images = available if (asked := getattr(likelihood, split)) == "all" else asked
             if not 1 <= images <= available:
                 raise ValueError(f"likelihood.{split}: {asked} images; allowed: 1..{available}, or all")
-            if images < self.likelihood.shards:
-                raise ValueError(f"likelihood.shards: {self.likelihood.shards} is more than likelihood.{split}")
-        return self
+            if images < likelihood.shards:
+                raise ValueError(f"likelihood.shards: {likelihood.shards} is more than likelihood.{split}")
 
     @model_validator(mode="after")
-    def seeds_are_others(self):
+    def seeds_are_others(self) -> Self:
         for section, seeds in self.seeds:
             own = getattr(self, section)
             if seeds and own is None:

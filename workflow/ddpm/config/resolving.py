@@ -141,7 +141,7 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
 
 def may_have_classes(data: DataSet) -> bool:
     """Whether a data set has labels, or is a folder that has sub-folders, or archives, which may be its classes."""
-    if data.classes is not None:
+    if data.classes is not None or data.root is None:
         return bool(data.classes)
     folder = data.root / "train" if (data.root / "train").is_dir() else data.root
     return any(
@@ -220,7 +220,7 @@ def resolve_experiment(
             f"{where}{'' if found else '.repeat'}: {what}, which is not described but asked for: "
             f"experiments.{of}.seeds: {{training: [...], sampling: [...]}}."
         )
-    data = data_sets.get(raw.get("data"))
+    data = data_sets.get(raw.get("data", ""))
     if data is None:
         raise ConfigError(f"{where}.data: {raw.get('data')!r} is no data set. Allowed: {', '.join(data_sets)}.")
     sections = ("network", "diffusion", "training")
@@ -247,9 +247,9 @@ def resolve_experiment(
             f"{where}.checkpoint: {raw['checkpoint']!r}: published weights are for weights: released; with "
             f"weights: train, allowed: {', '.join(selections)}."
         )
-    for key, value in (("image_size", data.image_size), ("channels", data.channels)):
-        if network.setdefault(key, value) != value:
-            raise ConfigError(f"{where}.network.{key}: {network[key]!r}: the images of {data.name} have {value}.")
+    for key, size in (("image_size", data.image_size), ("channels", data.channels)):
+        if network.setdefault(key, size) != size:
+            raise ConfigError(f"{where}.network.{key}: {network[key]!r}: the images of {data.name} have {size}.")
     learned = diffusion.get("variance") == Variance.LEARNED
     network["out_channels"] = data.channels * (2 if learned else 1)
     training.setdefault("flip", data.flip)

@@ -4,7 +4,7 @@
 `Experiment.stage_config`, and nothing else.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -35,7 +35,7 @@ class NetworkConfig(FrozenModel):
     groups: Count = Field(32, le=8192, description="Groups of the group normalisation.")
 
     @model_validator(mode="after")
-    def sizes_fit(self):
+    def sizes_fit(self) -> Self:
         levels = len(self.ch_mult)
         if self.image_size % 2 ** (levels - 1):
             most = (self.image_size & -self.image_size).bit_length()
@@ -69,7 +69,7 @@ class DiffusionConfig(FrozenModel):
     beta_end: float = Field(0.02, gt=0, lt=1, description="beta_T; linear in between.")
 
     @model_validator(mode="after")
-    def combination_exists(self):
+    def combination_exists(self) -> Self:
         if self.variance is Variance.LEARNED and self.objective is Objective.SIMPLE:
             raise ValueError(
                 "variance: learned cannot be trained by objective: simple, which never sees the variance; "
@@ -88,7 +88,7 @@ class TrainingConfig(FrozenModel):
     grad_clip: Rate = Field(1.0, description="Largest global norm of a gradient.")
     clip_shards: Count = Field(
         1,
-        description="ChunkCache of the batch whose gradients are clipped each on its own. 8 is the authors' TPU.",
+        description="Parts of the batch whose gradients are clipped each on its own. 8 is the authors' TPU.",
     )
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="Of the running mean of the weights.")
     flip: bool = Field(description="Random horizontal flips. Default: the paper's choice for the data set.")
@@ -108,7 +108,7 @@ class TrainingConfig(FrozenModel):
     seed: Seed = Field(0, description="Names every random number of the training.")
 
     @model_validator(mode="after")
-    def counts_fit(self):
+    def counts_fit(self) -> Self:
         if self.batch_size % self.clip_shards:
             raise ValueError(f"batch_size {self.batch_size} has no {self.clip_shards} equal clip_shards")
         if self.snapshot_every % self.log_every:
@@ -122,7 +122,10 @@ class TrainingConfig(FrozenModel):
         return sorted({*range(every, self.steps + 1, every), self.steps}) if every and self.steps else []
 
 
-def shards_fit(config):
+Drawn = TypeVar("Drawn", bound="SamplingConfig | FewStepsConfig")
+
+
+def shards_fit(config: Drawn) -> Drawn:
     """A validator: every shard has an image."""
     if config.shards > config.images:
         raise ValueError(f"shards: {config.shards} is more than images: {config.images}; allowed: 1..{config.images}")
@@ -178,7 +181,7 @@ class FewStepsConfig(FrozenModel):
     check_shards = model_validator(mode="after")(shards_fit)
 
     @model_validator(mode="after")
-    def settings_differ(self):
+    def settings_differ(self) -> Self:
         for key in ("steps", "eta"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
@@ -208,7 +211,7 @@ class LikelihoodConfig(FrozenModel):
 class EvaluationConfig(FrozenModel):
     """Scores of the samples."""
 
-    splits: Count = Field(10, description="ChunkCache of the samples over which the Inception Score is averaged.")
+    splits: Count = Field(10, description="Parts of the samples over which the Inception Score is averaged.")
     replicates: int = Field(100, ge=2, strict=True, description="Bootstrap samples behind the interval of a FID.")
     seed: Seed = Field(0, description="Names the draws of these, of KID's subsets, and of the FID for infinitely many.")
     neighbour_rows: Count = Field(5, description="Samples whose nearest training images are shown (Figure 15).")
@@ -238,7 +241,7 @@ class SeedsConfig(FrozenModel):
     sampling: tuple[Seed, ...] = Field((), description="For sampling.seed: each samples and scores the same weights.")
 
     @model_validator(mode="after")
-    def seeds_differ(self):
+    def seeds_differ(self) -> Self:
         for key, seeds in self:
             if len(set(seeds)) < len(seeds):
                 raise ValueError(f"{key}: {list(seeds)} names a seed twice")

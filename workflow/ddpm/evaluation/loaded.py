@@ -92,10 +92,12 @@ class LoadedModel:
             if steps is not None:
                 return to_uint8(self._few_steps(first, last, seed, steps, eta)), np.empty(0)
             shown: dict[int, np.ndarray] = {}
-            for t, x, x0 in reverse_chain(self.trained, first, last, seed, self.device):  # noqa: B007
+            for t, x, x0 in reverse_chain(self.trained, first, last, seed, self.device):
                 if t in kept:
                     shown[t] = to_uint8(x0)
-            return to_uint8(self._in_range(x)), np.stack([shown[t] for t in kept], axis=1) if kept else np.empty(0)
+                if t == 0:
+                    drawn = to_uint8(self._in_range(x))
+            return drawn, np.stack([shown[t] for t in kept], axis=1) if kept else np.empty(0)
 
         images, shown = zip(*batches(draw, n), strict=True)
         return (np.concatenate(images), np.concatenate(shown)) if previews else np.concatenate(images)
