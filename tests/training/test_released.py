@@ -310,7 +310,7 @@ def test_a_copy_by_hand_must_have_the_published_checksum(tmp_path):
 
 
 def test_by_hand(server, tmp_path):
-    """The commands of the README."""
+    """The commands of docs/weights.md."""
     checkpoint = export_snapshots(server, tmp_path, "2022")
     write_json(tmp_path / "training.json", {**DOCUMENT, "checkpoint": checkpoint.model_dump(mode="json")})
     for command in (
