@@ -24,7 +24,7 @@ from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.reference import read_reference
 from ddpm.jobs.gpus import choose_device
-from ddpm.sampling.ddim import few_steps_batch
+from ddpm.sampling.runner import FewStepsSampler
 from ddpm.training.model import load_model
 
 WAYS = {"bf16": (Precision.BF16, True), "float32, TF32": (Precision.FP32, True), "float32": (Precision.FP32, False)}
@@ -35,13 +35,11 @@ def samples(weights: Path, way: str, config: FewStepsConfig, device: torch.devic
     precision, tf32 = WAYS[way]
     os.environ[PRECISION_ENV] = precision
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-    trained = load_model(weights, device)
+    sampler = FewStepsSampler(load_model(weights, device), config, device)
     batches = []
     for first in range(0, config.images, config.batch_size):
-        images, failure = few_steps_batch(trained, first, min(first + config.batch_size, config.images), config)
-        if failure is not None:
-            raise RuntimeError(failure)
-        batches.append(images[:, 0])
+        drawn = sampler.draw(first, min(first + config.batch_size, config.images))
+        batches.append(drawn["images"][:, 0])
     return np.concatenate(batches)
 
 

@@ -27,7 +27,7 @@ from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.prepare import download_data, prepare
 from ddpm.data.store import Images
 from ddpm.evaluation.features import write_features
-from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.networks.base import FeatureNetwork
@@ -35,7 +35,7 @@ from ddpm.evaluation.networks.classifier import train_classifier
 from ddpm.evaluation.reference import write_reference
 from ddpm.jobs.gpus import choose_device
 from ddpm.planning.plan import read_config
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage.files import read_json, write_json
 from ddpm.training.loop import train
 from ddpm.training.model import load_model
@@ -100,12 +100,17 @@ def measure(
         outcome, document = folder / "training.json", of.stage_config("training")
         train(document, images, state / "training", final, history, outcome, folder / "weights", device)
         trained = load_model(final, device)
-        once(samples, lambda path: sample_shard(trained, of.sampling, 1, path, device, print, state / "samples"))
+        once(
+            samples,
+            lambda path: sample_shard(
+                AncestralSampler(trained, of.sampling, device), 1, path, print, state / "samples"
+            ),
+        )
         if available := read_json(card)["test"]:
             count = available if of.likelihood.test == "all" else of.likelihood.test
-            work = (trained, Images(data / "test.npy"), "test", count, of.likelihood, 1)
+            bound = Bound(trained, Images(data / "test.npy"), "test", count, of.likelihood, device)
             bounds = [folder / "bound.npz"]
-            once(bounds[0], lambda path: likelihood_shard(*work, path, device, print, state / "likelihood"))
+            once(bounds[0], lambda path: likelihood_shard(bound, 1, path, print, state / "likelihood"))
     write_features(network, samples, features)
     write_metrics(of.evaluation, "", [features], bounds, reference, card, metrics, of.repeat)
     found, numbers = read_json(metrics), dict.fromkeys(NUMBERS)

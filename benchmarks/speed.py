@@ -18,7 +18,6 @@ from collections.abc import Callable
 from datetime import date
 from functools import partial
 from importlib.metadata import version
-from itertools import chain, count
 from pathlib import Path
 
 import common
@@ -33,7 +32,8 @@ from ddpm.config.experiment import Experiment
 from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.jobs.gpus import choose_device
-from ddpm.sampling.ancestral import reverse_chain
+from ddpm.sampling.ancestral import sample_ancestral
+from ddpm.sampling.base import initial_noise, named_noise
 from ddpm.training.convert.diffusers_folder import scheduler_config, unet2d_config
 from ddpm.training.loop import Trainer
 from ddpm.training.model import TrainedModel
@@ -61,8 +61,8 @@ def ours(
     else:
         model = prepare_for_inference(prepare_model(UNet(network), device))
         trained = TrainedModel(model, GaussianDiffusion.from_config(of.diffusion).to(device), {}, "", precision)
-        steps = chain.from_iterable(reverse_chain(trained, 0, batch, seed, device) for seed in count())
-        step = torch.inference_mode()(partial(next, steps))
+        x = initial_noise(trained, 0, 0, batch)
+        step = torch.inference_mode()(partial(sample_ancestral, trained, x, [0], named_noise(x, 0, "z")))
     if compiled:
         model.compile(dynamic=False)
     return step

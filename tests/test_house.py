@@ -143,8 +143,8 @@ def test_figures_load_no_more_than_what_draws_them():
 
 def test_networks_start_without_what_only_scores_and_data_need():
     """A small network trains and samples in seconds, and torch alone takes two to load."""
-    modules = ("training.loop", "sampling.ancestral", "sampling.ddim", "sampling.snapshots", "sampling.latents")
-    modules += ("sampling.interpolation", "evaluation.likelihood", "evaluation.features", "evaluation.networks")
+    modules = ("training.loop", "sampling.runner", "sampling.snapshots", "sampling.chains")
+    modules += ("evaluation.likelihood", "evaluation.features", "evaluation.networks")
     unused = {"scipy", "sklearn", "pandas", "matplotlib", "torchvision", "sympy", "requests", "pyarrow", "lmdb"}
     assert not loaded(*(f"ddpm.{module}" for module in modules)) & unused
 

@@ -8,16 +8,15 @@ import pytest
 import torch
 from helpers import CPU
 
-from ddpm.compute.memory import Fitting, OutOfMemory
+from ddpm.compute.memory import BatchSplitter, OutOfMemory
 from ddpm.config.errors import ExitCode
 from ddpm.config.schema import FewStepsConfig, LatentsConfig, LikelihoodConfig, SamplingConfig, SnapshotsConfig
 from ddpm.data.store import Images
-from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.jobs.failures import gpu_is_full
-from ddpm.sampling.ancestral import sample_shard
-from ddpm.sampling.ddim import few_steps_shard
-from ddpm.sampling.latents import write_latents
+from ddpm.sampling.chains import write_latents
+from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, sample_shard
 from ddpm.sampling.snapshots import snapshot_shard
 from ddpm.storage.files import read_npz
 from ddpm.storage.shards import read_shard
@@ -69,10 +68,10 @@ def test_what_does_not_fit_is_cut_in_two_and_not_tried_again():
             raise torch.OutOfMemoryError(WORDS)
         return list(range(first, last))
 
-    fitting = Fitting("sampling.batch_size", said.append)
-    assert [*chain(*fitting.each(make, 5, 18))] == list(range(5, 18))
+    splitter = BatchSplitter("sampling.batch_size", said.append)
+    assert [*chain(*splitter.each(make, 5, 18))] == list(range(5, 18))
     assert tried == [13, 7, 4, 2, 2, 2, 2, 2, 2, 1]
-    assert [*chain(*fitting.each(make, 18, 31))] == list(range(18, 31))
+    assert [*chain(*splitter.each(make, 18, 31))] == list(range(18, 31))
     assert tried[10:] == [2] * 6 + [1]
     assert len(said) == 3
     assert said[0].startswith(
@@ -82,15 +81,15 @@ def test_what_does_not_fit_is_cut_in_two_and_not_tried_again():
 
 
 def test_what_fits_is_one_call_and_other_errors_pass():
-    fitting = Fitting("x", pytest.fail)
-    assert list(fitting.each(lambda first, last: (first, last), 0, 500)) == [(0, 500)]
-    assert list(fitting.each(lambda first, last: (first, last), 7, 7)) == []
+    splitter = BatchSplitter("x", pytest.fail)
+    assert list(splitter.each(lambda first, last: (first, last), 0, 500)) == [(0, 500)]
+    assert list(splitter.each(lambda first, last: (first, last), 7, 7)) == []
 
     def broken(first, last):
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(fitting.each(broken, 0, 8))
+        list(splitter.each(broken, 0, 8))
 
 
 def test_not_even_one_is_an_end():
@@ -98,7 +97,7 @@ def test_not_even_one_is_an_end():
         raise RuntimeError(SCRIPTED)
 
     with pytest.raises(OutOfMemory, match=r"not even one image fits.*Tried to allocate") as refused:
-        list(Fitting("x", lambda line: None).each(make, 0, 4))
+        list(BatchSplitter("x", lambda line: None).each(make, 0, 4))
     assert refused.value.code is ExitCode.MEMORY
     assert "nvidia-smi" in str(refused.value)
 
@@ -129,7 +128,10 @@ def same(one: dict, other: dict) -> None:
 def test_samples_are_the_same(trained, tmp_path, monkeypatch):
     config = SamplingConfig(images=20, batch_size=8, previews=4)
     one, other, seen, said = both(
-        lambda path, log: sample_shard(trained, config, 1, path, CPU, log), trained, tmp_path, monkeypatch
+        lambda path, log: sample_shard(AncestralSampler(trained, config, CPU), 1, path, log),
+        trained,
+        tmp_path,
+        monkeypatch,
     )
     same(one, other)
     assert len(other["images"]) == 20
@@ -141,7 +143,10 @@ def test_samples_are_the_same(trained, tmp_path, monkeypatch):
 def test_few_steps_are_the_same(trained, tmp_path, monkeypatch):
     config = FewStepsConfig(steps=(2, 4), eta=(0.0,), images=10, batch_size=5)
     one, other, seen, said = both(
-        lambda path, log: few_steps_shard(trained, config, 1, path, CPU, log), trained, tmp_path, monkeypatch
+        lambda path, log: sample_shard(FewStepsSampler(trained, config, CPU), 1, path, log),
+        trained,
+        tmp_path,
+        monkeypatch,
     )
     same(one, other)
     assert seen[0] == 5
@@ -171,7 +176,7 @@ def test_latents_are_the_same(trained, tmp_path, monkeypatch):
 def test_the_bound_is_the_same(trained, digits, tmp_path, monkeypatch):
     config, images = LikelihoodConfig(batch_size=7), Images(digits / "test.npy")
     one, other, _, said = both(
-        lambda path, log: likelihood_shard(trained, images, "test", 10, config, 1, path, CPU, log),
+        lambda path, log: likelihood_shard(Bound(trained, images, "test", 10, config, CPU), 1, path, log),
         trained,
         tmp_path,
         monkeypatch,
@@ -184,7 +189,12 @@ def test_the_bound_is_the_same(trained, digits, tmp_path, monkeypatch):
 def test_an_unstable_half_ends_the_shard(trained, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(trained.model, "forward", limited(4, seen, lambda x, *rest, **options: x * np.nan))
-    sample_shard(trained, SamplingConfig(images=8, batch_size=8), 1, tmp_path / "1-of-1.npz", CPU, lambda line: None)
+    sample_shard(
+        AncestralSampler(trained, SamplingConfig(images=8, batch_size=8), CPU),
+        1,
+        tmp_path / "1-of-1.npz",
+        lambda line: None,
+    )
     shard, header = read_shard(tmp_path / "1-of-1.npz", "images")
     assert header["status"]["status"] == "unstable"
     assert len(shard["images"]) == 0
@@ -221,6 +231,6 @@ def test_what_is_said_is_in_the_record_of_no_file(trained, tmp_path, monkeypatch
     """The batch size that was asked for stays in the header: what fits a GPU is not part of a result."""
     config = SamplingConfig(images=8, batch_size=8)
     monkeypatch.setattr(trained.model, "forward", limited(3, [], trained.model.forward))
-    sample_shard(trained, config, 1, tmp_path / "1-of-1.npz", CPU, lambda line: None)
+    sample_shard(AncestralSampler(trained, config, CPU), 1, tmp_path / "1-of-1.npz", lambda line: None)
     header = json.loads(bytes(read_npz(tmp_path / "1-of-1.npz", "header")["header"]))
     assert header["sampling"]["batch_size"] == 8

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ddpm.cli import app
 from ddpm.config.schema import EvaluationConfig, SamplingConfig
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage.files import read_json, read_npz, sha256
 from ddpm.storage.tables import read_rows
 
@@ -19,7 +19,9 @@ def command(trained, digits, tmp_path_factory):
     """Run a command on files of this folder, which has samples, a network, and what scores need besides."""
     folder = tmp_path_factory.mktemp("commands")
     write_torchscript(StandIn(), folder / "network.pt")
-    sample_shard(trained, SamplingConfig(images=24), 1, folder / "samples.npz", CPU, log=lambda message: None)
+    sample_shard(
+        AncestralSampler(trained, SamplingConfig(images=24), CPU), 1, folder / "samples.npz", log=lambda message: None
+    )
     config = EvaluationConfig(splits=4, neighbour_rows=2, neighbours=3, neighbour_crop=(1, 2, 6, 5))
     (folder / "config.json").write_text(json.dumps({"name": "x", "evaluation": config.model_dump(mode="json")}))
 

@@ -7,8 +7,8 @@ from stand_in import Counting, StandIn, load_stand_in, write_torchscript
 
 from ddpm.config.errors import UserError
 from ddpm.config.schema import SamplingConfig
-from ddpm.evaluation.features import FeatureShards, at, write_features
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.evaluation.features import FeatureShards, array_name, write_features
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.files import read_npz
 
@@ -32,7 +32,7 @@ def samples(trained, tmp_path):
         config = SamplingConfig(images=images, shards=shards, previews=2, **changes)
         paths = [tmp_path / f"samples-{images}-{i}-of-{shards}.npz" for i in range(1, shards + 1)]
         for i, path in enumerate(paths, 1):
-            sample_shard(trained, config, i, path, CPU, quiet)
+            sample_shard(AncestralSampler(trained, config, CPU), i, path, quiet)
         return paths
 
     return draw
@@ -125,6 +125,6 @@ def test_shards_that_do_not_make_one_whole_are_refused(samples, network, tmp_pat
 
 
 def test_arrays_are_named_by_their_time():
-    assert (at(None, "features"), at(0, "features"), at(950, "probabilities")) == (
+    assert (array_name("features", None), array_name("features", 0), array_name("probabilities", 950)) == (
         "features", "features_t0", "probabilities_t950",
     )  # fmt: skip

@@ -11,10 +11,9 @@ from ddpm import load
 from ddpm.config.errors import UserError
 from ddpm.config.schema import FewStepsConfig, LikelihoodConfig, SamplingConfig
 from ddpm.data.store import Images
-from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.rate_distortion import likelihood_summary, read_bounds
-from ddpm.sampling.ancestral import sample_shard
-from ddpm.sampling.ddim import few_steps_shard
+from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, sample_shard
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def test_import_of_the_package_alone_loads_no_torch():
 
 def test_samples_and_previews_are_those_of_the_workflow(model, trained, tmp_path):
     config = SamplingConfig(images=20, batch_size=8, previews=4, seed=3)
-    sample_shard(trained, config, 1, tmp_path / "1-of-1.npz", CPU, quiet)
+    sample_shard(AncestralSampler(trained, config, CPU), 1, tmp_path / "1-of-1.npz", quiet)
     images, previews = model.sample(20, seed=3, previews=4)
     with np.load(tmp_path / "1-of-1.npz") as shard:
         np.testing.assert_array_equal(images, shard["images"])
@@ -55,14 +54,14 @@ def test_image_i_depends_on_the_seed_and_i_alone(model, monkeypatch):
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_few_steps_are_those_of_the_workflow(eta, model, trained, tmp_path):
     config = FewStepsConfig(images=12, steps=(5,), eta=(eta,), seed=2)
-    few_steps_shard(trained, config, 1, tmp_path / "1-of-1.npz", CPU, quiet)
+    sample_shard(FewStepsSampler(trained, config, CPU), 1, tmp_path / "1-of-1.npz", quiet)
     with np.load(tmp_path / "1-of-1.npz") as shard:
         np.testing.assert_array_equal(model.sample(12, seed=2, steps=5, eta=eta), shard["images"][:, 0])
 
 
 def test_bound_is_that_of_the_workflow(model, trained, digits, tmp_path):
     config = LikelihoodConfig(batch_size=7, seed=4)
-    likelihood_shard(trained, Images(digits / "test.npy"), "test", 9, config, 1, tmp_path / "b.npz", CPU, quiet)
+    likelihood_shard(Bound(trained, Images(digits / "test.npy"), "test", 9, config, CPU), 1, tmp_path / "b.npz", quiet)
     bound = read_bounds([tmp_path / "b.npz"])["test"]
     got = model.bits_per_dim(np.load(digits / "test.npy")[:9], seed=4)
     assert got.shape == (9,)
@@ -91,9 +90,11 @@ def test_what_cannot_be_done_is_said(model, weights, tmp_path):
     for wrong in (digits[:0], digits[:, :4], digits.astype(float)):
         with pytest.raises(UserError, match="this network's are uint8"):
             model.bits_per_dim(wrong)
-    for settings in ({"n": 0}, {"n": 1, "previews": -1}, {"n": 1, "steps": 5, "eta": 1.5}):
-        with pytest.raises(UserError, match="allowed: n from 1"):
+    for settings, key in (({"n": 0}, "images"), ({"n": 1, "previews": -1}, "previews"), ({"n": 1, "seed": -1}, "seed")):
+        with pytest.raises(UserError, match=f"sample: {key}: -?\\d: Input should be greater than"):
             model.sample(**settings)
+    with pytest.raises(UserError, match=r"sample: eta\.0: 1\.5: Input should be less than or equal to 1"):
+        model.sample(1, steps=5, eta=1.5)
     with pytest.raises(UserError, match="has 20 timesteps"):
         model.sample(1, steps=21)
     with pytest.raises(UserError, match="leave `steps` out"):

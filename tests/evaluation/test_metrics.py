@@ -18,14 +18,13 @@ from ddpm.evaluation.features import write_features
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.kid import kernel_distance
-from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.neighbours import write_neighbours
 from ddpm.evaluation.networks.classifier import load_classifier, train_classifier
 from ddpm.evaluation.precision_recall import precision_recall
 from ddpm.evaluation.reference import write_reference
-from ddpm.sampling.ancestral import sample_shard
-from ddpm.sampling.ddim import few_steps_shard
+from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, sample_shard
 from ddpm.storage.files import read_json, read_npz, sha256
 from ddpm.storage.tables import read_curve, read_rows
 
@@ -53,13 +52,14 @@ def evaluated(trained, network, reference, digits, folder):
     samples = [folder / f"samples-{i}.npz" for i in (1, 2)]
     features = [folder / f"features-{i}.npz" for i in (1, 2)]
     for i in (1, 2):
-        sample_shard(trained, experiment.sampling, i, samples[i - 1], CPU, **QUIET)
+        sample_shard(AncestralSampler(trained, experiment.sampling, CPU), i, samples[i - 1], **QUIET)
         write_features(network, samples[i - 1], features[i - 1])
     bounds = []
     for split, count in (("test", 20), ("train", 12)):
         bounds.append(folder / f"{split}.npz")
         config = experiment.likelihood.model_copy(update={"shards": 1})
-        likelihood_shard(trained, Images(digits / f"{split}.npy"), split, count, config, 1, bounds[-1], CPU, **QUIET)
+        bound = Bound(trained, Images(digits / f"{split}.npy"), split, count, config, CPU)
+        likelihood_shard(bound, 1, bounds[-1], **QUIET)
     arrays, card = reference / "features.npz", digits / "card.json"
     write_metrics(CONFIG, "demo", features, bounds, arrays, card, folder / "metrics.json")
     write_rate_distortion(bounds, folder / "rate_distortion.csv")
@@ -301,7 +301,7 @@ def test_snapshots_are_scored_in_the_order_of_their_steps(trained, network, refe
         snapshot = dataclasses.replace(trained, header={**trained.header, "outcome": outcome})
         shards.append(tmp_path / f"{step}.npz")
         seed = SamplingConfig(images=24, batch_size=16, seed=step) if step == 50 else config
-        sample_shard(snapshot, seed, 1, shards[-1], CPU, **QUIET)
+        sample_shard(AncestralSampler(snapshot, seed, CPU), 1, shards[-1], **QUIET)
     write_snapshot_scores(CONFIG, network, shards, reference / "features.npz", tmp_path / "snapshots.csv")
     columns = ["step", "images", "inception_score", "inception_score_std", "fid_train", "fid_test"]
     rows = read_rows(tmp_path / "snapshots.csv")
@@ -322,7 +322,7 @@ def test_one_unstable_shard_makes_the_run_unstable(trained, network, reference, 
     paths, config = [], SamplingConfig(images=40, shards=2, previews=0)
     outcome = {"status": "unstable", "step": 7, "reason": "the samples left their range"}
     for i, of in ((1, trained), (2, dataclasses.replace(trained, header={**trained.header, "outcome": outcome}))):
-        sample_shard(of, config, i, tmp_path / f"s{i}.npz", CPU, **QUIET)
+        sample_shard(AncestralSampler(of, config, CPU), i, tmp_path / f"s{i}.npz", **QUIET)
         write_features(network, tmp_path / f"s{i}.npz", tmp_path / f"f{i}.npz")
         paths.append(tmp_path / f"f{i}.npz")
     arrays, card = reference / "features.npz", digits / "card.json"
@@ -336,7 +336,7 @@ def few_steps(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("few_steps")
     config = FewStepsConfig(images=40, shards=3, batch_size=16, steps=(2, 5), spacing="quadratic")
     for i in (1, 2, 3):
-        few_steps_shard(trained, config, i, folder / f"{i}-of-3.npz", CPU, **QUIET)
+        sample_shard(FewStepsSampler(trained, config, CPU), i, folder / f"{i}-of-3.npz", **QUIET)
     return [folder / f"{i}-of-3.npz" for i in (1, 2, 3)]
 
 
@@ -358,7 +358,7 @@ def test_few_step_scores_are_those_of_each_setting(few_steps, network, reference
 
 def test_unstable_few_steps_give_no_scores(trained, few_steps, network, reference, tmp_path):
     config = FewStepsConfig(images=40, shards=3, steps=(2, 5), limit=0.1)
-    few_steps_shard(trained, config, 3, tmp_path / "3-of-3.npz", CPU, **QUIET)
+    sample_shard(FewStepsSampler(trained, config, CPU), 3, tmp_path / "3-of-3.npz", **QUIET)
     shards = [*few_steps[:2], tmp_path / "3-of-3.npz"]
     write_few_steps(CONFIG, network, shards, reference / "features.npz", tmp_path / "few_steps.csv")
     assert read_rows(tmp_path / "few_steps.csv", "eta", "fid_train") == []

@@ -10,7 +10,7 @@ from ddpm.config.schema import EvaluationConfig, SamplingConfig
 from ddpm.evaluation.features import write_features
 from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.reference import write_reference
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage.files import read_json
 
 BASE = "digits-eps-simple-test"  # whose weights `trained` has
@@ -22,7 +22,12 @@ def scored(trained, digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("repeat")
     write_torchscript(StandIn(), folder / "network.pt")
     network = load_stand_in(folder / "network.pt")
-    sample_shard(trained, SamplingConfig(images=24, seed=3), 1, folder / "samples.npz", CPU, log=lambda message: None)
+    sample_shard(
+        AncestralSampler(trained, SamplingConfig(images=24, seed=3), CPU),
+        1,
+        folder / "samples.npz",
+        log=lambda message: None,
+    )
     write_features(network, folder / "samples.npz", folder / "features.npz")
     write_reference(network, digits, 4, folder / "real.npz", folder / "real.json")
 

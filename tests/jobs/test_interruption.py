@@ -18,7 +18,7 @@ from ddpm.config.errors import ExitCode, UserError
 from ddpm.config.schema import SamplingConfig
 from ddpm.jobs import signals
 from ddpm.jobs.signals import Interrupted, StopSignal, seconds
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.checkpoints import load_state, saved_states
 from ddpm.storage.chunk_cache import ChunkCache
@@ -291,38 +291,51 @@ def told_at(step: int, tell, trained, monkeypatch) -> list[int]:
     return steps
 
 
-@pytest.mark.parametrize("reason", ["SIGTERM", "its deadline"])
-@pytest.mark.parametrize("step", [0, 12, 19, 20, 33])
-def test_the_batch_at_hand_is_kept_when_a_job_has_to_end(step, reason, job, trained, tmp_path, monkeypatch):
-    """Behind the step at which it was told; no step is repeated. Two batches of 20 steps."""
+@pytest.mark.parametrize("reason", ["SIGTERM", "SIGUSR1", "its deadline"])
+@pytest.mark.parametrize("step", [0, 12, 19, 20, 33, 45])
+def test_finished_batches_are_kept_when_a_job_has_to_end(step, reason, job, trained, tmp_path, monkeypatch):
+    """SIGTERM ends the batch at hand, of 20 steps; SIGUSR1 and the deadline wait for its end. Three batches."""
     job.deadline = math.inf
+    untold = [reason]
 
     def tell() -> None:
-        if reason == "SIGTERM":
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            job.deadline = time.time()
+        match untold and untold.pop():
+            case "its deadline":
+                job.deadline = time.time()
+            case "SIGTERM" | "SIGUSR1":
+                signal.raise_signal(signal.Signals[reason])
 
     def shard(path: Path) -> bytes:
-        config = SamplingConfig(images=10, batch_size=5, previews=4)
-        sample_shard(trained, config, 1, path, CPU, lambda message: None, state=path.parent / "state")
+        config = SamplingConfig(images=15, batch_size=5, previews=4)
+        sample_shard(AncestralSampler(trained, config, CPU), 1, path, lambda message: None, state=path.parent / "state")
         return path.read_bytes()
 
     (tmp_path / "whole").mkdir()
     whole = shard(tmp_path / "whole/1.npz")
     steps = told_at(step, tell, trained, monkeypatch)
-    with pytest.raises(Interrupted, match=rf"by {reason}.*: the items before {step // 20 * 5} of 0\.\.9 are kept"):
-        shard(tmp_path / "1.npz")
-    assert len(steps) == step + 1
-    job.signal, job.deadline = "", math.inf
-    assert shard(tmp_path / "1.npz") == whole
-    assert steps == [*reversed(range(20))] * 2
+    at_once = reason == "SIGTERM"
+    if step < 40 or at_once:
+        done = step // 20 * 5 if at_once else (step // 20 + 1) * 5
+        words = rf"the items before {done} of 0\.\.14 are kept" if done else "only what was saved before stays"
+        with pytest.raises(Interrupted, match=rf"by {reason}.*{words}") as end:
+            shard(tmp_path / "1.npz")
+        assert end.value.status == (ExitCode.INTERRUPTED if done else 128 + signal.SIGTERM)
+        assert len(steps) == (step if at_once else done // 5 * 20)
+        job.signal, job.warning, job.deadline = "", "", math.inf
+        before = len(steps)
+        assert shard(tmp_path / "1.npz") == whole
+        assert steps[before:] == [*reversed(range(20))] * (3 - done // 5)
+    else:  # in the last batch, behind which there is nothing to come
+        assert shard(tmp_path / "1.npz") == whole
+        assert len(steps) == 60
 
 
 def test_a_batch_that_cannot_be_kept_is_ended_at_once(job, trained, tmp_path, monkeypatch):
     steps = told_at(12, lambda: signal.raise_signal(signal.SIGTERM), trained, monkeypatch)
     with pytest.raises(Interrupted):
-        sample_shard(trained, SamplingConfig(images=10), 1, tmp_path / "1.npz", CPU, log=lambda message: None)
+        sample_shard(
+            AncestralSampler(trained, SamplingConfig(images=10), CPU), 1, tmp_path / "1.npz", log=lambda message: None
+        )
     assert len(steps) == 12
 
 

@@ -13,18 +13,11 @@ from ddpm.compute import rng
 from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_uint8
 from ddpm.data.store import Images
-from ddpm.sampling import ancestral
-from ddpm.sampling.ancestral import (
-    preview_times,
-    reverse_chain,
-    sample_batch,
-    sample_shard,
-    trajectory_times,
-    write_trajectory,
-)
-from ddpm.sampling.batches import write_shard
+from ddpm.sampling.ancestral import reverse_process
+from ddpm.sampling.chains import trajectory_times, write_trajectory
+from ddpm.sampling.runner import AncestralSampler, Unstable, preview_times, sample_shard
 from ddpm.storage.files import read_npz
-from ddpm.storage.shards import ANCESTRAL_SAMPLER, shard_range, unpack_header
+from ddpm.storage.shards import shard_range, unpack_header
 
 KEYS = ("images", "previews", "preview_times", "start", "status", "header")
 
@@ -35,7 +28,7 @@ def samples(trained, folder, images: int = 40, shards: int = 1, batch_size: int 
     read = []
     for shard in range(1, shards + 1):
         path = folder / f"{shard}-of-{shards}-{batch_size}.npz"
-        sample_shard(trained, config, shard, path, CPU, log=lambda message: None)
+        sample_shard(AncestralSampler(trained, config, CPU), shard, path, log=lambda message: None)
         read.append(read_npz(path, *KEYS))
     return read
 
@@ -48,7 +41,11 @@ def test_algorithm_2(trained):
     abar = np.cumprod(alphas)
     shape = trained.image_shape
     x = rng.normal(seed, "x_T", start=0, stop=count, shape=shape).double()
-    for t, got, got_x0 in reverse_chain(trained, 0, count, seed, CPU):
+    steps = []
+    images = reverse_process(trained, 0, count, seed, steps.append)
+    assert [step.t for step in steps] == list(range(19, -1, -1))
+    assert torch.equal(steps[-1].x, images)
+    for t, got, got_x0 in ((step.t, step.x, step.x0) for step in steps):
         with torch.no_grad():
             eps = trained.model(x.float(), torch.full((count,), t)).double()
         x0 = ((x - np.sqrt(1 - abar[t]) * eps) / np.sqrt(abar[t])).clamp(-1, 1)
@@ -96,9 +93,11 @@ def test_previews_are_x0_hat_at_the_authors_times(trained, tmp_path):
     assert preview_times(1000, 20) == list(range(0, 1000, 50))
     (shard,) = samples(trained, tmp_path)
     assert shard["preview_times"].tolist() == [0, 5, 10, 15]
-    for t, _, x0 in reverse_chain(trained, 0, 40, 0, CPU):
-        if t in (0, 5, 10, 15):
-            assert np.array_equal(shard["previews"][:, t // 5], to_uint8(x0))
+    steps = []
+    reverse_process(trained, 0, 40, 0, steps.append)
+    for step in steps:
+        if step.t in (0, 5, 10, 15):
+            assert np.array_equal(shard["previews"][:, step.t // 5], to_uint8(step.x0))
     # At the end of the chain the mean is x0-hat itself: slot 0 is the sample.
     assert np.array_equal(shard["previews"][:, 0], shard["images"])
 
@@ -134,20 +133,16 @@ def test_samples_out_of_range_are_a_result(trained, tmp_path):
 
 def test_a_batch_out_of_range_empties_its_shard(trained, tmp_path):
     """Whatever was drawn before it, and nothing is kept for longer work."""
-    image, failure = np.zeros((4, 8, 8, 1), np.uint8), {"status": "unstable", "step": 3, "reason": "too large"}
-    config = SamplingConfig(images=8, batch_size=4)
-    write_shard(
-        tmp_path / "1-of-1.npz",
-        trained,
-        config,
-        1,
-        draw=lambda first, last, draft: (image, failure if first else None),
-        shapes={"images": (8, 8, 1)},
-        sampler=ANCESTRAL_SAMPLER,
-        device=CPU,
-        log=lambda message: None,
-        state=tmp_path / "state",
-    )
+    failure = {"status": "unstable", "step": 3, "reason": "too large"}
+
+    class Failing(AncestralSampler):
+        def draw(self, start, stop):
+            if start:
+                raise Unstable(failure)
+            return super().draw(start, stop)
+
+    sampler = Failing(trained, SamplingConfig(images=8, batch_size=4), CPU)
+    sample_shard(sampler, 1, tmp_path / "1-of-1.npz", lambda message: None, tmp_path / "state")
     arrays = read_npz(tmp_path / "1-of-1.npz", "images", "status")
     assert unpack_header(arrays["status"]) == failure
     assert len(arrays["images"]) == 0
@@ -156,13 +151,13 @@ def test_a_batch_out_of_range_empties_its_shard(trained, tmp_path):
 
 def count_drawn(monkeypatch) -> list[int]:
     """The numbers of the images that are drawn from here on."""
-    drawn = []
+    drawn, draw = [], AncestralSampler.draw
 
-    def draw(trained, start, stop, config, device, draft):
+    def counted(sampler, start, stop):
         drawn.extend(range(start, stop))
-        return sample_batch(trained, start, stop, config, device, draft)
+        return draw(sampler, start, stop)
 
-    monkeypatch.setattr(ancestral, "sample_batch", draw)
+    monkeypatch.setattr(AncestralSampler, "draw", counted)
     return drawn
 
 
@@ -172,7 +167,7 @@ def test_more_images_and_other_shards_draw_only_what_is_new(trained, tmp_path, m
         for shard in range(1, shards + 1):
             path = folder / f"{shard}-of-{shards}.npz"
             path.unlink(missing_ok=True)  # as Snakemake does before a job
-            sample_shard(trained, config, shard, path, CPU, log=lambda message: None, state=state)
+            sample_shard(AncestralSampler(trained, config, CPU), shard, path, log=lambda message: None, state=state)
             read.append(read_npz(path, "images", "previews"))
         return {key: np.concatenate([part[key] for part in read]) for key in read[0]}
 
@@ -193,7 +188,9 @@ def test_images_of_another_seed_or_other_weights_are_not_taken(trained, tmp_path
     quiet, config = {"log": lambda message: None, "state": tmp_path / "state"}, SamplingConfig(images=8, batch_size=8)
     for which, changes in ((trained, {}), (trained, {"seed": 1}), (trained, {"limit": 50.0}), (other, {})):
         drawn.clear()
-        sample_shard(which, config.model_copy(update=changes), 1, tmp_path / "1-of-1.npz", CPU, **quiet)
+        sample_shard(
+            AncestralSampler(which, config.model_copy(update=changes), CPU), 1, tmp_path / "1-of-1.npz", **quiet
+        )
         assert drawn == list(range(8))
 
 
@@ -204,9 +201,9 @@ def test_samples_that_are_no_numbers_are_a_result(trained):
     model.config = trained.model.config  # which says the shape of the images
     broken = dataclasses.replace(trained, model=model)
     config = SamplingConfig(images=4, previews=4)
-    _, _, status = sample_batch(broken, 0, 4, config, CPU)
-    assert status["status"] == "unstable"
-    assert "nan" in status["reason"]
+    with pytest.raises(Unstable, match="nan") as outcome:
+        AncestralSampler(broken, config, CPU).draw(0, 4)
+    assert outcome.value.status["status"] == "unstable"
 
 
 def test_unstable_training_gives_empty_shards_that_say_so(trained, tmp_path):
@@ -226,8 +223,7 @@ def test_trajectory_runs_from_noise_to_image(trained, digits, tmp_path):
     assert (times[0], times[-1]) == (20, 0)
     assert arrays["q"].shape == arrays["p"].shape == (3, len(times), 8, 8, 1)
     assert np.array_equal(arrays["q"][:, -1], np.load(digits / "test.npy")[:3])
-    *_, (_, x, _) = reverse_chain(trained, 0, 3, 0, CPU)
-    assert np.array_equal(arrays["p"][:, -1], to_uint8(x))
+    assert np.array_equal(arrays["p"][:, -1], to_uint8(reverse_process(trained, 0, 3, 0)))
 
 
 def test_bad_input_is_named_by_the_command(tmp_path):

@@ -16,8 +16,10 @@ from ddpm.config.errors import UserError
 from ddpm.config.schema import FewStepsConfig
 from ddpm.data.pixels import to_uint8
 from ddpm.diffusion import GaussianDiffusion, linear_betas
-from ddpm.sampling.ancestral import reverse_chain
-from ddpm.sampling.ddim import ddim_chain, ddim_step, ddim_times, few_steps_batch, few_steps_shard
+from ddpm.sampling.ancestral import reverse_process
+from ddpm.sampling.base import named_noise
+from ddpm.sampling.ddim import ddim_step, ddim_times, sample_ddim
+from ddpm.sampling.runner import FewStepsSampler, sample_shard
 from ddpm.storage.documents import read_section
 from ddpm.storage.files import read_npz
 from ddpm.storage.shards import DDIM, read_shard, shard_range
@@ -183,7 +185,7 @@ def shards(trained, folder, images: int = 40, parts: int = 1, batch_size: int = 
     read = []
     for part in range(1, parts + 1):
         path = folder / f"{part}-of-{parts}-{batch_size}.npz"
-        few_steps_shard(trained, config, part, path, CPU, **QUIET)
+        sample_shard(FewStepsSampler(trained, config, CPU), part, path, **QUIET)
         read.append(read_shard(path, "images", "eta", "steps", "evaluations", "start", sampler=DDIM))
     return read
 
@@ -204,7 +206,8 @@ def test_a_shard_holds_every_setting_and_says_how_it_was_made(trained, tmp_path)
     assert arrays["evaluations"].tolist() == [2, 5, len(ddim_times(20, 20, "quadratic"))] * 2
     for slot, (eta, steps) in enumerate(zip(arrays["eta"].tolist(), arrays["steps"].tolist(), strict=True)):
         x = rng.normal(0, "x_T", start=0, stop=40, shape=trained.image_shape)
-        *_, (_, x) = ddim_chain(trained, x, ddim_times(20, steps, "quadratic"), eta, seed=0, start=0)
+        times = ddim_times(20, steps, "quadratic")[::-1]
+        x = sample_ddim(trained, x, times, named_noise(x, 0, "few-steps z"), eta=eta)
         assert np.array_equal(arrays["images"][:, slot], to_uint8(x))
     assert header["sampler"].startswith("DDIM")
     assert header["status"]["status"] == "sampled"
@@ -227,22 +230,23 @@ def first_inputs(trained, draw) -> list[torch.Tensor]:
 
 def test_every_setting_of_an_image_starts_from_the_noise_of_ancestral_sampling(trained):
     config = FewStepsConfig(images=3, **SETTINGS)
-    starts = first_inputs(trained, lambda spied: few_steps_batch(spied, 0, 3, config))
-    (ancestral,) = first_inputs(trained, lambda spied: list(reverse_chain(spied, 0, 3, config.seed, CPU)))
+    starts = first_inputs(trained, lambda spied: FewStepsSampler(spied, config, CPU).draw(0, 3))
+    (ancestral,) = first_inputs(trained, lambda spied: reverse_process(spied, 0, 3, config.seed))
     assert len(starts) == 6
     assert all(torch.equal(start, ancestral) for start in starts)
 
 
 def test_a_chain_is_its_steps_with_noise_named_by_seed_time_and_image(trained):
     times, x = [0, 3, 11, 18], rng.normal(5, "x_T", start=2, stop=8, shape=trained.image_shape)
-    chain = ddim_chain(trained, x, times, 0.5, seed=5, start=2)
-    for t, t_prev in pairs(times):
+    made = []
+    images = sample_ddim(trained, x, times[::-1], named_noise(x, 5, "few-steps z", start=2), made.append, eta=0.5)
+    assert [step.t for step in made] == times[::-1]
+    for (t, t_prev), step in zip(pairs(times), made, strict=True):
         z = rng.normal(5, "few-steps z", t, start=2, stop=8, shape=trained.image_shape)
-        x, _ = ddim_step(trained.diffusion, trained.model, x, at(t, 6), at(t_prev, 6), 0.5, z)
-        got_t, got = next(chain)
-        assert got_t == t
-        assert torch.equal(got, x)
-    assert not list(chain)
+        x, x0 = ddim_step(trained.diffusion, trained.model, x, at(t, 6), at(t_prev, 6), 0.5, z)
+        assert torch.equal(step.x, x)
+        assert torch.equal(step.x0, x0)
+    assert torch.equal(images, x)
 
 
 def test_another_seed_gives_other_images(trained, tmp_path):
@@ -273,7 +277,7 @@ def test_steps_that_the_network_does_not_have_are_refused(steps, trained, tmp_pa
     config = FewStepsConfig.model_construct(images=4, shards=1, batch_size=4, steps=(steps,), eta=(0.0,),
                                             spacing="uniform", limit=100.0, seed=0)  # fmt: skip
     with pytest.raises(UserError, match=rf"few_steps\.steps: {steps}: .*allowed: 2\.\.20"):
-        few_steps_shard(trained, config, 1, tmp_path / "out.npz", CPU, **QUIET)
+        sample_shard(FewStepsSampler(trained, config, CPU), 1, tmp_path / "out.npz", **QUIET)
     assert not list(tmp_path.iterdir())
 
 

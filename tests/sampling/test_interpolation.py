@@ -14,7 +14,8 @@ from ddpm.cli import app
 from ddpm.compute import rng
 from ddpm.config.errors import UserError
 from ddpm.data.pixels import to_model_range
-from ddpm.sampling.interpolation import LAMBDAS, diffused, interpolations, steps_here, write_interpolations
+from ddpm.sampling.chains import write_interpolations
+from ddpm.sampling.interpolation import LAMBDAS, diffused, interpolations, steps_here
 from ddpm.storage.files import read_npz
 from ddpm.storage.shards import INTERPOLATION, read_shard
 

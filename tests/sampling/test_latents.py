@@ -14,8 +14,9 @@ from ddpm.cli import app
 from ddpm.compute import rng
 from ddpm.config.errors import UserError
 from ddpm.data.pixels import to_uint8
-from ddpm.sampling.ancestral import reverse_chain
-from ddpm.sampling.latents import continuations, latents, split_times, write_latents
+from ddpm.sampling.ancestral import reverse_process
+from ddpm.sampling.chains import write_latents
+from ddpm.sampling.latents import continuations, latents, split_times
 from ddpm.storage.files import read_npz
 from ddpm.storage.shards import LATENTS, read_shard
 
@@ -38,8 +39,9 @@ def test_chains_are_split_at_the_papers_times():
 
 def test_latents_lie_on_the_chains_of_the_first_samples(trained):
     """x_T is the draw itself; x_t is there after the step of the 0-based index t, that is, after T - t steps."""
-    chain = {t: x for t, x, _ in reverse_chain(trained, 0, 3, seed=5, device=CPU)}
-    found = dict(latents(trained, 3, seed=5, device=CPU))
+    chain = {}
+    reverse_process(trained, 0, 3, 5, lambda step: chain.update({step.t: step.x}))
+    found = dict(latents(trained, 3, seed=5))
     assert list(found) == [20, 15, 10, 5]
     assert torch.equal(found[20], rng.normal(5, "x_T", start=0, stop=3, shape=(1, 8, 8)))
     for t in (15, 10, 5):
@@ -106,7 +108,7 @@ def test_the_file_holds_every_tile(trained, tmp_path):
     assert arrays["times"].tolist() == [20, 15, 10, 5]
     assert arrays["latents"].shape == (3, 4, 8, 8, 1)
     assert arrays["images"].shape == (3, 4, 4, 8, 8, 1)
-    for j, (t, x_t) in enumerate(latents(trained, 3, seed=0, device=CPU)):
+    for j, (t, x_t) in enumerate(latents(trained, 3, seed=0)):
         assert np.array_equal(arrays["latents"][:, j], to_uint8(x_t))
         for c in range(3):
             own = continuations(trained, x_t, t, 4, 4 * c, 4 * c + 4, seed=0)

@@ -6,9 +6,8 @@ from helpers import CPU, tiny_experiment
 
 from ddpm.config.errors import UserError
 from ddpm.config.schema import FewStepsConfig, SamplingConfig, SnapshotsConfig
-from ddpm.sampling.ancestral import sample_batch
-from ddpm.sampling.ddim import few_steps_batch
-from ddpm.sampling.previews import write_previews
+from ddpm.sampling.previews import write_snapshot_previews
+from ddpm.sampling.runner import AncestralSampler, FewStepsSampler
 from ddpm.sampling.snapshots import snapshot_shard, snapshot_weights
 from ddpm.storage.files import read_npz
 from ddpm.storage.shards import read_shard
@@ -49,7 +48,7 @@ def test_images_are_those_of_each_snapshots_own_weights(trained_folder, tmp_path
         arrays, header = read_shard(tmp_path / f"{step}.npz", "images", "raw")
         assert header["trained"]["step"] == step
         for name, trained, count in zip(("images", "raw"), weights, (20, 10), strict=True):
-            expected, _, _ = sample_batch(trained, 0, count, SamplingConfig(), CPU)
+            expected = AncestralSampler(trained, SamplingConfig(), CPU).draw(0, count)["images"]
             assert np.array_equal(arrays[name], expected)
         drawn[step] = arrays
     assert not np.array_equal(drawn[6]["images"], drawn[12]["images"])
@@ -63,10 +62,10 @@ def test_few_steps_are_those_of_ddim_and_never_pass_for_ancestral_ones(trained_f
     arrays, header = read_shard(tmp_path / "6.npz", "images", "raw", sampler=None)
     asked = FewStepsConfig(steps=(4,), eta=(0.0,))
     for name, trained, count in zip(("images", "raw"), weights, (20, 10), strict=True):
-        expected, _ = few_steps_batch(trained, 0, count, asked)
+        expected = FewStepsSampler(trained, asked, CPU).draw(0, count)["images"]
         assert np.array_equal(arrays[name], expected[:, 0])
     assert header["sampler"].startswith("DDIM")
-    write_previews([tmp_path / "6.npz"], 10, tmp_path / "previews.npz")
+    write_snapshot_previews([tmp_path / "6.npz"], 10, tmp_path / "previews.npz")
     with pytest.raises(UserError, match="of the DDIM sampler, where the ancestral sampler's belong"):
         read_shard(tmp_path / "6.npz", "images")
 
@@ -77,7 +76,7 @@ def test_previews_stand_in_the_order_of_their_steps(trained_folder, tmp_path):
         weights = snapshot_weights(trained_folder / "final.safetensors", trained_folder / "weights", step, CPU)
         files.append(tmp_path / f"{step}.npz")
         snapshot_shard(*weights, CONFIG, files[-1], CPU, quiet)
-    write_previews(files, 10, tmp_path / "previews.npz")
+    write_snapshot_previews(files, 10, tmp_path / "previews.npz")
     previews = read_npz(tmp_path / "previews.npz", "steps", "ema", "raw")
     assert previews["steps"].tolist() == [6, 12]
     for i, file in enumerate(reversed(files)):
@@ -98,7 +97,7 @@ def test_a_training_that_ended_before_gives_an_empty_file(training, tmp_path):
     arrays, header = read_shard(tmp_path / "12.npz", "images", "raw")
     assert header["status"]["status"] == "unstable"
     assert len(arrays["images"]) == len(arrays["raw"]) == 0
-    write_previews([tmp_path / "12.npz"], 10, tmp_path / "previews.npz")
+    write_snapshot_previews([tmp_path / "12.npz"], 10, tmp_path / "previews.npz")
     previews = read_npz(tmp_path / "previews.npz", "steps", "ema", "raw")
     assert previews["steps"].shape == (0,)
     assert previews["ema"].shape == previews["raw"].shape == (0, 10, 8, 8, 1)

@@ -49,7 +49,7 @@ from ddpm.evaluation.published import read_statistics
 from ddpm.evaluation.reference import read_reference, write_reference
 from ddpm.jobs.failures import explain
 from ddpm.jobs.locks import holder_in
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage.checkpoints import State, load_state, save_state
 from ddpm.storage.documents import read_stage_config
 from ddpm.storage.download import downloaded
@@ -322,7 +322,9 @@ def evaluated(folder: Path) -> None:
     config = ClassifierConfig(width=8, features=16, epochs=1)
     train_classifier(config, folder / "data", folder / "classifier.safetensors", CPU, quiet)
     network = load_network(folder / "classifier.safetensors")
-    sample_shard(load_model(trained(folder)), SamplingConfig(images=8), 1, folder / "samples.npz", CPU, quiet)
+    sample_shard(
+        AncestralSampler(load_model(trained(folder)), SamplingConfig(images=8), CPU), 1, folder / "samples.npz", quiet
+    )
     write_features(network, folder / "samples.npz", folder / "features.npz", None, quiet)
     write_reference(network, folder / "data", 2, folder / "real.npz", folder / "real.json", None, quiet)
     (folder / "network").write_text(network.sha256)

@@ -20,7 +20,7 @@ from ddpm.config.registry import DATASETS
 from ddpm.config.schema import SamplingConfig
 from ddpm.data.prepare import prepare
 from ddpm.evaluation.reference import write_reference
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.chunk_cache import ChunkCache
 from ddpm.storage.files import FOLDER_MARK, OWNED_FILES, claim_folder
@@ -80,7 +80,9 @@ def test_sampling_into_another_folder_deletes_nothing(where, state, users, train
     folder = {"its experiment's states": state.parent, "its own": state, "a user's": users}[where]
     before = contents(tmp_path)
     with pytest.raises(UserError, match=r"Nothing in it was touched: give a new or an empty folder\."):
-        sample_shard(trained, SamplingConfig(images=4, shards=1), 1, tmp_path / "1.npz", CPU, quiet, folder)
+        sample_shard(
+            AncestralSampler(trained, SamplingConfig(images=4, shards=1), CPU), 1, tmp_path / "1.npz", quiet, folder
+        )
     assert contents(tmp_path) == before
 
 
@@ -266,15 +268,12 @@ PROTECTED = {
     ("storage/files.py", "set_aside"): "a new name, which nothing has",
     ("storage/chunk_cache.py", "kept"): "lists, by exact names, in a claimed folder",
     ("storage/chunk_cache.py", "drop_other_sources"): "lists; `remove_ours` removes",
-    ("storage/chunk_cache.py", "lookup"): "one of `kept`, which is damaged",
-    ("storage/chunk_cache.py", "drop_drafts"): "exact names in a claimed folder",
+    ("storage/chunk_cache.py", "read"): "one of `kept`, which is damaged",
     ("storage/chunk_cache.py", "finish"): "those of `kept` that the shard holds",
     ("storage/chunk_cache.py", "is_idle"): "lists locks",
-    ("storage/chunk_cache.py", "load"): "a damaged draft, in a claimed folder",
     ("jobs/locks.py", "take"): "the lock file that this call has made",
     ("jobs/locks.py", "remove"): "a lock whose holder is dead, under a lock",
     ("jobs/locks.py", "release_file"): "the lock file that names this process, and guards of its own token's form",
-    ("evaluation/likelihood.py", "likelihood_shard"): "lists; `discard` removes from claimed folders",
     (
         "storage/checkpoints.py",
         "save_state",

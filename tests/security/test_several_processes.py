@@ -15,7 +15,7 @@ import pytest
 from helpers import tiny_experiment, train_command
 from workspace import PROJECT
 
-from ddpm.compute.distributed import packed, unpacked
+from ddpm.compute.distributed import pack_answer, unpack_answer
 from ddpm.storage.checkpoints import saved_states
 
 WAIT = 120  # seconds
@@ -76,7 +76,7 @@ class Outcome(Exception):
 
 @pytest.mark.parametrize("piece", [None, {}, {"x": np.arange(6.0).reshape(2, 3), "n": np.zeros((0, 4), np.uint8)}])
 def test_pieces_come_through_whole(piece):
-    came = unpacked(packed(piece), Outcome)
+    came = unpack_answer(pack_answer(piece), Outcome)
     assert type(came) is type(piece)
     if piece:
         assert came.keys() == piece.keys()
@@ -84,7 +84,7 @@ def test_pieces_come_through_whole(piece):
 
 
 def test_an_outcome_comes_through():
-    came = unpacked(packed(Outcome({"status": "unstable", "step": 3})), Outcome)
+    came = unpack_answer(pack_answer(Outcome({"status": "unstable", "step": 3})), Outcome)
     assert type(came) is Outcome
     assert came.args == ({"status": "unstable", "step": 3},)
 
@@ -100,5 +100,5 @@ def test_a_message_that_would_run_code_is_refused(tmp_path):
     words = np.frombuffer(json.dumps({"outcome": None, "nothing": False}).encode(), np.uint8)
     np.savez(buffer := BytesIO(), words=words, x=np.array([Hostile()], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
-        unpacked(buffer.getvalue(), Outcome)
+        unpack_answer(buffer.getvalue(), Outcome)
     assert not (tmp_path / "code ran").exists()

@@ -6,7 +6,7 @@ import pytest
 from ddpm.jobs.locks import Locked
 from ddpm.storage import chunk_cache, files
 from ddpm.storage.chunk_cache import ChunkCache
-from ddpm.storage.files import place_of_pids, write_npz
+from ddpm.storage.files import write_npz
 
 SQUARES = {"x": 2, "seed": 0}
 
@@ -200,127 +200,43 @@ def test_nothing_is_kept_without_a_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["1-of-1.npz"]
 
 
-class Sums(Work):
-    """Each item is the sum of 0 .. 19, added up by steps, which are recorded as (piece's first item, number)."""
+def test_ranges_are_planned_around_what_is_kept(tmp_path):
+    def planned(*span):
+        return [(chunk.start, chunk.stop, chunk.path and chunk.path.name) for chunk in work.parts.plan(*span)]
 
-    def make(self, first, last, cut=False):
-        with self.parts.draft(first, last, cut) as draft:
-            kept = draft.load("next", "x") or {"next": 0, "x": np.zeros(last - first, np.float32)}
-            x = kept["x"]
-            for number in range(int(kept["next"]), 20):
-                if self.fail_at == (first, number):
-                    raise KeyboardInterrupt
-                self.made.append((first, number))
-                x = x + np.float32(number)
-                if draft.should_save(done=number == 19):
-                    draft.keep(next=np.array(number + 1), x=x)
-        return {"squares": x}
-
-
-def drafts(folder) -> list[str]:
-    return sorted(path.name for path in folder.rglob("draft-*"))
+    work = Work(tmp_path / "state")
+    assert planned(3, 28, 10) == [(3, 13, None), (13, 23, None), (23, 28, None)]
+    assert planned(3, 3, 10) == []
+    for start, stop in ((10, 20), (15, 40), (50, 55)):
+        Work(tmp_path / "state").shard(tmp_path / f"{start}.npz", start, stop)
+    assert planned(0, 60, 8) == [
+        (0, 8, None), (8, 10, None), (10, 20, "10-20.npz"), (20, 40, "15-40.npz"),
+        (40, 48, None), (48, 50, None), (50, 55, "50-55.npz"), (55, 60, None),
+    ]  # fmt: skip
+    assert planned(16, 30, 8) == [(16, 30, "15-40.npz")]
+    assert np.array_equal(work.run(0, 60), np.arange(60) ** 2)
+    assert work.made == [*range(10), *range(40, 50), *range(55, 60)]
 
 
-@pytest.mark.parametrize("killed_at", [(0, 0), (0, 1), (10, 0), (10, 13), (20, 19)])
-def test_within_a_piece_no_step_is_repeated(killed_at, tmp_path):
-    killed, again = Sums(tmp_path / "state", fail_at=killed_at), Sums(tmp_path / "state")
-    with pytest.raises(KeyboardInterrupt):
-        killed.run(0, 25)
-    first, number = killed_at
-    assert drafts(tmp_path) == ([f"draft-{first}-{min(first + 10, 25)}.npz"] if number else [])
-    again.shard(tmp_path / "shard.npz", 0, 25)
-    assert np.load(tmp_path / "shard.npz")["squares"].tolist() == [190] * 25
-    assert killed.made + again.made == [(first, number) for first in (0, 10, 20) for number in range(20)]
-    assert not drafts(tmp_path)
+def test_a_damaged_part_behind_others_is_planned_anew(tmp_path):
+    """What else holds its items is taken then."""
+    for start, stop in ((10, 25), (15, 20)):
+        Work(tmp_path / "state").shard(tmp_path / f"{start}.npz", start, stop)
+    (tmp_path / "10.npz").write_bytes(b"")  # and so its second name in the state
+    work = Work(tmp_path / "state")
+    assert np.array_equal(work.run(0, 30), np.arange(30) ** 2)
+    assert work.made == [*range(15), *range(20, 30)]
 
 
-def test_a_draft_is_replaced_once_a_minute_with_all_that_was_made_before_it(tmp_path, monkeypatch):
-    """Quick pieces have none; the minute counts from what is not kept yet, whichever piece that is of."""
-    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", 295)
-    clock = iter(range(0, 10000, 10))  # twenty looks while a piece is made, one at its end, and one at each save
-    monkeypatch.setattr(chunk_cache.time, "monotonic", lambda: next(clock))
-    work, written = Sums(tmp_path, fail_at=(20, 18)), []
-    write = work.parts.write
-
-    def recorded(name, arrays):
-        written.append((name, len(work.made)))
-        write(name, arrays)
-
-    monkeypatch.setattr(work.parts, "write", recorded)
-    with pytest.raises(KeyboardInterrupt):
-        work.run(0, 40)
-    assert written == [("0-10.npz", 29), ("draft-10-20.npz", 29), ("10-20.npz", 58), ("draft-20-30.npz", 58)]
-    assert drafts(tmp_path) == ["draft-20-30.npz"]
-
-
-def test_a_draft_belongs_to_its_items_source_and_settings(tmp_path):
-    killed = Sums(tmp_path, fail_at=(10, 5))
-    with pytest.raises(KeyboardInterrupt):
-        killed.run(0, 20)
-    for other in (Sums(tmp_path, settings={"x": 2, "seed": 1}), Sums(tmp_path)):
-        items = (0, 20) if other.parts.folder != killed.parts.folder else (10, 15)
-        other.run(*items)
-        other.parts.release()
-        assert {number for _, number in other.made} == {*range(20)}
-        assert "draft-10-20.npz" in drafts(killed.parts.folder)
-    Sums(tmp_path, source="b" * 64).run(0, 20)
-    assert not drafts(tmp_path / ("a" * 16))
-
-
-def test_drafts_of_other_ranges_stay(tmp_path):
-    """They may be another job's, or another process's."""
-    for fail_at in ((30, 5), (40, 5)):
-        with pytest.raises(KeyboardInterrupt):
-            Sums(tmp_path / "state", fail_at=fail_at).run(fail_at[0], 50)
-    Sums(tmp_path / "state").shard(tmp_path / "a.npz", 0, 30)
-    Sums(tmp_path / "state").shard(tmp_path / "b.npz", 30, 40)
-    assert drafts(tmp_path) == ["draft-40-50.npz"]
-    Sums(tmp_path / "state").parts.drop_drafts(0, 41)  # as the others' of a run that was unstable
-    assert not drafts(tmp_path)
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "other"])
-def test_a_damaged_draft_is_said_and_begun_again(damage, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        Sums(tmp_path, fail_at=(0, 5)).run(0, 10)
-    (path,) = tmp_path.rglob("draft-*")
-    content = bytearray(path.read_bytes())
-    content[content.index(b"x.npy") + 140] ^= 1  # within x
-    path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "flipped": content, "other": b""}[damage])
-    if damage == "other":
-        write_npz(path, x=np.zeros(10))
-    work = Sums(tmp_path)
-    assert work.run(0, 10).tolist() == [190] * 10
-    assert len(work.made) == 20
-    assert str(path) in work.said[0]
-    assert "begun again" in work.said[0]
-
-
-def test_a_result_that_waits_for_others_of_its_piece_is_kept(tmp_path, monkeypatch):
-    """Where a piece was cut: together they may take hours, each of them seconds."""
-    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", 60)
-    work, again = Sums(tmp_path), Sums(tmp_path)
-    for cut in (False, True):
-        work.make(0, 5, cut)
-        assert drafts(tmp_path) == ["draft-0-5.npz"] * cut
-    assert again.make(0, 5)["squares"].tolist() == [190] * 5
-    assert not again.made
-
-
-def test_what_a_killed_writer_of_a_draft_left_is_removed(tmp_path, monkeypatch):
-    """Also by one that is through before it writes a draft itself."""
-    with pytest.raises(KeyboardInterrupt):
-        Sums(tmp_path, fail_at=(0, 5)).run(0, 10)
-    (path,) = tmp_path.rglob("draft-*")
-    left = path.with_name(f".{path.stem}.{place_of_pids()}.{2**22 + 1}.part.npz")  # no process has this number
-    left.write_bytes(b"half")
-    monkeypatch.setattr(chunk_cache, "SAVE_EVERY", 60)
-    Sums(tmp_path).run(0, 10)
-    assert not left.exists()
-
-
-def test_no_draft_is_kept_without_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    work = Sums(None)
-    assert work.run(0, 10).tolist() == [190] * 10
-    assert not list(tmp_path.iterdir())
+def test_drafts_of_earlier_versions_are_not_read_and_go_with_their_source(tmp_path):
+    work = Work(tmp_path)
+    work.run(0, 20)
+    draft = write_npz(work.parts.folder / "draft-10-20.npz", x=np.zeros(10)) or work.parts.folder / "draft-10-20.npz"
+    work.parts.release()
+    again = Work(tmp_path)
+    assert np.array_equal(again.run(0, 20), np.arange(20) ** 2)
+    assert again.made == [*range(10, 20)]
+    assert draft.exists()
+    again.parts.release()
+    Work(tmp_path, source="b" * 64).run(0, 20)
+    assert not draft.exists()

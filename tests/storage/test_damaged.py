@@ -12,11 +12,11 @@ from ddpm.config.errors import DamagedFile
 from ddpm.config.schema import ClassifierConfig, SamplingConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.features import write_features
-from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.networks import load_network
 from ddpm.evaluation.networks.classifier import train_classifier
 from ddpm.jobs.locks import Locked
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.files import read_npz, rows_of_npz, write_npz
 from ddpm.training.loop import train
@@ -109,19 +109,18 @@ SAMPLING = SamplingConfig(images=12, batch_size=4, shards=2, previews=2)
 
 def shards(trained, digits, network):
     """By name, what makes a shard of 6 items: called with its path, a folder for the state, and a log."""
-    bound = tiny_experiment(likelihood={"test": 12, "batch_size": 4}).likelihood
+    config = tiny_experiment(likelihood={"test": 12, "batch_size": 4}).likelihood
+    bound = Bound(trained, Images(digits / "test.npy"), "test", 12, config, CPU)
 
     def features(path, state, log):
         if not (samples := path.with_name("drawn.npz")).exists():
-            sample_shard(trained, SAMPLING, 2, samples, CPU, log)
+            sample_shard(AncestralSampler(trained, SAMPLING, CPU), 2, samples, log)
         write_features(network, samples, path, state, log)
 
     return {
-        "samples": lambda path, state, log: sample_shard(trained, SAMPLING, 2, path, CPU, log, state),
+        "samples": lambda path, state, log: sample_shard(AncestralSampler(trained, SAMPLING, CPU), 2, path, log, state),
         "features": features,
-        "likelihood": lambda path, state, log: likelihood_shard(
-            trained, Images(digits / "test.npy"), "test", 12, bound, 2, path, CPU, log, state
-        ),
+        "likelihood": lambda path, state, log: likelihood_shard(bound, 2, path, log, state),
     }
 
 

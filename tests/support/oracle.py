@@ -21,7 +21,7 @@ from torch import Tensor
 from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.diffusion import GaussianDiffusion, linear_betas
-from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.rate_distortion import read_bounds
 from ddpm.training.loop import Trainer
 from ddpm.training.model import TrainedModel
@@ -344,9 +344,9 @@ class Drawn:
 def measured_bound(trained: TrainedModel, images: Drawn, folder: Path) -> dict[str, np.ndarray]:
     """The bound of all images, as the workflow computes and reads it: in two files, in float32."""
     paths = [folder / f"{shard}.npz" for shard in (1, 2)]
-    config = LikelihoodConfig(shards=2)
+    bound = Bound(trained, images, "test", len(images), LikelihoodConfig(shards=2), CPU)
     for shard, path in enumerate(paths, 1):
-        likelihood_shard(trained, images, "test", len(images), config, shard, path, CPU, log=lambda message: None)
+        likelihood_shard(bound, shard, path, log=lambda message: None)
     return read_bounds(paths)["test"]
 
 

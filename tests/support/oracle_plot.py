@@ -31,7 +31,7 @@ from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.evaluation.rate_distortion import rate_distortion
 from ddpm.report.figures import charts, style
-from ddpm.sampling.ancestral import sample_batch
+from ddpm.sampling.runner import AncestralSampler
 from ddpm.training.loop import Trainer
 
 OUTPUT = Path(__file__).parents[2] / "docs/oracle.png"
@@ -67,8 +67,7 @@ def training() -> tuple[float, np.ndarray]:
 
 def samples(count: int = 20_000) -> np.ndarray:
     """The mixture's pixels as the sampler draws them, [count, 4] in [-1, 1]."""
-    images, _, failure = sample_batch(trained_oracle(MIXTURE), 0, count, SamplingConfig(images=count), CPU)
-    assert failure is None
+    images = AncestralSampler(trained_oracle(MIXTURE), SamplingConfig(images=count), CPU).draw(0, count)["images"]
     return to_model_range(images).flatten(1).numpy()
 
 

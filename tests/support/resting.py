@@ -1,7 +1,7 @@
 """What the Python of a job loads first, as `sitecustomize` on its path: jobs rest at certain moments.
 
 Where there is a file `rest-COMMAND` with n in it, that command rests when it asks for the n-th time whether to end, as
-a training does after each step, and a sampling before each piece and step; until the file is gone or it has to end.
+a training does after each step, and a sampling before each batch; until the file is gone or it has to end.
 Of several processes or tasks of an array, the first one does. `resting-PID` then says which job of SLURM it is.
 """
 

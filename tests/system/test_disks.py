@@ -24,7 +24,7 @@ from ddpm.evaluation.reference import write_reference
 from ddpm.jobs import failures
 from ddpm.jobs.failures import explain
 from ddpm.jobs.locks import Lock, Owner
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.files import OWNED_FILES, write_json
 from ddpm.training.model import load_model
@@ -75,7 +75,12 @@ def sources(digits, weights, tmp_path_factory) -> Path:
     config = ClassifierConfig(width=8, features=16, epochs=1)
     (folder / "classifier.config.json").write_text(config.model_dump_json())
     train_classifier(config, digits, folder / "network.safetensors", CPU, log=lambda message: None)
-    sample_shard(load_model(weights), experiment.sampling, 1, folder / "samples.npz", CPU, log=lambda message: None)
+    sample_shard(
+        AncestralSampler(load_model(weights), experiment.sampling, CPU),
+        1,
+        folder / "samples.npz",
+        log=lambda message: None,
+    )
     network = load_network(folder / "network.safetensors")
     write_reference(network, digits, 2, folder / "real.npz", folder / "real.json", log=lambda message: None)
     write_features(network, folder / "samples.npz", folder / "features.npz", log=lambda message: None)
@@ -208,8 +213,8 @@ def test_a_read_only_disk_is_named_before_any_work(name, ddpm, sources, mounted,
     disk.remount("ro")
     if "--state" in commands(sources, disk.folder)[name] and name != "reference":
         for work in (
-            "sampling.ancestral.sample_batch",
-            "evaluation.likelihood.bound_of_batch",
+            "sampling.runner.AncestralSampler.draw",
+            "evaluation.likelihood.Bound.compute",
             "training.loop.Trainer",
         ):
             monkeypatch.setattr(f"ddpm.{work}", lambda *_: pytest.fail("works for nothing"))

@@ -13,8 +13,8 @@ from helpers import CPU, tiny_experiment
 
 from ddpm.config.schema import LikelihoodConfig, SamplingConfig
 from ddpm.data.store import Images
-from ddpm.evaluation.likelihood import likelihood_shard
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.evaluation.likelihood import Bound, likelihood_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import train
@@ -89,43 +89,44 @@ def test_sampling_killed_at_random_gives_the_same_bytes(trained, tmp_path):
     config = SamplingConfig(images=200, shards=2, batch_size=20, previews=4)
 
     def job(folder: Path) -> None:
-        sample_shard(trained, config, 2, folder / "2-of-2.npz", CPU, log=lambda message: None)
+        sample_shard(AncestralSampler(trained, config, CPU), 2, folder / "2-of-2.npz", log=lambda message: None)
 
     finish_despite_kills(job, tmp_path, 0.1, 0.7)
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
     assert list(contents(tmp_path / "killed")) == ["2-of-2.npz"]
 
 
-def test_a_long_batch_killed_at_random_repeats_no_step(trained, tmp_path, monkeypatch):
-    """Each step is kept, but for the one at hand and those whose file is not whole."""
+def test_sampling_killed_at_random_repeats_no_finished_batch(trained, tmp_path, monkeypatch):
+    """Each batch is kept, but for the one at hand and those whose file is not whole."""
     monkeypatch.setattr(chunk_cache, "SAVE_EVERY", -1)
-    config, p_sample = SamplingConfig(images=200, batch_size=200, previews=4), trained.diffusion.p_sample
+    config, draw = SamplingConfig(images=200, batch_size=10, previews=4), AncestralSampler.draw
 
     def job(folder: Path) -> None:
-        def recorded(model, x, t, noise):
-            with open(folder / "steps.log", "a") as file:
-                print(int(t[0]), file=file)
-            return p_sample(model, x, t, noise)
+        def recorded(sampler, start, stop):
+            with open(folder / "batches.log", "a") as file:
+                print(start, file=file)
+            return draw(sampler, start, stop)
 
-        trained.diffusion.p_sample = recorded
-        sample_shard(trained, config, 1, folder / "1-of-1.npz", CPU, lambda message: None, folder / "state")
+        AncestralSampler.draw = recorded
+        sample_shard(
+            AncestralSampler(trained, config, CPU), 1, folder / "1-of-1.npz", lambda message: None, folder / "state"
+        )
 
-    finish_despite_kills(job, tmp_path, 0.02, 0.1)
-    steps = {name: (tmp_path / name / "steps.log").read_text().split() for name in ("undisturbed", "killed")}
-    assert len(steps["undisturbed"]) == 20
-    assert len(steps["killed"]) <= 20 + KILLS
-    assert list(map(int, steps["killed"])) == sorted(map(int, steps["killed"]), reverse=True)
-    shards = [(tmp_path / name / "1-of-1.npz").read_bytes() for name in steps]
+    finish_despite_kills(job, tmp_path, 0.05, 0.14)
+    batches = {name: (tmp_path / name / "batches.log").read_text().split() for name in ("undisturbed", "killed")}
+    assert len(batches["undisturbed"]) == 20
+    assert len(batches["killed"]) <= 20 + KILLS
+    assert list(map(int, batches["killed"])) == sorted(map(int, batches["killed"]))
+    shards = [(tmp_path / name / "1-of-1.npz").read_bytes() for name in batches]
     assert shards[0] == shards[1]
-    assert not list(tmp_path.glob("*/state/*/*/*draft*"))
 
 
 def test_likelihood_killed_at_random_gives_the_same_bytes(trained, digits, tmp_path):
     config = LikelihoodConfig(shards=2, batch_size=20)
-    images = Images(digits / "test.npy")
+    bound = Bound(trained, Images(digits / "test.npy"), "test", 180, config, CPU)
 
     def job(folder: Path) -> None:
-        likelihood_shard(trained, images, "test", 180, config, 2, folder / "2-of-2.npz", CPU, log=lambda message: None)
+        likelihood_shard(bound, 2, folder / "2-of-2.npz", log=lambda message: None)
 
     finish_despite_kills(job, tmp_path, 0.1, 0.7)
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")

@@ -19,7 +19,7 @@ from ddpm.cli.options import choose_device
 from ddpm.config.errors import ExitCode, UserError
 from ddpm.config.schema import SamplingConfig
 from ddpm.jobs.failures import last_words
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import Trainer
 from ddpm.training.model import load_model
@@ -119,7 +119,7 @@ def test_a_wrong_number_of_processes_is_refused():
 def test_shards_are_drawn_by_two_processes_from_the_command_line(by, trained, weights, tmp_path):
     config = SamplingConfig(images=40, shards=2, batch_size=8)
     (tmp_path / "config.json").write_text(json.dumps({"name": "any", "sampling": config.model_dump(mode="json")}))
-    sample_shard(trained, config, 1, tmp_path / "one.npz", CPU, log=lambda message: None)
+    sample_shard(AncestralSampler(trained, config, CPU), 1, tmp_path / "one.npz", log=lambda message: None)
     command = ["ddpm", "sample", "--config", tmp_path / "config.json", "--weights", weights, "--shard", "1"]
     command += ["--out", tmp_path / "two.npz", "--device"]
     if by == "device":

@@ -43,7 +43,7 @@ from ddpm.data.pixels import to_model_range
 from ddpm.diffusion import GaussianDiffusion, linear_betas
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.rate_distortion import likelihood_summary, rate_distortion
-from ddpm.sampling.ancestral import sample_batch
+from ddpm.sampling.runner import AncestralSampler
 from ddpm.training.loop import Trainer
 
 ORACLES = [("gaussian", *fixed) for fixed in FIXED] + [("mixture", "eps", v) for v in ("fixedlarge", "fixedsmall")]
@@ -169,8 +169,7 @@ def test_fid_of_the_samplers_images_is_its_known_bias(parameterization, variance
     """
     count = 6000
     trained, config = trained_oracle(GAUSSIAN, parameterization, variance), SamplingConfig(images=count)
-    images, _, failure = sample_batch(trained, 0, count, config, CPU)
-    assert failure is None
+    images = AncestralSampler(trained, config, CPU).draw(0, count)["images"]
     pixels = to_model_range(images).double().flatten(1)
     mean, covariance = GAUSSIAN.chain(variance)
     covariance = covariance + ROUNDING * torch.eye(4)

@@ -15,7 +15,7 @@ from helpers import CPU, rests, run_ddpm, tiny_experiment, train_command
 from waiting import wait_for
 
 from ddpm.config.errors import ExitCode
-from ddpm.sampling.ancestral import sample_shard
+from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage.checkpoints import saved_states
 from ddpm.training.loop import train
 
@@ -83,7 +83,7 @@ def test_sampling_that_is_told_to_end_exits_with_75_and_goes_on(trained, weights
     (tmp_path / "config.json").write_text(json.dumps(config))
     shared = ["sample", "--config", tmp_path / "config.json", "--weights", weights, "--shard", "1", "--device", "cpu"]
     command = [str(word) for word in (*shared, "--out", tmp_path / "a.npz", "--state", tmp_path / "state")]
-    process = started("ddpm", *command, folder=tmp_path, **rests(tmp_path, sample=50))
+    process = started("ddpm", *command, folder=tmp_path, **rests(tmp_path, sample=5))
     wait_for(lambda: list(tmp_path.glob("resting-*[0-9]")) or process.poll(), "a sampling that rests")
     process.terminate()
     said = process.stdout.read()
@@ -93,7 +93,7 @@ def test_sampling_that_is_told_to_end_exits_with_75_and_goes_on(trained, weights
     again = run_ddpm(*command)
     assert again.returncode == 0, again.stderr
     assert re.match(r"items 0\.\.\d+ were kept from earlier work", again.stdout)
-    sample_shard(trained, experiment.sampling, 1, tmp_path / "b.npz", CPU, log=lambda message: None)
+    sample_shard(AncestralSampler(trained, experiment.sampling, CPU), 1, tmp_path / "b.npz", log=lambda message: None)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 

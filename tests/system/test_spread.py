@@ -21,13 +21,11 @@ from ddpm.config.errors import ExitCode, UserError
 from ddpm.config.schema import FewStepsConfig, LikelihoodConfig, SamplingConfig, SnapshotsConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.features import write_features
-from ddpm.evaluation.likelihood import likelihood_shard
+from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.evaluation.networks.classifier import ClassifierConfig, load_classifier, train_classifier
 from ddpm.jobs import signals
 from ddpm.jobs.signals import Interrupted, Stopped
-from ddpm.sampling import ancestral
-from ddpm.sampling.ancestral import sample_shard
-from ddpm.sampling.ddim import few_steps_shard
+from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, Unstable, sample_shard
 from ddpm.sampling.snapshots import snapshot_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.chunk_cache import ChunkCache
@@ -54,16 +52,16 @@ class Job:
         path, settings = folder / "shard.npz", {"log": log, "state": folder / "state", "group": group}
         match self.kind:
             case "samples":
-                sample_shard(self.trained, SAMPLING, 2, path, CPU, **settings)
+                sample_shard(AncestralSampler(self.trained, SAMPLING, CPU), 2, path, **settings)
             case "few steps":
                 config = FewStepsConfig(images=30, shards=1, batch_size=8, steps=(2, 5))
-                few_steps_shard(self.trained, config, 1, path, CPU, **settings)
+                sample_shard(FewStepsSampler(self.trained, config, CPU), 1, path, **settings)
             case "snapshot":
                 config = SnapshotsConfig(images=30, batch_size=8, previews=20)
                 snapshot_shard(self.trained, self.trained, config, path, CPU, **settings)
             case "likelihood":
                 images, config = Images(self.digits / "test.npy"), LikelihoodConfig(shards=2, batch_size=7)
-                likelihood_shard(self.trained, images, "test", 61, config, 2, path, CPU, **settings)
+                likelihood_shard(Bound(self.trained, images, "test", 61, config, CPU), 2, path, **settings)
             case "features":
                 network = load_classifier(self.network)
                 network.batch_size = 8
@@ -81,7 +79,7 @@ def network(digits, tmp_path_factory) -> Path:
 def job(request, trained, digits, network, tmp_path) -> Job:
     samples = tmp_path / "samples.npz"
     if request.param == "features":
-        sample_shard(trained, SAMPLING, 2, samples, CPU, log=lambda message: None)
+        sample_shard(AncestralSampler(trained, SAMPLING, CPU), 2, samples, log=lambda message: None)
     return Job(request.param, trained, digits, network, samples)
 
 
@@ -157,11 +155,14 @@ def recorded(steps: Path, trained, at: int, end) -> None:
     trained.diffusion.p_sample = counted
 
 
-@pytest.mark.parametrize("how", ["told", "killed"])
-def test_every_process_keeps_the_batch_that_it_has_at_hand(how, trained, tmp_path, monkeypatch):
-    """Of two, each in its second batch and not equally far; then three go on, with batches that others had begun."""
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGUSR1", "killed"])
+def test_batches_of_all_processes_are_kept_when_the_job_has_to_end(how, trained, tmp_path, monkeypatch):
+    """Of two, each in its second batch and not equally far; then three go on.
+
+    SIGTERM, and a kill, end the batches at hand, and SIGUSR1, which comes minutes before the end, does not.
+    """
     job, ends_at = Job("samples", trained, None), (25, 28)
-    if how == "told":  # once a minute there is nothing to keep yet
+    if how != "killed":  # it is kept at the end, not once a minute
         monkeypatch.setattr(chunk_cache, "SAVE_EVERY", 60)
     job.run(tmp_path / "undisturbed", SINGLE_PROCESS)
 
@@ -176,38 +177,39 @@ def test_every_process_keeps_the_batch_that_it_has_at_hand(how, trained, tmp_pat
                 wait_for(lambda: not alive(int(leader.read_text())), "its end")
             elif how == "killed":
                 leader.write_text(str(os.getpid()))
-            os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.Signals[how])
 
         recorded(tmp_path / "steps", trained, ends_at[group.rank], end)
         try:
             job.run(tmp_path / "shared", group)
-        except signals.Interrupted:
-            os._exit(75)
+        except signals.Interrupted as interrupted:
+            os._exit(interrupted.status)
 
     codes = ends(start(2, first, tmp_path), 600)
-    assert codes == ([75, 75] if how == "told" else [-signal.SIGKILL] * 2)
+    assert codes == ([-signal.SIGKILL] * 2 if how == "killed" else [ExitCode.INTERRUPTED] * 2)
     together(3, lambda group: (recorded(tmp_path / "steps", trained, -1, None), job.run(tmp_path / "shared", group)))
     assert (tmp_path / "shared/shard.npz").read_bytes() == (tmp_path / "undisturbed/shard.npz").read_bytes()
     steps = (tmp_path / "steps").read_text().splitlines()
-    assert sorted(steps) == sorted([f"8 {t}" for t in range(20)] * 4 + [f"3 {t}" for t in range(20)])
-    assert not list(tmp_path.rglob("draft-*"))
+    needed = [f"8 {t}" for t in range(20)] * 4 + [f"3 {t}" for t in range(20)]
+    dropped = [] if how == "SIGUSR1" else [f"8 {t}" for last in (14, 11) for t in range(last + 1, 20)]
+    assert sorted(steps) == sorted(needed + dropped)
 
 
 def test_an_unstable_batch_of_any_process_is_the_outcome_of_all(trained, tmp_path, monkeypatch):
     """That of the first batch in the order of the images, not of time; the others are let go."""
-    draw = ancestral.sample_batch
+    draw = AncestralSampler.draw
 
-    def failing(trained, start, stop, config, device, draft):
+    def failing(sampler, start, stop):
         if start == 43:  # of the second process, which is the last to know
             time.sleep(0.5)
         if start in (43, 51):
-            return np.zeros(0), np.zeros(0), {"status": "unstable", "step": start, "reason": f"batch from {start}"}
-        return draw(trained, start, stop, config, device, draft)
+            raise Unstable({"status": "unstable", "step": start, "reason": f"batch from {start}"})
+        return draw(sampler, start, stop)
 
-    monkeypatch.setattr(ancestral, "sample_batch", failing)
-    settings = {"trained": trained, "config": SAMPLING, "shard": 2, "device": CPU, "log": lambda message: None}
-    sample_shard(path=tmp_path / "one.npz", **settings)
-    together(3, lambda group: sample_shard(path=tmp_path / "three.npz", group=group, **settings), tmp_path)
+    monkeypatch.setattr(AncestralSampler, "draw", failing)
+    work = {"sampler": AncestralSampler(trained, SAMPLING, CPU), "shard": 2, "log": lambda message: None}
+    sample_shard(path=tmp_path / "one.npz", **work)
+    together(3, lambda group: sample_shard(path=tmp_path / "three.npz", group=group, **work), tmp_path)
     assert (tmp_path / "three.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
     arrays, header = read_shard(tmp_path / "three.npz", "images")
     assert header["status"]["reason"] == "batch from 43"
@@ -257,7 +259,7 @@ def test_of_several_that_are_told_to_end_the_first_speaks_for_all(monkeypatch):
     def make(first: int, last: int):
         raise Stopped("interrupted", signal.SIGTERM)
 
-    monkeypatch.setattr(Group, "told", lambda group, value=None: (0, 20))
+    monkeypatch.setattr(Group, "broadcast", lambda group, value=None: [distributed.Order.MAKE, 0, 20])
     with pytest.raises(Interrupted) as end:
         list(Group(1, 2).each(ChunkCache(None, "a", {}, ("squares",)), 0, 20, 10, make))
     assert (str(end.value), end.value.status) == ("", ExitCode.INTERRUPTED)
@@ -316,45 +318,13 @@ def test_gpus_speak_through_nccl_and_what_lies_in_memory_through_gloo(monkeypatc
     assert asked == {"device": "cuda:1", "backend": "cpu:gloo,cuda:nccl", "timeout": timedelta(minutes=3)}
 
 
-def test_likelihood_keeps_the_times_that_are_done_of_a_long_batch(trained, digits, tmp_path, monkeypatch):
-    """A batch through all T may take longer than anybody wants to repeat."""
-    images, config = Images(digits / "test.npy"), LikelihoodConfig(batch_size=20)
-    said = []
-
-    def shard(name: str, count: int = 20, **settings) -> np.ndarray:
-        likelihood_shard(trained, images, "test", count, config, 1, tmp_path / name, CPU, said.append, **settings)
-        return np.load(tmp_path / name)["terms"]
-
-    calls, bound_terms = [], trained.diffusion.bound_terms
-
-    def counted(model, x0, t, noise):
-        calls.append(int(t[0]))
-        if calls == [*range(16)]:
-            raise KeyboardInterrupt
-        return bound_terms(model, x0, t, noise)
-
-    whole, state = shard("whole.npz"), tmp_path / "state"
-    monkeypatch.setattr(trained.diffusion, "bound_terms", counted)
-    with pytest.raises(KeyboardInterrupt):
-        shard("killed.npz", state=state)
-    assert np.array_equal(shard("killed.npz", state=state), whole)
-    assert calls == [*range(16), *range(10, 20)]
-    assert "test images 0..19, times: items 0..9 were kept from earlier work" in said
-    assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
-    assert not list(state.glob("times/*")), "the finished shard stands for them"
-    before = len(calls)
-    longer = shard("longer.npz", count=30, state=state)
-    assert calls[before:] == [*range(20)], "one batch of the ten new images"
-    assert np.array_equal(longer[:20], whole)
-
-
 def test_states_of_other_weights_data_or_noise_are_not_taken(trained, digits, tmp_path):
     state, said = tmp_path / "state", []
 
     def shard(seed: int = 0, split: str = "test") -> list[str]:
         said.clear()
         images, config = Images(digits / f"{split}.npy"), LikelihoodConfig(batch_size=20, seed=seed)
-        likelihood_shard(trained, images, split, 20, config, 1, tmp_path / "1.npz", CPU, said.append, state)
+        likelihood_shard(Bound(trained, images, split, 20, config, CPU), 1, tmp_path / "1.npz", said.append, state)
         (tmp_path / "1.npz").unlink()
         return [message for message in said if "kept" in message]
 

@@ -137,7 +137,7 @@ def likelihood(
 ) -> None:
     """The variational bound of one shard of real images, all T terms."""
     from ddpm.data.store import Images
-    from ddpm.evaluation.likelihood import likelihood_shard
+    from ddpm.evaluation.likelihood import Bound, likelihood_shard
     from ddpm.training.model import load_model
 
     images, split = Images(data), data.stem
@@ -145,8 +145,8 @@ def likelihood(
     asked = getattr(settings, split)
     count = len(images) if asked == "all" else asked
     with processes(device) as (on, group):
-        trained = load_model(weights, on)
-        likelihood_shard(trained, images, split, count, settings, shard, out, on, log, state, group)
+        bound = Bound(load_model(weights, on), images, split, count, settings, on)
+        likelihood_shard(bound, shard, out, log, state, group)
 
 
 @app.command()

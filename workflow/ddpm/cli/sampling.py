@@ -34,12 +34,12 @@ def sample(
     state: State = None,
 ) -> None:
     """Draw one shard of images from a trained network."""
-    from ddpm.sampling.ancestral import sample_shard
+    from ddpm.sampling.runner import AncestralSampler, sample_shard
     from ddpm.training.model import load_model
 
     settings = section_of_shard(config, "sampling", shard)
     with processes(device) as (on, group):
-        sample_shard(load_model(weights, on), settings, shard, out, on, log, state, group)
+        sample_shard(AncestralSampler(load_model(weights, on), settings, on), shard, out, log, state, group)
 
 
 @app.command()
@@ -67,10 +67,10 @@ def snapshot_previews(
     config: Config, samples: Annotated[list[Path], typer.Argument(help="Files of `snapshot`.")], out: Out
 ) -> None:
     """The first images of every snapshot, for the training curve."""
-    from ddpm.sampling.previews import write_previews
+    from ddpm.sampling.previews import write_snapshot_previews
     from ddpm.storage.documents import read_section
 
-    write_previews(samples, read_section(config, "snapshots").previews, out)
+    write_snapshot_previews(samples, read_section(config, "snapshots").previews, out)
 
 
 @app.command("few-steps")
@@ -78,12 +78,12 @@ def few_steps(
     config: Config, weights: Weights, shard: Shard, out: Out, device: Devices = "auto", state: State = None
 ) -> None:
     """Draw one shard of images in few steps with DDIM: an addition, in no table or figure of the paper."""
-    from ddpm.sampling.ddim import few_steps_shard
+    from ddpm.sampling.runner import FewStepsSampler, sample_shard
     from ddpm.training.model import load_model
 
     settings = section_of_shard(config, "few_steps", shard)
     with processes(device) as (on, group):
-        few_steps_shard(load_model(weights, on), settings, shard, out, on, log, state, group)
+        sample_shard(FewStepsSampler(load_model(weights, on), settings, on), shard, out, log, state, group)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def trajectory(
 ) -> None:
     """Record images on their way to noise (q) and samples on their way from it (p)."""
     from ddpm.data.store import Images
-    from ddpm.sampling.ancestral import write_trajectory
+    from ddpm.sampling.chains import write_trajectory
     from ddpm.training.model import load_model
 
     write_trajectory(load_model(weights, choose_device(device)), Images(data), count, frames, seed, out)
@@ -115,7 +115,7 @@ def shared_latents(
     device: Device = "auto",
 ) -> None:
     """Split reverse chains at t = T, 3T/4, T/2, T/4 and sample on from each x_t: Figure 7."""
-    from ddpm.sampling.latents import write_latents
+    from ddpm.sampling.chains import write_latents
     from ddpm.training.model import load_model
 
     on = choose_device(device)
@@ -137,7 +137,7 @@ def interpolate(
 ) -> None:
     """Diffuse, mix and denoise pairs of images: Figures 8 and 9."""
     from ddpm.data.store import Images
-    from ddpm.sampling.interpolation import write_interpolations
+    from ddpm.sampling.chains import write_interpolations
     from ddpm.training.model import load_model
 
     on = choose_device(device)

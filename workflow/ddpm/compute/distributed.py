@@ -4,10 +4,11 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +17,7 @@ import numpy as np
 from ddpm.config.errors import UserError
 from ddpm.jobs.locks import Lock
 from ddpm.jobs.signals import Interrupted, Stopped, stop_signal
-from ddpm.storage.chunk_cache import ChunkCache
+from ddpm.storage.chunk_cache import Arrays, ChunkCache, Make
 
 if TYPE_CHECKING:  # one process alone needs no torch for this
     import torch
@@ -92,11 +93,11 @@ class Group:
             if self.is_main:
                 time.sleep(lock.pause)
 
-    def gather(self, piece: "Piece", outcome: type[Exception] | tuple = ()) -> list["Piece"]:
-        """The pieces of all processes in their order, in the first one; nothing in the others."""
+    def gather(self, answer: "Answer", outcome: type[Exception] | tuple = ()) -> list["Answer"]:
+        """The answers of all processes in their order, in the first one; nothing in the others."""
         import torch
 
-        mine = torch.frombuffer(bytearray(packed(piece)), dtype=torch.uint8)
+        mine = torch.frombuffer(bytearray(pack_answer(answer)), dtype=torch.uint8)
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with listening() as distributed:
             distributed.all_gather(lengths, torch.tensor([len(mine)]))
@@ -105,19 +106,20 @@ class Group:
             filled = torch.nn.functional.pad(mine, (0, longest - len(mine)))
             distributed.gather(filled, all_of_them if self.is_main else None, dst=0)
         return [
-            unpacked(sent[: int(n)].numpy().tobytes(), outcome) for sent, n in zip(all_of_them, lengths, strict=False)
+            unpack_answer(sent[: int(n)].numpy().tobytes(), outcome)
+            for sent, n in zip(all_of_them, lengths, strict=False)
         ]
 
     def each(
         self,
-        parts: ChunkCache,
+        cache: ChunkCache,
         start: int,
         stop: int,
         size: int,
-        make: Callable[[int, int], dict[str, np.ndarray]],
+        make: Make,
         outcome: type[Exception] | tuple = (),
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """`parts.each`, with its batches spread over the processes; the first one gets all of it, the others nothing.
+    ) -> Iterator[Arrays]:
+        """`cache.each`, with its batches spread over the processes; the first one gets all of it, the others nothing.
 
         The batches are those that one process would make, so that every image is rounded as there.
 
@@ -126,39 +128,83 @@ class Group:
                 first batch that has one. Any other exception ends the process that meets it, and so all of them.
         """
         if self.size == 1:
-            yield from parts.each(start, stop, size, make)
+            yield from cache.each(start, stop, size, make)
             return
-
-        def mine(first: int, last: int) -> dict[str, np.ndarray] | Exception | None:
-            begin = first + self.rank * size
-            try:
-                return make(begin, min(begin + size, last)) if begin < last else None
-            except outcome as error:
-                return error
-
-        def make_together(first: int, last: int) -> dict[str, np.ndarray]:
-            self.broadcast((first, last))
-            pieces = [piece for piece in self.gather(mine(first, last), outcome) if piece is not None]
-            for piece in pieces:
-                if isinstance(piece, Exception):
-                    raise piece
-            return {key: np.concatenate([piece[key] for piece in pieces]) for key in parts.keys}
-
-        lock = parts.lock_of(start, stop)
+        lock = cache.lock_of(start, stop)
         self.acquire(lock)
-        if not self.is_main:
-            try:
-                while span := self.broadcast():
-                    self.gather(mine(*span))
-            except Stopped:  # the first process saves what all have made, and speaks for all
-                raise Interrupted from None
-            return
+        rounds = Rounds(self, size, make, outcome)
+        if self.is_main:
+            yield from rounds.lead(cache, start, stop, lock)
+        else:
+            rounds.follow()
+
+
+class Order(StrEnum):
+    """What the first process tells the others to do."""
+
+    MAKE = "make"  # the next round, of a range
+    END = "end"  # all is made, or has an outcome
+    STOP = "stop"  # the job has to end, and what is made is saved
+
+
+class Rounds:
+    """Batches that all processes of a group make side by side, round by round: one each, of a range."""
+
+    def __init__(self, group: Group, size: int, make: Make, outcome: type[Exception] | tuple):
+        self.group, self.size, self.make, self.outcome = group, size, make, outcome
+        self.within = False  # a round, which the others answer by their batches, and hear nothing else
+
+    def lead(self, cache: ChunkCache, start: int, stop: int, lock: Lock | None) -> Iterator[Arrays]:
+        """In the first process: all batches."""
         try:
-            yield from parts.each(start, stop, self.size * size, make_together, lock)
-        except outcome:
-            self.broadcast(None)
+            yield from cache.each(start, stop, self.group.size * self.size, self.make_together, lock)
+        except self.outcome:
+            self.group.broadcast([Order.END])
             raise
-        self.broadcast(None)
+        except Interrupted:
+            if not self.within:
+                self.group.broadcast([Order.STOP])
+            raise
+        self.group.broadcast([Order.END])
+
+    def make_together(self, first: int, last: int) -> Arrays:
+        """In the first process: the items first .. last - 1, at most a batch for each process."""
+        self.within = True
+        self.group.broadcast([Order.MAKE, first, last])
+        answers = self.group.gather(self.make_mine(first, last), self.outcome)
+        self.within = False
+        batches = [answer for answer in answers if answer is not None]
+        for batch in batches:
+            if isinstance(batch, Exception):
+                raise batch
+        return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+    def make_mine(self, first: int, last: int) -> "Answer":
+        """This process's batch of the items first .. last - 1, or its outcome; None where there is none for it."""
+        start = first + self.group.rank * self.size
+        try:
+            return self.make(start, min(start + self.size, last)) if start < last else None
+        except self.outcome as error:
+            return error
+
+    def follow(self) -> None:
+        """In the other processes: what the first one orders, until the end.
+
+        Raises:
+            Interrupted: the job has to end. The first process saves what all have made, and speaks for all.
+        """
+        try:
+            with stop_signal.ending(at_once=None):
+                while True:
+                    order, *span = self.group.broadcast()
+                    if order == Order.MAKE:
+                        self.group.gather(self.make_mine(*span), self.outcome)
+                    elif order == Order.STOP:
+                        raise Interrupted
+                    else:
+                        return
+        except Stopped:
+            raise Interrupted from None
 
 
 SINGLE_PROCESS = Group()
@@ -166,19 +212,19 @@ SINGLE_PROCESS = Group()
 
 # What the processes say to each other is JSON and plain arrays, never pickles: on a machine of several users, and on
 # the network of a cluster, others may speak to the ports at which gloo listens, and a pickle would be code of theirs.
-Piece = dict[str, np.ndarray] | Exception | None
+Answer = Arrays | Exception | None
 WORDS = "words"  # the array of bytes that says which of these a message is
 
 
-def packed(piece: Piece) -> bytes:
-    """A piece of work, or the outcome in its place (whose arguments JSON can hold), as bytes."""
-    arrays = piece if isinstance(piece, dict) else {}
-    words = {"outcome": piece.args if isinstance(piece, Exception) else None, "nothing": piece is None}
+def pack_answer(answer: Answer) -> bytes:
+    """Arrays, an outcome in their place (whose arguments JSON can hold), or nothing, as bytes."""
+    arrays = answer if isinstance(answer, dict) else {}
+    words = {"outcome": answer.args if isinstance(answer, Exception) else None, "nothing": answer is None}
     np.savez(buffer := BytesIO(), **arrays, **{WORDS: np.frombuffer(json.dumps(words).encode(), np.uint8)})
     return buffer.getvalue()
 
 
-def unpacked(content: bytes, outcome: type[Exception] | tuple) -> Piece:
+def unpack_answer(content: bytes, outcome: type[Exception] | tuple) -> Answer:
     with np.load(BytesIO(content), allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in archive.files}
     words = json.loads(arrays.pop(WORDS).tobytes())

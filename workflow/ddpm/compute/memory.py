@@ -15,8 +15,8 @@ class OutOfMemory(UserError):
     code = ExitCode.MEMORY
 
 
-class Fitting:
-    """Calls on ranges of images, cut in two where they do not fit into the GPU's memory, and smaller from then on.
+class BatchSplitter:
+    """Splits ranges of images in two where they do not fit into the GPU's memory, and goes on with smaller ones.
 
     Args:
         key: of the configuration, for the log: how many images are tried first; None where no key says it.
@@ -24,7 +24,7 @@ class Fitting:
 
     def __init__(self, key: str | None, log=print):
         self.key, self.log = key, log
-        self.most: int | None = None  # images that are tried at once; None: as many as are asked for
+        self.limit: int | None = None  # images that are tried at once; None: as many as are asked for
 
     def each(self, make: Callable[[int, int], Result], first: int, last: int) -> Iterator[Result]:
         """`make(first, last)`, or the results of several such calls that together cover the range, in order.
@@ -33,7 +33,7 @@ class Fitting:
             OutOfMemory: not even one image fits.
         """
         while first < last:
-            stop = min(last, first + (self.most or last - first))
+            stop = min(last, first + (self.limit or last - first))
             try:
                 result = make(first, stop)
             except Exception as error:
@@ -43,7 +43,7 @@ class Fitting:
                 if stop - first == 1:
                     raise OutOfMemory(too_small("image", words)) from error
             if result is None:  # out of the handler, which holds on to what has to be freed
-                self.most = halved(stop - first, words, self.key, self.log)
+                self.limit = halved(stop - first, words, self.key, self.log)
                 continue
             yield result
             first = stop

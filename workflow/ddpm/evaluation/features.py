@@ -10,14 +10,14 @@ import numpy as np
 from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.errors import UserError
 from ddpm.evaluation.networks.base import FeatureNetwork
-from ddpm.storage.chunk_cache import ChunkCache
+from ddpm.storage.chunk_cache import Arrays, ChunkCache
 from ddpm.storage.files import read_npz, write_npz
 from ddpm.storage.shards import pack_header, read_shard, unpack_header
 
 KINDS = ("features", "probabilities")
 
 
-def at(t: int | None, kind: str) -> str:
+def array_name(kind: str, t: int | None) -> str:
     """The array's name in a file: of the samples, or of x0-hat at the 0-based time t."""
     return kind if t is None else f"{kind}_t{t}"
 
@@ -46,14 +46,14 @@ def write_features(
     drawn |= {key: header[key] for key in ("sampler", "quantisation", "device", "precision")}
     source = hashlib.sha256(f"{header['weights_sha256']} {network.sha256}".encode()).hexdigest()
     on = str(network.device).partition(":")[0]  # whichever GPU
-    keys = tuple(at(t, kind) for t in (None, *times) for kind in KINDS)
-    parts = ChunkCache(state if group.is_main else None, source, drawn | {"features on": on}, keys, log)
+    keys = tuple(array_name(kind, t) for t in (None, *times) for kind in KINDS)
+    cache = ChunkCache(state if group.is_main else None, source, drawn | {"features on": on}, keys, log)
 
-    def make(first: int, last: int) -> dict[str, np.ndarray]:
+    def make(first: int, last: int) -> Arrays:
         rows, made = slice(first - start, last - start), {}
         for slot, t in enumerate((None, *times)):
             images = shard["images"][rows] if t is None else shard["previews"][rows, slot - 1]
-            made |= zip((at(t, kind) for kind in KINDS), outputs := network(images), strict=True)
+            made |= zip((array_name(kind, t) for kind in KINDS), outputs := network(images), strict=True)
             if not all(np.isfinite(output).all() for output in outputs):
                 raise UserError(
                     f"{network.name} gives NaN or infinite numbers for images of {samples}: no score of that."
@@ -61,20 +61,20 @@ def write_features(
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
         return made
 
-    pieces = list(group.each(parts, start, stop, network.batch_size, make))
+    batches = list(group.each(cache, start, stop, network.batch_size, make))
     if not group.is_main:
         return
-    pieces = pieces or [make(start, start)]
+    batches = batches or [make(start, start)]
     write_npz(
         path,
         compressed=False,
-        **{key: np.concatenate([piece[key] for piece in pieces]) for key in keys},
+        **{key: np.concatenate([batch[key] for batch in batches]) for key in keys},
         preview_times=shard["preview_times"],
         start=shard["start"],
         count=np.array(stop - start),
         header=pack_header({**header, "network": {"name": network.name, "sha256": network.sha256}}),
     )
-    parts.finish(start, stop, path)
+    cache.finish(start, stop, path)
 
 
 class FeatureShards:
@@ -106,7 +106,7 @@ class FeatureShards:
     def each(self, kind: str, t: int | None = None) -> Iterator[np.ndarray]:
         """`features` or `probabilities` of the samples, or of x0-hat at the 0-based time t, a shard at a time."""
         for path in self.paths:
-            yield read_npz(path, at(t, kind))[at(t, kind)]
+            yield read_npz(path, array_name(kind, t))[array_name(kind, t)]
 
     def all(self, kind: str, t: int | None = None) -> np.ndarray:
         return np.concatenate(list(self.each(kind, t)))

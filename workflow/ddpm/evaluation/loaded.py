@@ -1,25 +1,22 @@
 """A trained model in a notebook: draw images from it, and measure the bound of real ones."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from ddpm.compute import rng
-from ddpm.compute.memory import Fitting
-from ddpm.config.enums import Spacing
+from ddpm.compute.memory import BatchSplitter
+from ddpm.config.base import validated
 from ddpm.config.errors import UserError
-from ddpm.config.schema import SamplingConfig
-from ddpm.data.pixels import to_model_range, to_uint8
-from ddpm.sampling.ancestral import preview_times, reverse_chain
-from ddpm.sampling.ddim import ddim_chain, ddim_times
+from ddpm.config.schema import FewStepsConfig, LikelihoodConfig, SamplingConfig
+from ddpm.evaluation.likelihood import PRIOR, TERMS, Bound
+from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, Unstable
 from ddpm.training.model import TrainedModel, load_model
 
-Result = TypeVar("Result")
+Arrays = dict[str, np.ndarray]
 BATCH = 256  # images at once; fewer where a GPU's memory is full
 
 
@@ -66,7 +63,6 @@ class LoadedModel:
         card = self.card
         return f"<{card['name']}, {card['status']}, step {card['step']}, on {card['device']} in {card['computed_in']}>"
 
-    @torch.inference_mode()
     def sample(
         self, n: int, seed: int = 0, steps: int | None = None, eta: float = 0.0, previews: int = 0
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -82,41 +78,23 @@ class LoadedModel:
         Raises:
             UserError: a number that is out of range, or values that left the range of images.
         """
-        if n < 1 or previews < 0 or not 0 <= eta <= 1:
-            raise UserError(f"n: {n}, previews: {previews}, eta: {eta}; allowed: n from 1, previews from 0, eta 0..1.")
-        if steps is not None and previews:
+        if steps is None:
+            config = validated(SamplingConfig, {"images": n, "seed": seed, "previews": previews}, "sample")
+            sampler = AncestralSampler(self.trained, config, self.device)
+        elif previews:
             raise UserError("previews are those of the paper's sampler: leave `steps` out, or `previews`.")
-        kept = preview_times(self.trained.diffusion.num_timesteps, previews)
+        else:
+            settings = {"images": n, "seed": seed, "steps": (steps,), "eta": (eta,)}
+            config = validated(FewStepsConfig, settings, "sample")
+            sampler = FewStepsSampler(self.trained, config, self.device)
+        try:
+            drawn = in_batches(sampler.draw, n)
+        except Unstable as error:
+            raise UserError(f"unstable: {error}.") from error
+        if steps is not None:
+            return drawn["images"][:, 0]  # of the one setting
+        return (drawn["images"], drawn["previews"]) if previews else drawn["images"]
 
-        def draw(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-            if steps is not None:
-                return to_uint8(self._few_steps(first, last, seed, steps, eta)), np.empty(0)
-            shown: dict[int, np.ndarray] = {}
-            for t, x, x0 in reverse_chain(self.trained, first, last, seed, self.device):
-                if t in kept:
-                    shown[t] = to_uint8(x0)
-                if t == 0:
-                    drawn = to_uint8(self._in_range(x))
-            return drawn, np.stack([shown[t] for t in kept], axis=1) if kept else np.empty(0)
-
-        images, shown = zip(*batches(draw, n), strict=True)
-        return (np.concatenate(images), np.concatenate(shown)) if previews else np.concatenate(images)
-
-    def _few_steps(self, first: int, last: int, seed: int, steps: int, eta: float) -> torch.Tensor:
-        """Images first .. last-1 by DDIM, [n, C, H, W]."""
-        times = ddim_times(self.trained.diffusion.num_timesteps, steps, Spacing.UNIFORM)
-        x = rng.normal(seed, "x_T", start=first, stop=last, shape=self.trained.image_shape, device=self.device)
-        _, x0 = deque(ddim_chain(self.trained, x, times, eta, seed, first), maxlen=1).pop()
-        return self._in_range(x0)
-
-    @staticmethod
-    def _in_range(x: torch.Tensor) -> torch.Tensor:
-        limit = SamplingConfig().limit
-        if not (largest := x.abs().amax().item()) <= limit:  # NaN is not
-            raise UserError(f"unstable: |x_0| reached {largest:.4g}, where images are in [-1, 1] (limit {limit:g}).")
-        return x
-
-    @torch.inference_mode()
     def bits_per_dim(self, images: np.ndarray, seed: int = 0, split: str = "test") -> np.ndarray:
         """The variational bound of each image in bits per dimension, float64 [n]: all T terms and the prior (eq. 5).
 
@@ -133,24 +111,14 @@ class LoadedModel:
             raise UserError(
                 f"images: {images.dtype} {images.shape}; this network's are uint8, (n, *{shape}), n from 1."
             )
-        diffusion, model = self.trained.diffusion, self.trained.model
-
-        def bound(first: int, last: int) -> np.ndarray:
-            x0 = to_model_range(images[first:last]).to(self.device)
-            terms = [diffusion.prior_bits(x0)]
-            for t in range(diffusion.num_timesteps):
-                noise = rng.normal(
-                    seed, "likelihood", split, t, start=first, stop=last, shape=x0.shape[1:], device=self.device
-                )
-                times = torch.full((last - first,), t, device=self.device)
-                terms.append(diffusion.bound_terms(model, x0, times, noise)[0])
-            return torch.stack(terms).cpu().numpy().sum(0, dtype=np.float64)
-
-        return np.concatenate(list(batches(bound, len(images))))
+        config = validated(LikelihoodConfig, {"seed": seed}, "bits_per_dim")
+        bound = in_batches(Bound(self.trained, images, split, len(images), config, self.device).compute, len(images))
+        return bound[PRIOR] + bound[TERMS].sum(1, dtype=np.float64)
 
 
-def batches(make: Callable[[int, int], Result], count: int) -> Iterator[Result]:
-    """`make(first, last)` of the ranges that cover 0 .. count-1, smaller ones where a GPU's memory is full."""
-    fitting = Fitting(None)
-    for first in range(0, count, BATCH):
-        yield from fitting.each(make, first, min(first + BATCH, count))
+def in_batches(make: Callable[[int, int], Arrays], count: int) -> Arrays:
+    """The arrays of `make(first, last)` for 0 .. count-1, in smaller ranges where a GPU's memory is full."""
+    splitter = BatchSplitter(None)
+    ranges = ((first, min(first + BATCH, count)) for first in range(0, count, BATCH))
+    made = [arrays for first, last in ranges for arrays in splitter.each(make, first, last)]
+    return {name: np.concatenate([arrays[name] for arrays in made]) for name in made[0]}

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable
-from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -14,7 +13,8 @@ from ddpm.config.schema import NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.planning.plan import Plan, threads_of
 from ddpm.planning.rates import RATES, Kind, fingerprint, keep_rates
-from ddpm.sampling.ancestral import reverse_chain
+from ddpm.sampling.ancestral import sample_ancestral
+from ddpm.sampling.base import initial_noise, named_noise
 from ddpm.training.model import TrainedModel
 from ddpm.unet import UNet
 
@@ -78,8 +78,9 @@ def measure_network(
 
     trained = TrainedModel(prepare_for_inference(model), diffusion, {}, "", model.precision)
     with torch.inference_mode():
-        steps = chain.from_iterable(reverse_chain(trained, 0, batch, seed, device) for seed in count())
-        sampling = seconds(lambda: next(steps), device)
+        x = initial_noise(trained, 0, 0, batch)
+        noise = named_noise(x, 0, "z")
+        sampling = seconds(lambda: sample_ancestral(trained, x, [0], noise), device)
     return {
         Kind.TRAINING.value: batch * training_flops(network) / training,
         Kind.SAMPLING.value: batch * network_cost(network).flops / sampling,

@@ -1,19 +1,13 @@
 """Figures 8 and 9: interpolation. Two images are diffused, mixed, and denoised."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ddpm.compute import rng
 from ddpm.config.errors import UserError
-from ddpm.config.schema import SamplingConfig
-from ddpm.data.pixels import to_model_range
-from ddpm.data.store import Images
-from ddpm.sampling.ancestral import denoise
-from ddpm.sampling.pictures import batched, end_of, write_pictures
-from ddpm.storage.shards import INTERPOLATION
+from ddpm.sampling.ancestral import sample_ancestral
+from ddpm.sampling.base import Callback, ignore, named_noise
 from ddpm.training.model import TrainedModel
 
 PAPER_STEPS = 1000  # T of the paper, which its numbers of steps are parts of
@@ -45,7 +39,15 @@ def diffused(trained: TrainedModel, x0: Tensor, steps: int, source: int, start: 
     return trained.diffusion.q_sample(x0, torch.full((len(x0),), steps - 1, device=x0.device), noise)
 
 
-def interpolations(trained: TrainedModel, pairs: Tensor, steps: int, first: int, last: int, seed: int) -> Tensor:
+def interpolations(
+    trained: TrainedModel,
+    pairs: Tensor,
+    steps: int,
+    first: int,
+    last: int,
+    seed: int,
+    callback: Callback = ignore,
+) -> Tensor:
     """The interpolations first .. last-1 of `pairs` [P, 2, C, H, W]; number k is of pair k // 11 at LAMBDAS[k % 11].
 
     x_t = (1 - lambda) x_t + lambda x'_t, and from there the reverse process, whose noise is named by k and the number
@@ -62,62 +64,5 @@ def interpolations(trained: TrainedModel, pairs: Tensor, steps: int, first: int,
     mixed = (1 - lambdas) * one + lambdas * other
     if not steps:
         return mixed
-    return end_of(denoise(trained, mixed, steps, seed, "interpolation z", steps, start=first), SamplingConfig().limit)
-
-
-def write_interpolations(
-    trained: TrainedModel,
-    images: Images,
-    pairs: int,
-    steps: list[int],
-    batch_size: int,
-    seed: int,
-    path: Path,
-    device: torch.device,
-    log=print,
-) -> None:
-    """Write the interpolations of the first 2 * `pairs` images, the first with the second and so on, at LAMBDAS.
-
-    The file holds steps [S] (those of this network), timesteps (T), lambdas [11], sources [P, 2, H, W, C] and images
-    [P, S, 11, H, W, C], both uint8, both empty for an unstable run. `batch_size` changes none of them.
-
-    Args:
-        steps: of the paper's 1000; see `steps_here`.
-
-    Raises:
-        UserError: there are fewer images, or they are not of the network's shape.
-    """
-    channels, height, width = trained.image_shape
-    image, timesteps = (height, width, channels), trained.diffusion.num_timesteps
-    here = [steps_here(n, timesteps) for n in steps]
-    if 2 * pairs > len(images):
-        raise UserError(f"--pairs {pairs}: needs {2 * pairs} images, and the data hold {len(images)}.")
-    sources = images[slice(2 * pairs)]
-    if sources.shape[1:] != image:
-        raise UserError(f"--data: images of {sources.shape[1:]}, where the network makes {image}. Give its own data.")
-    x0 = to_model_range(sources).to(device).unflatten(0, (pairs, 2))
-
-    def draw() -> dict[str, np.ndarray]:
-        rows = [
-            batched(
-                lambda first, last, n=n: interpolations(trained, x0, n, first, last, seed),
-                pairs * len(LAMBDAS), batch_size, f"{n} steps", log,
-            )
-            for n in here
-        ]  # fmt: skip
-        shape = (pairs, 2, *image), (pairs, len(LAMBDAS), *image)
-        return {"sources": sources.reshape(shape[0]), "images": np.stack([row.reshape(shape[1]) for row in rows], 1)}
-
-    write_pictures(
-        path,
-        trained,
-        draw,
-        empty={"sources": (2, *image), "images": (len(steps), len(LAMBDAS), *image)},
-        sampler=f"{INTERPOLATION}, x_t fixed for all lambda, reverse noise independent, x0-hat clipped to [-1, 1]",
-        settings={"pairs": pairs, "steps": steps, "batch_size": batch_size, "seed": seed},
-        device=device,
-        log=log,
-        steps=np.array(here),
-        timesteps=np.array(timesteps),
-        lambdas=LAMBDAS,
-    )
+    noise = named_noise(mixed, seed, "interpolation z", steps, start=first)
+    return sample_ancestral(trained, mixed, reversed(range(steps)), noise, callback)

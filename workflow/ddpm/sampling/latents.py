@@ -1,19 +1,14 @@
-"""Figure 7: samples that share a latent. A reverse chain is split at some x_t into independent continuations."""
+"""Figure 7: samples that share a latent. A reverse process is split at some x_t into independent continuations."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.compute import rng
 from ddpm.config.errors import UserError
-from ddpm.config.schema import SamplingConfig
-from ddpm.data.pixels import to_uint8
-from ddpm.sampling.ancestral import denoise, reverse_chain
-from ddpm.sampling.pictures import batched, end_of, stay_in_range, write_pictures
-from ddpm.storage.shards import LATENTS
+from ddpm.sampling.ancestral import sample_ancestral
+from ddpm.sampling.base import Callback, ignore, initial_noise, named_noise
 from ddpm.training.model import TrainedModel
 
 
@@ -31,68 +26,34 @@ def split_times(timesteps: int) -> list[int]:
     return [timesteps * quarters // 4 for quarters in (4, 3, 2, 1)]
 
 
-def latents(trained: TrainedModel, chains: int, seed: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+def latents(trained: TrainedModel, chains: int, seed: int) -> Iterator[tuple[int, Tensor]]:
     """Each of the `split_times` t, and x_t [chains, C, H, W] of the chains 0 .. chains-1.
 
     They are the chains by which images 0 .. chains-1 are sampled with the same seed.
     """
-    timesteps = trained.diffusion.num_timesteps
-    times = split_times(timesteps)
-    yield timesteps, rng.normal(seed, "x_T", start=0, stop=chains, shape=trained.image_shape, device=device)
-    for t, x, _ in reverse_chain(trained, 0, chains, seed, device):
-        if t in times:  # the step of the 0-based index t ends in the 1-based x_t
-            yield t, x
-        if t <= times[-1]:
-            return
+    times = split_times(trained.diffusion.num_timesteps)
+    x = initial_noise(trained, seed, 0, chains)
+    noise = named_noise(x, seed, "z")
+    yield times[0], x
+    for t, t_next in pairwise(times):  # the step of the 0-based index t ends in the 1-based x_t
+        x = sample_ancestral(trained, x, reversed(range(t_next, t)), noise)
+        yield t_next, x
 
 
-def continuations(trained: TrainedModel, x_t: Tensor, t: int, samples: int, first: int, last: int, seed: int) -> Tensor:
+def continuations(
+    trained: TrainedModel,
+    x_t: Tensor,
+    t: int,
+    samples: int,
+    first: int,
+    last: int,
+    seed: int,
+    callback: Callback = ignore,
+) -> Tensor:
     """The continuations first .. last-1 of x_t [chains, C, H, W]; number k goes on from chain k // samples.
 
     Noise is named by t and k, so that no two continuations share any.
     """
     x = x_t[torch.arange(first, last, device=x_t.device) // samples]
-    return end_of(denoise(trained, x, t, seed, "continuation z", t, start=first), SamplingConfig().limit)
-
-
-def write_latents(
-    trained: TrainedModel,
-    chains: int,
-    samples: int,
-    batch_size: int,
-    seed: int,
-    path: Path,
-    device: torch.device,
-    log=print,
-) -> None:
-    """Write `samples` continuations of each of `chains` reverse chains from each of the `split_times`.
-
-    The file holds times [4] (1-based, descending), latents [chains, 4, H, W, C] (x_t, clipped) and images [chains, 4,
-    samples, H, W, C], both uint8, both empty for an unstable run. `batch_size` changes none of them.
-    """
-    channels, height, width = trained.image_shape
-    image, count = (height, width, channels), chains * samples
-
-    def draw() -> dict[str, np.ndarray]:
-        shared, images = [], []
-        for t, x in latents(trained, chains, seed, device):
-            x_t = stay_in_range(x, t, SamplingConfig().limit)
-            shared.append(to_uint8(x_t))
-            drawn = batched(
-                lambda first, last, x_t=x_t, t=t: continuations(trained, x_t, t, samples, first, last, seed),
-                count, batch_size, f"from t = {t}", log,
-            )  # fmt: skip
-            images.append(drawn.reshape(chains, samples, *image))
-        return {"latents": np.stack(shared, 1), "images": np.stack(images, 1)}
-
-    write_pictures(
-        path,
-        trained,
-        draw,
-        empty={"latents": (4, *image), "images": (4, samples, *image)},
-        sampler=f"{LATENTS}, a chain split at each of `times`, x0-hat clipped to [-1, 1]",
-        settings={"chains": chains, "samples": samples, "batch_size": batch_size, "seed": seed},
-        device=device,
-        log=log,
-        times=np.array(split_times(trained.diffusion.num_timesteps)),
-    )
+    noise = named_noise(x, seed, "continuation z", t, start=first)
+    return sample_ancestral(trained, x, reversed(range(t)), noise, callback)

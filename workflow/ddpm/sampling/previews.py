@@ -9,22 +9,22 @@ from ddpm.storage.shards import read_shard
 from ddpm.storage.weights_file import EMA, RAW
 
 
-def write_previews(shards: list[Path], count: int, path: Path) -> None:
+def write_snapshot_previews(shards: list[Path], count: int, path: Path) -> None:
     """The first `count` images of each snapshot, in the order of their steps.
 
     The file holds steps [S], ema and raw uint8 [S, count, H, W, C]; snapshots that have fewer are left out.
     """
-    steps, previews = [], {EMA: [], RAW: []}
+    steps, drawn = [], {EMA: [], RAW: []}
     for shard in shards:
         arrays, header = read_shard(shard, "images", "raw", sampler=None)
         if min(len(arrays["images"]), len(arrays["raw"])) >= count:
             steps.append(header["trained"]["step"])
-            previews[EMA].append(arrays["images"][:count])
-            previews[RAW].append(arrays["raw"][:count])
+            drawn[EMA].append(arrays["images"][:count])
+            drawn[RAW].append(arrays["raw"][:count])
     order = np.argsort(steps)
     shape = (0, count, *arrays["images"].shape[1:])
     stacked = {
         kind: np.stack([images[i] for i in order]) if images else np.zeros(shape, np.uint8)
-        for kind, images in previews.items()
+        for kind, images in drawn.items()
     }
     write_npz(path, steps=np.array(steps, dtype=np.int64)[order], **stacked)

@@ -1,20 +1,20 @@
 """Samples over the course of a training, from the averaged weights and from the weights themselves."""
 
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from ddpm.compute.device import compile_if_worthwhile
 from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.errors import UserError
 from ddpm.config.schema import FewStepsConfig, SamplingConfig, SnapshotsConfig
-from ddpm.sampling.ancestral import sample_batch
-from ddpm.sampling.batches import kept_batches, sample_range, write_shard
-from ddpm.sampling.ddim import DDIM_SAMPLER, few_steps_batch
-from ddpm.storage.chunk_cache import PartialBatch
-from ddpm.storage.shards import ANCESTRAL_SAMPLER
+from ddpm.sampling.runner import (
+    AncestralSampler,
+    Arrays,
+    FewStepsSampler,
+    ImageSampler,
+    sample_range,
+    sample_shard,
+)
 from ddpm.storage.weights_file import EMA, RAW, snapshot_file
 from ddpm.training.model import TrainedModel, load_model
 
@@ -37,6 +37,23 @@ def snapshot_weights(
     return trained, trained
 
 
+class SnapshotSampler(ImageSampler):
+    """The images alone of another sampler, as the array `name`."""
+
+    section = "snapshots"
+
+    def __init__(self, of: ImageSampler, name: str):
+        super().__init__(of.trained, of.config, of.device)
+        self.of, self.name, self.title, self.evaluations = of, name, of.title, of.evaluations
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {self.name: self.image}
+
+    def draw(self, start: int, stop: int) -> Arrays:
+        return {self.name: self.of.draw(start, stop)["images"].reshape(stop - start, *self.image)}
+
+
 def snapshot_shard(
     averaged: TrainedModel,
     raw: TrainedModel,
@@ -55,49 +72,19 @@ def snapshot_shard(
     Args:
         group: the processes that share the batches; the first one writes.
     """
-    channels, height, width = averaged.image_shape
     asked = config.model_dump(include={"images", "batch_size", "limit", "seed"})
-    if config.steps is None:
-        sampling, sampler, steps = SamplingConfig(**asked), ANCESTRAL_SAMPLER, averaged.diffusion.num_timesteps
-    else:
-        sampling, sampler, steps = (
-            FewStepsConfig(**asked, steps=(config.steps,), eta=(0.0,)),
-            DDIM_SAMPLER,
-            config.steps,
-        )
-    previews = min(config.previews, config.images)
-    parts = kept_batches(state and state / RAW, raw, sampling, ("raw",), sampler, device, log=log)
 
-    def draw(trained: TrainedModel, first: int, last: int, draft: PartialBatch) -> tuple[np.ndarray, dict | None]:
+    def sampler(trained: TrainedModel, name: str) -> SnapshotSampler:
         if config.steps is None:
-            images, _, failure = sample_batch(trained, first, last, sampling, device, draft)
-            return images, failure
-        images, failure = few_steps_batch(trained, first, last, sampling, draft)
-        return images if failure else images[:, 0], failure
-
-    passes = config.images * steps
-    compile_if_worthwhile(averaged.model, passes / group.size, device, log)
+            return SnapshotSampler(AncestralSampler(trained, SamplingConfig(**asked), device), name)
+        few_steps = FewStepsConfig(**asked, steps=(config.steps,), eta=(0.0,))
+        return SnapshotSampler(FewStepsSampler(trained, few_steps, device), name)
 
     # Weights without averaging may fail where their average does not: then there is nothing to show.
-    shape, section = (height, width, channels), "snapshots"
-    shown, status = sample_range(
-        raw, 0, previews, config.batch_size, partial(draw, raw), {"raw": shape}, parts, group, log, section
-    )
-    parts.flush()  # before the hours that the others may take
-    write_shard(
-        path,
-        averaged,
-        sampling,
-        1,
-        draw=partial(draw, averaged),
-        shapes={"images": shape},
-        sampler=sampler,
-        device=device,
-        log=log,
-        state=state and state / EMA,
-        group=group,
-        section=section,
-        **shown,
-    )
+    raw_count, raw_sampler = min(config.previews, config.images), sampler(raw, "raw")
+    cache = raw_sampler.cache(state / RAW if state and group.is_main else None, log)
+    shown, status = sample_range(raw_sampler, 0, raw_count, cache, group, log)
+    cache.flush()  # before the hours that the others may take
+    sample_shard(sampler(averaged, "images"), 1, path, log, state and state / EMA, group, **shown)
     if group.is_main and status["status"] == "sampled":
-        parts.finish(0, previews, path)
+        cache.finish(0, raw_count, path)

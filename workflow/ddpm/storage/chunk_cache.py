@@ -1,8 +1,8 @@
-"""Finished pieces of long work on numbered items, kept so that none is done twice.
+"""Finished chunks of long work on numbered items, kept so that none is made twice.
 
-A job that was killed goes on behind the last piece that it kept, and within a long piece behind its draft. The finished
-shard is kept too, under a second name of the same file, which costs no space: when more items are asked for, or the
-same ones in other shards, those that exist are read and not made again.
+A job that was killed goes on behind the last chunk that it kept. The finished shard is kept too, under a second name of
+the same file, which costs no space: when more items are asked for, or the same ones in other shards, those that exist
+are read and not made again.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,33 +19,38 @@ import numpy as np
 from ddpm.config.errors import UserError
 from ddpm.jobs.locks import Lock
 from ddpm.jobs.signals import Interrupted, Stopped, stop_signal
-from ddpm.storage.files import (
-    claim_folder,
-    read_npz,
-    remove_ours,
-    remove_stale_temp_files,
-    unclaim_folder,
-    write_npz,
-)
+from ddpm.storage.files import claim_folder, read_npz, remove_ours, unclaim_folder, write_npz
 
 SAVE_EVERY = 60  # seconds
-PIECE = r"(draft-)?\d+-\d+\.npz"
-# All that ever lies in such a folder: by source and settings, pieces, their locks, and what killed writers left.
-NAMES = rf"[0-9a-f]{{16}}/[0-9a-f]{{16}}/({PIECE}|\.(draft-)?\d+-\d+\..+\.part\.npz|\d+-\d+\.lock(-[0-9a-f]{{8}})?)"
+CHUNK, LOCK = r"\d+-\d+\.npz", r"\d+-\d+\.lock(-[0-9a-f]{8})?"
+# All that ever lies in such a folder: by source and settings, chunks, their locks, and what killed writers left; and
+# drafts of chunks, which earlier versions kept and nothing reads any longer.
+NAMES = rf"[0-9a-f]{{16}}/[0-9a-f]{{16}}/((draft-)?{CHUNK}|\.(draft-)?\d+-\d+\..+\.part\.npz|{LOCK})"
+
+Arrays = dict[str, np.ndarray]
+Make = Callable[[int, int], Arrays]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The items start .. stop - 1, which are read from a file of those from `first` on, or have to be made."""
+
+    start: int
+    stop: int
+    path: Path | None = None
+    first: int = 0
 
 
 class ChunkCache:
-    """A folder of files `{first}-{stop}.npz`, each with the arrays of the items first .. stop - 1.
-
-    How far a piece has come is in `draft-{first}-{stop}.npz`, until the piece itself is kept.
+    """A folder of files `{start}-{stop}.npz`, each with the arrays of the items start .. stop - 1.
 
     Several processes may work in it, on other items each: a range of items is locked while it is made.
 
     Args:
-        folder: new, empty, or marked as one of such pieces; None keeps nothing.
-        source: what the items are made from (the sha256 of weights, say). ChunkCache of another source are removed when
+        folder: new, empty, or marked as one of such chunks; None keeps nothing.
+        source: what the items are made from (the sha256 of weights, say). Chunks of another source are removed when
             this one's are begun, unless somebody is still making them.
-        settings: whatever else decides an item's content; parts made with others are left alone, and not used.
+        settings: whatever else decides an item's content; chunks made with others are left alone, and not used.
         keys: names of the arrays, whose first axis is the item's.
 
     Raises:
@@ -55,37 +60,23 @@ class ChunkCache:
     def __init__(self, folder: Path | None, source: str, settings: dict, keys: tuple[str, ...], log=print):
         self.keys, self.log = keys, log
         self.folder = self.lock = None
-        self.pending: list[tuple[int, int, dict[str, np.ndarray]]] = []  # what is made and not kept yet
-        self.saved = 0.0  # when all that was made was kept
+        self.pending: list[tuple[Chunk, Arrays]] = []  # what is made and not saved yet
+        self.saved = 0.0  # when all that was made was saved
         if folder is not None:
             claim_folder(folder, "finished pieces of work", unmarked=NAMES)
             name = hashlib.sha256(json.dumps([settings, keys], sort_keys=True).encode()).hexdigest()[:16]
             self.folder = folder / source[:16] / name
 
     def kept(self) -> list[tuple[int, int, Path]]:
-        """First item, one past the last, and file of each part."""
-        files = [path for path in self.folder.glob("*-*.npz") if re.fullmatch(PIECE, path.name)] if self.folder else ()
-        pieces = [path for path in files if not path.name.startswith("draft-")]
-        return sorted((*map(int, path.stem.split("-")), path) for path in pieces)
+        """First item, one past the last, and file of each chunk."""
+        files = [path for path in self.folder.glob("*-*.npz") if re.fullmatch(CHUNK, path.name)] if self.folder else ()
+        return sorted((*map(int, path.stem.split("-")), path) for path in files)
 
     def drop_other_sources(self) -> None:
-        """Remove the pieces of other sources, each if nobody is making any; by whoever holds a lock of this source."""
+        """Remove the chunks of other sources, each if nobody is making any; by whoever holds a lock of this source."""
         for other in self.folder.parents[1].glob("*/"):
             if re.fullmatch("[0-9a-f]{16}", other.name) and other.name != self.folder.parent.name and is_idle(other):
                 remove_ours(self.folder.parents[1], f"{other.name}/{NAMES.partition('/')[2]}")
-
-    def lookup(self, item: int) -> tuple[int, dict[str, np.ndarray]] | None:
-        """The part that holds `item` and reaches furthest: one past its last item, and its arrays from `item` on."""
-        for first, stop, path in sorted(self.kept(), key=lambda part: -part[1]):
-            if first <= item < stop:
-                try:
-                    arrays = read_npz(path, *self.keys)
-                except UserError as error:
-                    self.log(f"{error} It was a finished part, which is made again.")
-                    path.unlink(missing_ok=True)
-                    continue
-                return stop, {key: array[item - first :] for key, array in arrays.items()}
-        return None
 
     def lock_of(self, start: int, stop: int) -> Lock | None:
         """What whoever makes the items start .. stop - 1 has to hold; None where nothing is kept, or there are none."""
@@ -93,18 +84,14 @@ class ChunkCache:
             return None
         return Lock(self.folder / f"{start}-{stop}.lock", f"making the items {start}..{stop - 1}", self.log)
 
-    def each(
-        self,
-        start: int,
-        stop: int,
-        size: int,
-        make: Callable[[int, int], dict[str, np.ndarray]],
-        lock: Lock | None = None,
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """The arrays of the items start .. stop - 1, piece by piece: what is kept, and `make(first, last)` of the rest.
+    def each(self, start: int, stop: int, size: int, make: Make, lock: Lock | None = None) -> Iterator[Arrays]:
+        """The arrays of the items start .. stop - 1, chunk by chunk: what is kept, and `make(first, last)` of the rest.
 
-        What is made is kept about once a minute, so that no more is lost with the process. The range is locked until
+        What is made is saved about once a minute, so that no more is lost with the process. The range is locked until
         `finish`, or until something goes wrong.
+
+        A signal that comes minutes before the end of the job (SIGUSR1), and its deadline, are answered when the chunk
+        at hand is made. SIGTERM ends that at once; all others are saved.
 
         Args:
             size: most items per call of `make`.
@@ -112,7 +99,7 @@ class ChunkCache:
 
         Raises:
             UserError: somebody else is making this range.
-            Interrupted: this job has to end; what is made is kept.
+            Interrupted: this job has to end; what is made is saved.
         """
         self.lock = lock or self.lock_of(start, stop)
         if self.lock is not lock:
@@ -120,89 +107,88 @@ class ChunkCache:
         try:
             if self.lock:
                 self.drop_other_sources()
-            with stop_signal.ending(at_once=False):
-                yield from self.each_alone(start, stop, size, make)
+            with stop_signal.ending(at_once=False):  # what is made is saved first
+                yield from self.execute(start, stop, size, make)
         except BaseException:
-            if self.lock:
-                self.lock.release()
+            self.release()
             raise
 
-    def each_alone(
-        self, start: int, stop: int, size: int, make: Callable[[int, int], dict[str, np.ndarray]]
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """`each`, in a process that holds the lock."""
-        self.pending, self.saved, item, made = [], time.monotonic(), start, False
-        while item < stop:
-            if found := self.lookup(item):
-                last = min(found[0], stop)
-                self.flush()
-                self.log(f"items {item}..{last - 1} were kept from earlier work")
-                yield {key: array[: last - item] for key, array in found[1].items()}
+    def plan(self, start: int, stop: int, size: int) -> list[Chunk]:
+        """The items start .. stop - 1: kept chunks, those that reach furthest, and others of at most `size` items."""
+        kept, chunks = self.kept(), []
+        while start < stop:
+            holders = [(last, first, path) for first, last, path in kept if first <= start < last]
+            if holders:
+                last, first, path = max(holders)  # the one that reaches furthest
+                chunks.append(Chunk(start, min(last, stop), path, first))
             else:
-                last = min(item + size, stop, *(first for first, _, _ in self.kept() if first > item))
-                try:
-                    if stop_signal.should_stop() and made and self.folder:
-                        raise Interrupted
-                    with stop_signal.ending(at_once=True if made else None):
-                        piece = make(item, last)
-                except Interrupted as end:
-                    self.flush()
-                    if isinstance(end, Stopped) and not (made and self.folder):  # as the next submission would be
-                        raise
-                    raise Interrupted(
-                        f"interrupted by {stop_signal.why}: the items before {item} of {start}..{stop - 1} are kept; "
-                        "the next submission goes on from there"
-                    ) from None
-                made = True
-                if self.folder:
-                    self.pending.append((item, last, piece))
-                    if last < stop and self.should_save():
-                        self.flush()
-                yield piece
-            item = last
+                chunks.append(Chunk(start, min(start + size, stop, *(first for first, *_ in kept if first > start))))
+            start = chunks[-1].stop
+        return chunks
 
-    def should_save(self) -> bool:
-        """Whether it is a minute since all that was made was kept."""
-        return time.monotonic() - self.saved > SAVE_EVERY
+    def execute(self, start: int, stop: int, size: int, make: Make) -> Iterator[Arrays]:
+        """`each`, in a process that holds the lock."""
+        self.pending, self.saved = [], time.monotonic()
+        resumable = False  # whether the next submission finds more than this one did
+        chunks = self.plan(start, stop, size)
+        while chunks:
+            chunk = chunks.pop(0)
+            if chunk.path is None:
+                if stop_signal.should_stop() and resumable:
+                    self.interrupt(chunk, start, stop)
+                try:
+                    with stop_signal.ending(at_once=None):
+                        arrays = make(chunk.start, chunk.stop)
+                except Stopped:
+                    if not resumable:
+                        raise
+                    self.interrupt(chunk, start, stop)
+                resumable = self.folder is not None
+                self.add(chunk, arrays, last=chunk.stop == stop)
+            elif (arrays := self.read(chunk)) is None:  # damaged, and removed
+                chunks = self.plan(chunk.start, stop, size)
+                continue
+            yield arrays
+
+    def read(self, chunk: Chunk) -> Arrays | None:
+        """The arrays of a chunk that is kept; None where its file is damaged, which is removed."""
+        try:
+            arrays = read_npz(chunk.path, *self.keys)
+        except UserError as error:
+            self.log(f"{error} It was a finished part, which is made again.")
+            chunk.path.unlink(missing_ok=True)
+            return None
+        self.flush()
+        self.log(f"items {chunk.start}..{chunk.stop - 1} were kept from earlier work")
+        return {key: array[chunk.start - chunk.first : chunk.stop - chunk.first] for key, array in arrays.items()}
+
+    def add(self, chunk: Chunk, arrays: Arrays, last: bool) -> None:
+        """Note what is made, and save all of that if a minute has passed, unless `finish` is next."""
+        if self.folder is None:
+            return
+        self.pending.append((chunk, arrays))
+        if not last and time.monotonic() - self.saved > SAVE_EVERY:
+            self.flush()
 
     def flush(self) -> None:
-        """Keep what was made since the last time."""
+        """Save what was made since the last time, as one chunk."""
         if self.pending:
-            first, stop = self.pending[0][0], self.pending[-1][1]
-            self.write(
-                f"{first}-{stop}.npz",
-                {key: np.concatenate([made[key] for *_, made in self.pending]) for key in self.keys},
-            )
-            self.pending = []
-            self.drop_drafts(first, stop)
+            start, stop = self.pending[0][0].start, self.pending[-1][0].stop
+            arrays = {key: np.concatenate([made[key] for _, made in self.pending]) for key in self.keys}
+            with stop_signal.saving():
+                write_npz(self.folder / f"{start}-{stop}.npz", compressed=False, **arrays)
+            self.saved, self.pending = time.monotonic(), []
 
-    def write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        with stop_signal.saving():
-            write_npz(self.folder / name, compressed=False, **arrays)
-        self.saved = time.monotonic()
-
-    @contextmanager
-    def draft(self, first: int, stop: int, cut: bool = False) -> Iterator["PartialBatch"]:
-        """The draft of the piece first .. stop - 1, which is made within the block.
-
-        There a signal is noted, and `PartialBatch.should_save` says so. Without a folder it ends the process at once.
-
-        Args:
-            cut: it is not a piece of `each` but a part of one, and lies in memory until the others are made.
-        """
-        if not self.pending:
-            self.saved = time.monotonic()
-        with stop_signal.ending(at_once=self.folder is None):
-            yield PartialBatch(self, first, stop, cut)
-
-    def drop_drafts(self, start: int, stop: int) -> None:
-        """Remove the drafts of pieces that begin with one of the items start .. stop - 1."""
-        for path in self.folder.glob("draft-*-*.npz") if self.folder else ():
-            if re.fullmatch(PIECE, path.name) and start <= int(path.stem.split("-")[1]) < stop:
-                path.unlink(missing_ok=True)
+    def interrupt(self, chunk: Chunk, start: int, stop: int) -> None:
+        """Save what is made, and raise `Interrupted`: `chunk`, of start .. stop - 1, is the first that is missing."""
+        self.flush()
+        raise Interrupted(
+            f"interrupted by {stop_signal.why}: the items before {chunk.start} of {start}..{stop - 1} are kept; "
+            "the next submission goes on from there"
+        ) from None
 
     def finish(self, start: int, stop: int, path: Path) -> None:
-        """Keep the finished shard of the items start .. stop - 1 instead of its pieces."""
+        """Keep the finished shard of the items start .. stop - 1 instead of its chunks."""
         if self.folder is None or stop == start:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -215,7 +201,6 @@ class ChunkCache:
         for first, last, part in self.kept():
             if start <= first and last <= stop and part != kept:
                 part.unlink(missing_ok=True)
-        self.drop_drafts(start, stop)
         self.release()
 
     def release(self) -> None:
@@ -225,7 +210,7 @@ class ChunkCache:
 
 
 def is_idle(folder: Path) -> bool:
-    """Whether nobody makes any of the pieces below `folder`."""
+    """Whether nobody makes any of the chunks below `folder`."""
     return all(
         (lock := Lock(path, "removing what nobody makes", lambda _: None)).take() is None and not lock.release()
         for path in folder.rglob("*.lock")
@@ -233,67 +218,6 @@ def is_idle(folder: Path) -> bool:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder of pieces that a whole file holds now, unless somebody is making any; other files stay."""
+    """Remove a folder of chunks that a whole file holds now, unless somebody is making any; other files stay."""
     if is_idle(folder):
         unclaim_folder(folder, NAMES)
-
-
-class PartialBatch:
-    """How far one piece has come that takes more than a minute to make. Several processes may each have their own.
-
-        if kept := draft.load("step", "x"): ...
-        for step, x in ...:
-            if draft.should_save():
-                draft.keep(step=np.array(step), x=x)
-
-    It is replaced about once a minute, and stays until the piece itself is kept. Quick pieces leave none.
-    """
-
-    def __init__(self, parts: ChunkCache, first: int, stop: int, cut: bool = False):
-        self.parts, self.cut, self.ending = parts, cut, False
-        self.name, self.what = f"draft-{first}-{stop}.npz", f"items {first}..{stop - 1}"
-
-    def load(self, *keys: str) -> dict[str, np.ndarray] | None:
-        """What was kept last, by an earlier process; None where the piece has to be begun."""
-        if self.parts.folder is None:
-            return None
-        path = self.parts.folder / self.name
-        remove_stale_temp_files(path)
-        if not path.exists():
-            return None
-        try:
-            arrays = read_npz(path, *keys)
-        except UserError as error:
-            self.parts.log(f"{error} It was the draft of {self.what}, which are begun again.")
-            path.unlink(missing_ok=True)
-            return None
-        self.parts.log(f"{self.what} were begun in earlier work, which is gone on with")
-        return arrays
-
-    def should_save(self, done: bool = False) -> bool:
-        """Whether to `keep` now. Costs a microsecond.
-
-        Args:
-            done: that was the last step. The result of a cut piece is kept then, too.
-        """
-        if self.parts.folder is None:
-            return False
-        self.ending = stop_signal.should_stop()
-        return self.ending or self.parts.should_save() or (done and self.cut)
-
-    def keep(self, **arrays: np.ndarray) -> None:
-        """Keep this, instead of what was kept before, and all pieces that are made.
-
-        Raises:
-            Interrupted: this job has to end.
-        """
-        self.parts.flush()
-        self.parts.write(self.name, arrays)
-        if self.ending:
-            raise Interrupted(
-                f"interrupted by {stop_signal.why}: what is done of {self.what} is kept; "
-                "the next submission goes on from there"
-            )
-
-
-NO_PARTIAL_BATCH = PartialBatch(ChunkCache(None, "", {}, ()), 0, 0)

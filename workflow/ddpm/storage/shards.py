@@ -11,6 +11,7 @@ from ddpm.storage.files import read_npz
 # What `sampler` in the header of a file of drawn images begins with, up to its first comma.
 ANCESTRAL, DDIM = "ancestral", "DDIM"
 ANCESTRAL_SAMPLER = f"{ANCESTRAL}, all T steps, x0-hat clipped to [-1, 1]"
+DDIM_SAMPLER = f"{DDIM}, few steps, x0-hat not clipped"
 LATENTS, INTERPOLATION = "shared latents", "interpolation"  # not shards: of Figure 7, and of Figures 8 and 9
 
 

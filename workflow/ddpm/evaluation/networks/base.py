@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddpm.compute.memory import Fitting
+from ddpm.compute.memory import BatchSplitter
 
 if TYPE_CHECKING:  # naming a network, and downloading one, needs no torch
     import torch
@@ -22,9 +22,9 @@ class FeatureNetwork(ABC):
     device: "torch.device | str"
 
     @cached_property
-    def fitting(self) -> Fitting:
+    def splitter(self) -> BatchSplitter:
         """What has been found to fit into its GPU's memory."""
-        return Fitting(None, partial(print, flush=True))
+        return BatchSplitter(None, partial(print, flush=True))
 
     @abstractmethod
     def batch(self, images: np.ndarray) -> tuple["Tensor", "Tensor"]:
@@ -43,7 +43,7 @@ class FeatureNetwork(ABC):
             outputs = [
                 output
                 for i in range(0, len(images), size)
-                for output in self.fitting.each(lambda a, b: self.batch(images[a:b]), i, min(i + size, len(images)))
+                for output in self.splitter.each(lambda a, b: self.batch(images[a:b]), i, min(i + size, len(images)))
             ]
             features, probabilities = (torch.cat(kind).float().cpu().numpy() for kind in zip(*outputs, strict=True))
         return features, probabilities

@@ -1,0 +1,202 @@
+"""The files of Figures 7 to 9 and of the animation: chains in batches, and how one that leaves its range ends."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm.compute import rng
+from ddpm.compute.memory import BatchSplitter
+from ddpm.config.errors import UserError
+from ddpm.config.schema import SamplingConfig
+from ddpm.data.pixels import to_model_range, to_uint8
+from ddpm.data.store import Images
+from ddpm.sampling.ancestral import reverse_process
+from ddpm.sampling.base import initial_noise
+from ddpm.sampling.interpolation import LAMBDAS, interpolations, steps_here
+from ddpm.sampling.latents import continuations, latents, split_times
+from ddpm.sampling.runner import (
+    Arrays,
+    Unstable,
+    check_range,
+    range_check,
+    require_stable_training,
+    sample_metadata,
+)
+from ddpm.storage.files import write_npz
+from ddpm.storage.shards import INTERPOLATION, LATENTS, pack_header
+from ddpm.training.model import TrainedModel
+
+LIMIT = SamplingConfig().limit
+
+
+def trajectory_times(timesteps: int, frames: int) -> list[int]:
+    """1-based times from T down to 0 (the image itself), closer together near 0, where the picture forms."""
+    return sorted({round(timesteps * (i / (frames - 1)) ** 1.5) for i in range(frames)}, reverse=True)
+
+
+@torch.inference_mode()
+def write_trajectory(trained: TrainedModel, images: Images, count: int, frames: int, seed: int, path: Path) -> None:
+    """x_t of `count` real images under q and of `count` samples under p at the same times, as uint8.
+
+    Args:
+        images: the real images; the first `count` are taken.
+        frames: about how many times between T and 0.
+    """
+    diffusion = trained.diffusion
+    timesteps, device = diffusion.num_timesteps, diffusion.betas.device
+    times = trajectory_times(timesteps, frames)
+    x = to_model_range(images[slice(count)]).to(device)
+    shape = x.shape[1:]
+    q = {0: x}
+    for t in range(timesteps):
+        noise = rng.normal(seed, "forward", t, start=0, stop=count, shape=shape, device=device)
+        q[t + 1] = x = diffusion.q_step(x, torch.full((count,), t, device=device), noise)
+    p = {timesteps: initial_noise(trained, seed, 0, count)}
+    reverse_process(trained, 0, count, seed, lambda step: p.update({step.t: step.x}))
+    q_frames, p_frames = ([to_uint8(chain[t].nan_to_num()) for t in times] for chain in (q, p))
+    write_npz(
+        path,
+        times=np.array(times),
+        q=np.stack(q_frames, axis=1),
+        p=np.stack(p_frames, axis=1),
+    )
+
+
+def write_latents(
+    trained: TrainedModel,
+    chains: int,
+    samples: int,
+    batch_size: int,
+    seed: int,
+    path: Path,
+    device: torch.device,
+    log=print,
+) -> None:
+    """Write `samples` continuations of each of `chains` reverse chains from each of the `split_times`.
+
+    The file holds times [4] (1-based, descending), latents [chains, 4, H, W, C] (x_t, clipped) and images [chains, 4,
+    samples, H, W, C], both uint8, both empty for an unstable run. `batch_size` changes none of them.
+    """
+    channels, height, width = trained.image_shape
+    image, count = (height, width, channels), chains * samples
+
+    def draw() -> Arrays:
+        require_stable_training(trained)
+        shared, images = [], []
+        for t, x_t in latents(trained, chains, seed):
+            check_range(x_t, t, LIMIT)
+            shared.append(to_uint8(x_t))
+            drawn = draw_in_batches(
+                lambda *span, x_t=x_t, t=t: continuations(trained, x_t, t, samples, *span, seed, range_check(LIMIT)),
+                count, batch_size, f"from t = {t}", log,
+            )  # fmt: skip
+            images.append(drawn.reshape(chains, samples, *image))
+        return {"latents": np.stack(shared, 1), "images": np.stack(images, 1)}
+
+    title = f"{LATENTS}, a chain split at each of `times`, x0-hat clipped to [-1, 1]"
+    settings = {"chains": chains, "samples": samples, "batch_size": batch_size, "seed": seed}
+    write_outcome(
+        path,
+        draw,
+        empty={"latents": (4, *image), "images": (4, samples, *image)},
+        header={**sample_metadata(trained, title, device), "sampling": settings},
+        log=log,
+        times=np.array(split_times(trained.diffusion.num_timesteps)),
+    )
+
+
+def write_interpolations(
+    trained: TrainedModel,
+    images: Images,
+    pairs: int,
+    steps: list[int],
+    batch_size: int,
+    seed: int,
+    path: Path,
+    device: torch.device,
+    log=print,
+) -> None:
+    """Write the interpolations of the first 2 * `pairs` images, the first with the second and so on, at LAMBDAS.
+
+    The file holds steps [S] (those of this network), timesteps (T), lambdas [11], sources [P, 2, H, W, C] and images
+    [P, S, 11, H, W, C], both uint8, both empty for an unstable run. `batch_size` changes none of them.
+
+    Args:
+        steps: of the paper's 1000; see `steps_here`.
+
+    Raises:
+        UserError: there are fewer images, or they are not of the network's shape.
+    """
+    channels, height, width = trained.image_shape
+    image, timesteps = (height, width, channels), trained.diffusion.num_timesteps
+    here = [steps_here(n, timesteps) for n in steps]
+    if 2 * pairs > len(images):
+        raise UserError(f"--pairs {pairs}: needs {2 * pairs} images, and the data hold {len(images)}.")
+    sources = images[slice(2 * pairs)]
+    if sources.shape[1:] != image:
+        raise UserError(f"--data: images of {sources.shape[1:]}, where the network makes {image}. Give its own data.")
+    x0 = to_model_range(sources).to(device).unflatten(0, (pairs, 2))
+
+    def draw() -> Arrays:
+        require_stable_training(trained)
+        rows = [
+            draw_in_batches(
+                lambda *span, n=n: interpolations(trained, x0, n, *span, seed, range_check(LIMIT)),
+                pairs * len(LAMBDAS), batch_size, f"{n} steps", log,
+            )
+            for n in here
+        ]  # fmt: skip
+        shape = (pairs, 2, *image), (pairs, len(LAMBDAS), *image)
+        return {"sources": sources.reshape(shape[0]), "images": np.stack([row.reshape(shape[1]) for row in rows], 1)}
+
+    title = f"{INTERPOLATION}, x_t fixed for all lambda, reverse noise independent, x0-hat clipped to [-1, 1]"
+    settings = {"pairs": pairs, "steps": steps, "batch_size": batch_size, "seed": seed}
+    write_outcome(
+        path,
+        draw,
+        empty={"sources": (2, *image), "images": (len(steps), len(LAMBDAS), *image)},
+        header={**sample_metadata(trained, title, device), "sampling": settings},
+        log=log,
+        steps=np.array(here),
+        timesteps=np.array(timesteps),
+        lambdas=LAMBDAS,
+    )
+
+
+def draw_in_batches(draw: Callable[[int, int], Tensor], count: int, batch_size: int, what: str, log) -> np.ndarray:
+    """The items 0 .. count-1 as uint8 [count, H, W, C], where draw(first, last) gives first .. last-1."""
+    batches, began, splitter = [], time.monotonic(), BatchSplitter("latents.batch_size", log)
+    for first in range(0, count, batch_size):
+        last = min(first + batch_size, count)
+        batches += [to_uint8(drawn) for drawn in splitter.each(draw, first, last)]
+        log(f"{what}: images {first}..{last - 1} of {count}, {time.monotonic() - began:.0f} s")
+    return np.concatenate(batches)
+
+
+@torch.inference_mode()
+def write_outcome(
+    path: Path,
+    draw: Callable[[], Arrays],
+    empty: dict[str, tuple[int, ...]],
+    header: dict,
+    log=print,
+    **constants: np.ndarray,
+) -> None:
+    """Write the arrays of `draw` with how it went; they are empty where it raises `Unstable`.
+
+    Args:
+        empty: name and shape of each array of `draw` without its first axis.
+        constants: arrays that are there in any case.
+    """
+    status = {"status": "sampled", "step": None, "reason": None}
+    try:
+        arrays = draw()
+    except Unstable as failure:
+        status = failure.status
+        log(f"unstable: {failure}")
+        arrays = {name: np.zeros((0, *shape), np.uint8) for name, shape in empty.items()}
+    write_npz(path, **arrays, **constants, status=pack_header(status), header=pack_header(header))
