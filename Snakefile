@@ -12,7 +12,7 @@ configfile: f"{workflow.basedir}/config.yaml"
 report: "workflow/report/workflow.rst"
 
 
-# Only with `--sdm apptainer`: docs/operations.md, "Environments".
+# Only with `--sdm apptainer`: docs/environments.md, "Apptainer".
 container: "ddpm.sif"
 
 

@@ -82,7 +82,10 @@ def source(module: str) -> Path | None:
 
 
 def reached(names: Iterable[str], lazily: bool = True) -> set[str]:
-    """All modules that importing `names`, and with `lazily` also running any of their functions, may import."""
+    """All modules that importing `names`, and with `lazily` also running any of their functions, may import.
+
+    Without those of `ddpm.load`, which a notebook calls and no command.
+    """
     found, to_do = set(), list(names)
     while to_do:
         name = to_do.pop()
@@ -90,7 +93,7 @@ def reached(names: Iterable[str], lazily: bool = True) -> set[str]:
             continue
         found.add(name)
         if name.startswith("ddpm") and (file := source(name)):
-            to_do += imported(ast.parse(file.read_text()), lazily)
+            to_do += imported(ast.parse(file.read_text()), lazily and name != "ddpm")
             to_do += [name.rpartition(".")[0]] if "." in name else []
             if lazily and "import_module(" in file.read_text():  # one of its own modules, by a name known later
                 to_do += [f"{name}.{module.stem}" for module in file.parent.glob("[a-z]*.py")]

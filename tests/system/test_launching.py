@@ -133,7 +133,7 @@ def test_shards_are_drawn_by_two_processes_from_the_command_line(by, trained, we
 
 
 def test_two_nodes_train_like_one_process(digits, train_images, tmp_path):
-    """Two agents of torchrun on one machine, which meet at an address, as README and docs/operations.md say it."""
+    """Two agents of torchrun on one machine, which meet at an address, as docs/clusters.md says it."""
     torchrun = [*PYTHON, "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
     torchrun += ["--rdzv-id", "any", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--local-addr", "127.0.0.1", "-m"]
     command = [*torchrun, *training(tmp_path, digits, learning_rate=1e-3, ema_decay=0.5), "--device", "cpu"]

@@ -7,6 +7,7 @@ Sub-modules carry the names of the converted official checkpoints, so that weigh
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +26,13 @@ def variance_scaling_(weight: Tensor, scale: float = 1.0) -> None:
     nn.init.xavier_uniform_(weight, gain=math.sqrt(scale))
 
 
-def conv(in_channels: int, out_channels: int, kernel: int, scale: float = 1.0, **kwargs) -> nn.Conv2d:
+def conv(in_channels: int, out_channels: int, kernel: int, scale: float = 1.0, **kwargs: Any) -> nn.Conv2d:
     """A convolution (by default with SAME padding) with the authors' initial weights."""
     kwargs.setdefault("padding", kernel // 2)
     layer = nn.Conv2d(in_channels, out_channels, kernel, **kwargs)
     variance_scaling_(layer.weight, scale)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -62,7 +64,7 @@ class TimestepMLP(nn.Module):
         self.dense = nn.ModuleList([dense(ch, 4 * ch), dense(4 * ch, 4 * ch)])
 
     def forward(self, t: Tensor) -> Tensor:
-        embedding = timestep_embedding(t, self.ch).to(self.dense[0].weight.dtype)
+        embedding = timestep_embedding(t, self.ch).to(self.dense[0].weight.dtype)  # type: ignore[arg-type]
         return self.dense[1](F.silu(self.dense[0](embedding)))
 
 
@@ -234,18 +236,18 @@ class UNet(nn.Module):
         """All levels, down and up again: [B, ch, H, W] -> [B, ch, H, W]."""
         skips = [h]
         for level in self.down:
-            for block, attn in zip(level.block, level.attn, strict=True):
+            for block, attn in zip(level.block, level.attn, strict=True):  # type: ignore[arg-type]
                 h = attn(block(h, temb, dropout_seeds))
                 skips.append(h)
             if hasattr(level, "downsample"):
-                h = level.downsample(h)
+                h = level.downsample(h)  # type: ignore[operator]
                 skips.append(h)
         h = self.mid(h, temb, dropout_seeds)
         for level in reversed(self.up):
-            for block, attn in zip(level.block, level.attn, strict=True):
+            for block, attn in zip(level.block, level.attn, strict=True):  # type: ignore[arg-type]
                 h = attn(block(torch.cat([h, skips.pop()], dim=1), temb, dropout_seeds))
             if hasattr(level, "upsample"):
-                h = level.upsample(h)
+                h = level.upsample(h)  # type: ignore[operator]
         return h
 
     def inner_layers(self) -> Iterator[nn.Conv2d | nn.Linear]:

@@ -1,7 +1,7 @@
 """How a device computes our networks: in which precision and memory format, and whether compiled.
 
 Weights, their average, the optimiser and the diffusion process are float32 everywhere; bf16 is what the layers between
-the first convolution and the last compute in. docs/benchmarks.md says what that gains, and what it costs in quality.
+the first convolution and the last compute in. docs/speed.md says what that gains, and what it costs in quality.
 """
 
 import importlib.util

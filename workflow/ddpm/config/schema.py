@@ -4,7 +4,7 @@
 `Experiment.stage_config`, and nothing else.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -39,7 +39,7 @@ class NetworkConfig(FrozenModel):
     groups: Count = Field(32, le=8192, description="Groups of the group normalisation.")
 
     @model_validator(mode="after")
-    def sizes_fit(self):
+    def sizes_fit(self) -> Self:
         levels = len(self.ch_mult)
         if self.image_size % 2 ** (levels - 1):
             most = (self.image_size & -self.image_size).bit_length()
@@ -73,7 +73,7 @@ class DiffusionConfig(FrozenModel):
     beta_end: float = Field(0.02, gt=0, lt=1, description="beta_T; linear in between.")
 
     @model_validator(mode="after")
-    def combination_exists(self):
+    def combination_exists(self) -> Self:
         if self.variance is Variance.LEARNED and self.objective is Objective.SIMPLE:
             raise ValueError(
                 "variance: learned cannot be trained by objective: simple, which never sees the variance; "
@@ -112,7 +112,7 @@ class TrainingConfig(FrozenModel):
     seed: Seed = Field(0, description="Names every random number of the training.")
 
     @model_validator(mode="after")
-    def counts_fit(self):
+    def counts_fit(self) -> Self:
         if self.batch_size % self.clip_shards:
             raise ValueError(f"batch_size {self.batch_size} has no {self.clip_shards} equal clip_shards")
         if self.snapshot_every % self.log_every:
@@ -126,7 +126,10 @@ class TrainingConfig(FrozenModel):
         return sorted({*range(every, self.steps + 1, every), self.steps}) if every and self.steps else []
 
 
-def shards_fit(config):
+Drawn = TypeVar("Drawn", bound="SamplingConfig | FewStepsConfig")
+
+
+def shards_fit(config: Drawn) -> Drawn:
     """A validator: every shard has an image."""
     if config.shards > config.images:
         raise ValueError(f"shards: {config.shards} is more than images: {config.images}; allowed: 1..{config.images}")
@@ -182,7 +185,7 @@ class FewStepsConfig(FrozenModel):
     check_shards = model_validator(mode="after")(shards_fit)
 
     @model_validator(mode="after")
-    def settings_differ(self):
+    def settings_differ(self) -> Self:
         for key in ("steps", "eta"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
@@ -242,7 +245,7 @@ class SeedsConfig(FrozenModel):
     sampling: tuple[Seed, ...] = Field((), description="For sampling.seed: each samples and scores the same weights.")
 
     @model_validator(mode="after")
-    def seeds_differ(self):
+    def seeds_differ(self) -> Self:
         for key, seeds in self:
             if len(set(seeds)) < len(seeds):
                 raise ValueError(f"{key}: {list(seeds)} names a seed twice")

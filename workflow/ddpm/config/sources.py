@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -105,7 +105,7 @@ class DataSet(FrozenModel):
     )
 
     @model_validator(mode="after")
-    def can_be_read(self):
+    def can_be_read(self) -> Self:
         if self.reader is Reader.FOLDER and self.root is None:
             raise ValueError("root is missing: the folder of the images")
         if self.reencoded and self.reader is not Reader.CIFAR10:
@@ -150,7 +150,7 @@ class Checkpoint(FrozenModel):
     note: str = ""
 
     @model_validator(mode="after")
-    def holds_weights(self):
+    def holds_weights(self) -> Self:
         if len(weights := self.not_configurations()) != 1:
             names = [file.name for file in weights]
             raise ValueError(f"files: one file of weights is needed, and configurations (.json); there are {names}")

@@ -70,7 +70,7 @@ def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma
     errors of 1e-16 become 1e-8 each by the root, a thousand times with the same sign. So singular covariances, of no
     more images than features, are exact to about 1e-11 here, and to 1e-8 even if they share only some directions;
     implementations by a general matrix root or by eigenvalues of sigma1 sigma2 are too low by some millionths
-    (docs/benchmarks.md).
+    (docs/speed.md).
 
     Args:
         mu1, mu2: [D]. sigma1, sigma2: [D, D], symmetric positive semi-definite.

@@ -1,6 +1,7 @@
 """Saved states and weights: whole files that carry their own checksum and the fingerprint of their config."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def save_state(folder: Path, state: State) -> None:
         old.unlink(missing_ok=True)
 
 
-def load_state(folder: Path, fingerprint: str, data: str, log=print, is_main: bool = True) -> State | None:
+def load_state(
+    folder: Path, fingerprint: str, data: str, log: Callable[[str], None] = print, is_main: bool = True
+) -> State | None:
     """The newest undamaged state of `folder`, or None where there is none. Damaged ones are set aside.
 
     Args:
@@ -69,7 +72,7 @@ def load_state(folder: Path, fingerprint: str, data: str, log=print, is_main: bo
     Raises:
         UserError: the state belongs to another configuration or other data.
     """
-    damaged = []
+    damaged: list[Path] = []
 
     def say_what_is_lost(good: int) -> None:
         for path in damaged if is_main else ():
