@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -69,14 +69,14 @@ class Experiment(FrozenModel):
     repeat: Repeat | None = Field(None, description="Of a repeat, which is made from another's `seeds`.")
 
     @model_validator(mode="after")
-    def name_fits(self):
+    def name_fits(self) -> Self:
         prefix = f"{self.data}-{self.diffusion.parameterization}-{self.diffusion.objective}"
         if self.name != prefix and not self.name.startswith(prefix + "-"):
             raise ValueError(f"an experiment of this data set and method is called {prefix} or {prefix}-...")
         return self
 
     @model_validator(mode="after")
-    def samples_suffice(self):
+    def samples_suffice(self) -> Self:
         splits = self.evaluation.splits
         for section in ("sampling", "few_steps", "snapshots"):
             drawn = getattr(self, section)
@@ -88,7 +88,7 @@ class Experiment(FrozenModel):
         return self
 
     @model_validator(mode="after")
-    def steps_fit(self):
+    def steps_fit(self) -> Self:
         previews, timesteps = self.sampling.previews, self.diffusion.timesteps
         if previews and timesteps % previews:
             raise ValueError(f"sampling.previews: {previews} does not divide diffusion.timesteps: {timesteps}")
@@ -100,7 +100,7 @@ class Experiment(FrozenModel):
         return self
 
     @model_validator(mode="after")
-    def crop_fits(self):
+    def crop_fits(self) -> Self:
         if box := self.evaluation.neighbour_crop:
             (top, left, height, width), size = box, self.network.image_size
             if max(top + height, left + width) > size:
@@ -108,7 +108,7 @@ class Experiment(FrozenModel):
         return self
 
     @model_validator(mode="after")
-    def snapshots_fit(self):
+    def snapshots_fit(self) -> Self:
         taken = bool(self.training and self.training.snapshot_every)
         if taken != bool(self.snapshots):
             raise ValueError("training.snapshot_every and the section `snapshots` (images, ...) need each other")
@@ -117,21 +117,23 @@ class Experiment(FrozenModel):
         return self
 
     @model_validator(mode="after")
-    def likelihood_fits(self):
-        for split in ("test", "train") if self.likelihood else ():
+    def likelihood_fits(self) -> Self:
+        if (likelihood := self.likelihood) is None:
+            return self
+        for split in ("test", "train"):
             available = getattr(self.data_set, split)
             if available is None:  # known once the data are prepared
                 continue
-            asked = getattr(self.likelihood, split)
+            asked = getattr(likelihood, split)
             images = available if asked == "all" else asked
             if not 1 <= images <= available:
                 raise ValueError(f"likelihood.{split}: {asked} images; allowed: 1..{available}, or all")
-            if images < self.likelihood.shards:
-                raise ValueError(f"likelihood.shards: {self.likelihood.shards} is more than likelihood.{split}")
+            if images < likelihood.shards:
+                raise ValueError(f"likelihood.shards: {likelihood.shards} is more than likelihood.{split}")
         return self
 
     @model_validator(mode="after")
-    def seeds_are_others(self):
+    def seeds_are_others(self) -> Self:
         for section, seeds in self.seeds:
             own = getattr(self, section)
             if seeds and own is None:
@@ -167,7 +169,7 @@ class Experiment(FrozenModel):
             training["seed"] = repeat.seed
             if self.checkpoint is Selection.FINAL:  # nothing is chosen among snapshots
                 training["snapshot_every"], changes["snapshots"] = 0, None
-        if training:
+        if training and self.training:
             changes["training"] = self.training.model_copy(update=training)
         return self.model_copy(update={**changes, "sampling": self.sampling.model_copy(update=sampling)})
 
@@ -229,7 +231,7 @@ class Scale(FrozenModel):
     experiments: dict[str, Experiment]
 
     @model_validator(mode="after")
-    def classifier_has_labels(self):
+    def classifier_has_labels(self) -> Self:
         for name, experiment in self.experiments.items():
             if self.features is Features.CLASSIFIER and not experiment.data_set.may_have_classes:
                 raise ValueError(

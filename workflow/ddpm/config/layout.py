@@ -10,8 +10,10 @@ from ddpm.config.resolving import Config
 
 MOST_SHOWN = 256  # first samples in a figure
 # Files of an experiment that the evaluation makes for figures, beside its metrics.
-EVALUATED = ("rate_distortion.csv", "progressive.csv", "few_steps.csv", "snapshots.csv")
-EVALUATED += ("neighbours.npz", "neighbours-crop.npz")
+EVALUATED = (
+    *("rate_distortion.csv", "progressive.csv", "few_steps.csv", "snapshots.csv"),
+    *("neighbours.npz", "neighbours-crop.npz"),
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Layout:
 
     def few_steps(self, experiment: str) -> list[str]:
         """The shards of an experiment's samples by DDIM."""
-        return self.shards(experiment, "few_steps", self.experiments[experiment].few_steps.shards)
+        few_steps = self.experiments[experiment].few_steps
+        return self.shards(experiment, "few_steps", few_steps.shards) if few_steps else []
 
     def bounds(self, experiment: str, split: str) -> list[str]:
         """The shards of the likelihood's terms of the images of a split; none where it is not asked for."""

@@ -7,7 +7,7 @@ checks the whole. All of it happens before any job runs.
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from pydantic import ValidationError, model_validator
@@ -35,7 +35,7 @@ class Config(FrozenModel):
     figures: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def stand_ins_exist(self):
+    def stand_ins_exist(self) -> Self:
         for part, data in self.scale_config.stand_ins.items():
             if data not in self.data_sets:
                 raise ValueError(f"stand_ins.{part}: {data!r} is no data set. Allowed: {', '.join(self.data_sets)}.")
@@ -164,7 +164,7 @@ def resolve_experiments(
     for name in asked if isinstance(asked, list) else ():
         if found := REPEATS.fullmatch(str(name)):
             raise ConfigError(f"config.yaml: experiments: {name!r}: a repeat comes with its experiment: {found[1]}.")
-    experiments = {}
+    experiments: dict[str, Experiment] = {}
     for name in choose("experiments", asked, list(known)):
         experiment = resolve_experiment(name, merge(defaults, known[name] or {}), source, data_sets)
         experiments |= {each.name: each for each in (experiment, *experiment.repeats())}
@@ -179,7 +179,7 @@ def resolve_experiment(
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: {raw!r}: must be a mapping.")
     refuse_repeat(name, raw, where)
-    data = data_sets.get(raw.get("data"))
+    data = data_sets.get(raw.get("data", ""))
     if data is None:
         raise ConfigError(f"{where}.data: {raw.get('data')!r} is no data set. Allowed: {', '.join(data_sets)}.")
     filled = {**raw, "name": name, "data_set": data}

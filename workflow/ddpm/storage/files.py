@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 from tokenize import TokenError
+from typing import IO, cast
 
 import numpy as np
 
@@ -258,7 +259,8 @@ def write_npy(path: Path | str, array: np.ndarray) -> None:
 def write_npz(path: Path | str, *, compressed: bool = True, **arrays: np.ndarray) -> None:
     """Arrays that would not shrink, as features, are not to be compressed: that takes longer than to make them."""
     with atomic_write(path) as part:
-        (np.savez_compressed if compressed else np.savez)(part, **arrays)
+        save = np.savez_compressed if compressed else np.savez
+        save(part, **arrays)  # type: ignore[arg-type]  # which takes them for the option allow_pickle
 
 
 class NpzWriter:
@@ -325,7 +327,7 @@ def read_npy(path: Path | str) -> np.ndarray:
 
 
 @contextmanager
-def open_npz(path: Path | str, *keys: str) -> Iterator["np.lib.npyio.NpzFile"]:
+def open_npz(path: Path | str, *keys: str) -> Iterator[zipfile.ZipFile]:
     """The open archive, which must have the arrays `keys`; the block may find it damaged, too."""
     with read_errors_naming(path, "not a whole .npz archive"), np.load(path, allow_pickle=False) as archive:
         missing = [key for key in keys if key not in archive.files]
@@ -343,8 +345,8 @@ def read_npz(path: Path | str, *keys: str, most: int | None = None) -> dict[str,
     arrays = {}
     with open_npz(path, *keys) as archive:
         for key in keys:
-            with archive.zip.open(f"{key}.npy") as member:
-                refuse_bomb(archive.zip.getinfo(f"{key}.npy").file_size, member, key, most)
+            with archive.open(f"{key}.npy") as member:
+                refuse_bomb(archive.getinfo(f"{key}.npy").file_size, member, key, most)
                 arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
                 require_end(member, key)
     return arrays
@@ -355,7 +357,7 @@ def rows_of_npz(path: Path | str, key: str, size: int) -> Iterator[np.ndarray]:
 
     One block is in memory at a time. The archive's checksum is compared after the last one.
     """
-    with open_npz(path, key) as archive, archive.zip.open(f"{key}.npy") as member:
+    with open_npz(path, key) as archive, archive.open(f"{key}.npy") as member:
         if np.lib.format.read_magic(member) != (1, 0):
             raise ValueError(f"{key} is of a newer version than 1.0")
         (count, *width), by_columns, dtype = np.lib.format.read_array_header_1_0(member)
@@ -367,7 +369,7 @@ def rows_of_npz(path: Path | str, key: str, size: int) -> Iterator[np.ndarray]:
         require_end(member, key)
 
 
-def refuse_bomb(size: int, member: zipfile.ZipExtFile, key: str, most: int | None) -> None:
+def refuse_bomb(size: int, member: IO[bytes], key: str, most: int | None) -> None:
     """Raise ValueError if an array is larger than its member, which has `size` bytes unpacked, or than `most`.
 
     NumPy would allocate what the header says before it reads any of it.
@@ -380,7 +382,7 @@ def refuse_bomb(size: int, member: zipfile.ZipExtFile, key: str, most: int | Non
         raise ValueError(f"{key} of {size:,} bytes cannot be {dtype} {shape}")
 
 
-def require_end(member: zipfile.ZipExtFile, key: str) -> None:
+def require_end(member: IO[bytes], key: str) -> None:
     """Raise ValueError if bytes are left, as with a damaged header: a member's checksum is compared at its end only."""
     if member.read(1):
         raise ValueError(f"{key} has more bytes than its shape takes")
