@@ -231,7 +231,8 @@ def test_a_damaged_part_behind_others_is_planned_anew(tmp_path):
 def test_drafts_of_earlier_versions_are_not_read_and_go_with_their_source(tmp_path):
     work = Work(tmp_path)
     work.run(0, 20)
-    draft = write_npz(work.parts.folder / "draft-10-20.npz", x=np.zeros(10)) or work.parts.folder / "draft-10-20.npz"
+    draft = work.parts.folder / "draft-10-20.npz"
+    write_npz(draft, x=np.zeros(10))
     work.parts.release()
     again = Work(tmp_path)
     assert np.array_equal(again.run(0, 20), np.arange(20) ** 2)
