@@ -333,7 +333,7 @@ def open_npz(path: Path | str, *keys: str) -> Iterator[zipfile.ZipFile]:
         missing = [key for key in keys if key not in archive.files]
         if missing:
             raise DamagedFile(path, f"holds {archive.files} where {missing} was expected")
-        yield archive
+        yield cast(zipfile.ZipFile, archive.zip)
 
 
 def read_npz(path: Path | str, *keys: str, most: int | None = None) -> dict[str, np.ndarray]:
