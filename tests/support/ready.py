@@ -28,9 +28,10 @@ from pathlib import Path
 CLIENT = Path(__file__).with_name("ready_client.py")
 PRELOADED = (
     "docutils.core filelock jinja2 lmdb matplotlib.backends.backend_agg matplotlib.backends.backend_pdf "
-    "matplotlib.figure numpy pandas PIL.Image PIL.PngImagePlugin psutil pyarrow.parquet pydantic requests "
-    "safetensors.numpy safetensors.torch scipy.linalg seaborn sklearn.datasets snakemake.cli snakemake.executors.local "
-    "snakemake.report snakemake.workflow torch torch.backends.mkldnn torch.distributed torch.nn.functional typer yaml"
+    "matplotlib.figure numpy pandas pandas.io.formats.style PIL.Image PIL.PngImagePlugin psutil pyarrow.parquet "
+    "pydantic requests safetensors.numpy safetensors.torch scipy.linalg seaborn sklearn.datasets snakemake.cli "
+    "snakemake.executors.local snakemake.report snakemake.workflow tabulate torch torch.backends.mkldnn "
+    "torch.distributed torch.nn.functional torchvision.transforms.v2.functional typer yaml"
 )
 
 

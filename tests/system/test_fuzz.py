@@ -1,6 +1,6 @@
 """Every reader and loader meets damaged files: it ends with words for a user, the process lives, and memory is bounded.
 
-Each subject gets DDPM_FUZZ mutated files (40 unless it says otherwise; 1,000 before a release), drawn by fixed seeds,
+Each subject gets DDPM_FUZZ mutated files (100 unless it says otherwise; 1,000 before a release), drawn by fixed seeds,
 in a process of its own, whose address space may grow by ROOM. It fails if any of them kills the process, ends it with
 anything that would be called unexpected, or takes more memory than that.
 """
@@ -34,6 +34,7 @@ from published import (
     write_tar,
     zip_lmdb,
 )
+from ready import PRELOADED
 from safetensors.torch import save_file
 
 from ddpm.cli.options import find_data
@@ -59,7 +60,7 @@ from ddpm.storage.weights_file import saved_states
 from ddpm.training.convert.importing import import_weights
 from ddpm.training.model import load_model
 
-TIMES = int(os.environ.get("DDPM_FUZZ", 40))
+TIMES = int(os.environ.get("DDPM_FUZZ", 100))
 ROOM = 3 * 2**30
 TIMEOUT = 600  # seconds for a subject
 EXTREME = [0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]
@@ -437,7 +438,9 @@ def mutate_and_use(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_damaged_files_end_in_words(name, tmp_path):
-    child = multiprocessing.get_context("spawn").Process(target=fuzz, args=(name, tmp_path / "fuzz"))
+    forks = multiprocessing.get_context("forkserver")  # each from a process that has torch loaded, and has done nothing
+    forks.set_forkserver_preload([__name__, *PRELOADED.split()])
+    child = forks.Process(target=fuzz, args=(name, tmp_path / "fuzz"))
     child.start()
     child.join(TIMEOUT)
     ended = child.exitcode
