@@ -40,7 +40,7 @@ def budgets() -> dict:
 
 def shrunken(experiment: dict) -> dict:
     small = experiment["data"] == "cifar10"  # the others have 64 times the pixels
-    images = 20 if small else 8
+    images = 20 if small else 4
     override = {
         "network": {"ch": 8 if small else 4, "groups": 4, "num_res_blocks": 1},
         "diffusion": {"timesteps": 20 if small else 4 if "latents" in experiment else 2},

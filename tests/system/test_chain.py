@@ -42,7 +42,7 @@ def test_an_unstable_run_is_a_result_and_the_workflow_goes_on(finished):
     assert outcome["status"] == "unstable"
     table = (finished.results / "tables/table2.md").read_text()
     row = next(line for line in table.splitlines() if "learned diagonal" in line)
-    assert "| – |" in row
+    assert re.search(r"\| +– \|", row)
     assert "unstable here only" in row
     assert f"Unstable at step {outcome['step']}" in table
 
@@ -98,9 +98,9 @@ def test_every_rule_without_wildcards_is_a_target_and_so_is_every_stage(finished
     listed = finished.snakemake("--list-target-rules").stdout.split()
     assert {*STAGES, *FIGURES, *TABLES, "all", "download", "page", "plan"} <= set(listed)
     others = {"plan", "network_source", "download_network", "download"}  # of which the demo makes nothing
-    for name in listed:
-        said = finished.snakemake("-n", name)
-        assert ("Nothing to be done" in said.stdout + said.stderr) == (name not in others), name
+    assert not finished.jobs("-n", *(name for name in listed if name not in others))
+    for name in others:
+        assert finished.jobs("-n", name), name
 
 
 @pytest.mark.parametrize(
