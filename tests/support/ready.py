@@ -167,3 +167,4 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))
+    os._exit(0)  # libraries that are taken apart would complain of each other
