@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -172,7 +173,7 @@ class Lock:
         self.waits_since: float | None = None
         self.logged = -math.inf
         self.pause = 0.5  # seconds until the next attempt
-        self.release = lambda: None  # until it is held
+        self.release: Callable[[], object] = lambda: None  # until it is held
 
     def acquire(self) -> "Lock":
         """Wait for the lock.

@@ -19,7 +19,7 @@ import numpy as np
 from ddpm.config.errors import UserError
 from ddpm.jobs.locks import Lock
 from ddpm.jobs.signals import Interrupted, Stopped, stop_signal
-from ddpm.storage.files import claim_folder, read_npz, remove_ours, unclaim_folder, write_npz
+from ddpm.storage.files import Log, claim_folder, read_npz, remove_ours, unclaim_folder, write_npz
 
 SAVE_EVERY = 60  # seconds
 CHUNK, LOCK = r"\d+-\d+\.npz", r"\d+-\d+\.lock(-[0-9a-f]{8})?"
@@ -57,9 +57,10 @@ class ChunkCache:
         UserError: the folder is somebody else's, or for another use.
     """
 
-    def __init__(self, folder: Path | None, source: str, settings: dict, keys: tuple[str, ...], log=print):
+    def __init__(self, folder: Path | None, source: str, settings: dict, keys: tuple[str, ...], log: Log = print):
         self.keys, self.log = keys, log
-        self.folder = self.lock = None
+        self.folder: Path | None = None
+        self.lock: Lock | None = None
         self.pending: list[tuple[Chunk, Arrays]] = []  # what is made and not saved yet
         self.saved = 0.0  # when all that was made was saved
         if folder is not None:
@@ -69,14 +70,21 @@ class ChunkCache:
 
     def kept(self) -> list[tuple[int, int, Path]]:
         """First item, one past the last, and file of each chunk."""
-        files = [path for path in self.folder.glob("*-*.npz") if re.fullmatch(CHUNK, path.name)] if self.folder else ()
-        return sorted((*map(int, path.stem.split("-")), path) for path in files)
+        found = []
+        for path in self.folder.glob("*-*.npz") if self.folder else ():
+            if re.fullmatch(CHUNK, path.name):
+                start, stop = map(int, path.stem.split("-"))
+                found.append((start, stop, path))
+        return sorted(found)
 
     def drop_other_sources(self) -> None:
         """Remove the chunks of other sources, each if nobody is making any; by whoever holds a lock of this source."""
-        for other in self.folder.parents[1].glob("*/"):
-            if re.fullmatch("[0-9a-f]{16}", other.name) and other.name != self.folder.parent.name and is_idle(other):
-                remove_ours(self.folder.parents[1], f"{other.name}/{NAMES.partition('/')[2]}")
+        if self.folder is None:
+            return
+        source, state = self.folder.parent.name, self.folder.parents[1]
+        for other in state.glob("*/"):
+            if re.fullmatch("[0-9a-f]{16}", other.name) and other.name != source and is_idle(other):
+                remove_ours(state, f"{other.name}/{NAMES.partition('/')[2]}")
 
     def lock_of(self, start: int, stop: int) -> Lock | None:
         """What whoever makes the items start .. stop - 1 has to hold; None where nothing is kept, or there are none."""
@@ -90,8 +98,8 @@ class ChunkCache:
         What is made is saved about once a minute, so that no more is lost with the process. The range is locked until
         `finish`, or until something goes wrong.
 
-        A signal that comes minutes before the end of the job (SIGUSR1) is answered when the chunk
-        at hand is made. SIGTERM ends that at once; all others are saved.
+        A signal that comes minutes before the end of the job (SIGUSR1) is answered when the chunk at hand is made.
+        SIGTERM ends that at once; all others are saved.
 
         Args:
             size: most items per call of `make`.
@@ -102,7 +110,7 @@ class ChunkCache:
             Interrupted: this job has to end; what is made is saved.
         """
         self.lock = lock or self.lock_of(start, stop)
-        if self.lock is not lock:
+        if self.lock and not lock:
             self.lock.acquire()
         try:
             if self.lock:
@@ -145,18 +153,19 @@ class ChunkCache:
                     self.interrupt(chunk, start, stop)
                 resumable = self.folder is not None
                 self.add(chunk, arrays, last=chunk.stop == stop)
-            elif (arrays := self.read(chunk)) is None:  # damaged, and removed
+                yield arrays
+            elif (kept := self.read(chunk, chunk.path)) is None:  # damaged, and removed
                 chunks = self.plan(chunk.start, stop, size)
-                continue
-            yield arrays
+            else:
+                yield kept
 
-    def read(self, chunk: Chunk) -> Arrays | None:
-        """The arrays of a chunk that is kept; None where its file is damaged, which is removed."""
+    def read(self, chunk: Chunk, path: Path) -> Arrays | None:
+        """The arrays of a chunk from the file `path` that holds it; None where that is damaged, and removed."""
         try:
-            arrays = read_npz(chunk.path, *self.keys)
+            arrays = read_npz(path, *self.keys)
         except UserError as error:
             self.log(f"{error} It was a finished part, which is made again.")
-            chunk.path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             return None
         self.flush()
         self.log(f"items {chunk.start}..{chunk.stop - 1} were kept from earlier work")
@@ -172,7 +181,7 @@ class ChunkCache:
 
     def flush(self) -> None:
         """Save what was made since the last time, as one chunk."""
-        if self.pending:
+        if self.folder and self.pending:
             start, stop = self.pending[0][0].start, self.pending[-1][0].stop
             arrays = {key: np.concatenate([made[key] for _, made in self.pending]) for key in self.keys}
             write_npz(self.folder / f"{start}-{stop}.npz", compressed=False, **arrays)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from ddpm.config.base import FrozenModel, is_open
 from ddpm.config.errors import DamagedFile, DiskError, UserError
 from ddpm.config.sources import Listing, RemoteFile
-from ddpm.storage.files import claim_card, read_json, set_aside, sha256, write_json
+from ddpm.storage.files import Log, claim_card, read_json, set_aside, sha256, write_json
 from ddpm.storage.transfer import Failure, NoRoom, PartialFile, came_openly, open_url, read_body, refuse_html, resume
 
 ROUNDS = 3  # over all mirrors
@@ -46,7 +46,7 @@ class Copy(FrozenModel):
 
 
 def download(
-    files: Sequence[RemoteFile | Listing], folder: Path, about: dict, log=print, unverified: bool = False
+    files: Sequence[RemoteFile | Listing], folder: Path, about: dict, log: Log = print, unverified: bool = False
 ) -> None:
     """Fetch `files` into `folder`, then write `about` and their checksums to card.json there.
 
@@ -113,7 +113,7 @@ def is_unchanged(path: Path, copy: Copy, card: Path) -> bool:
     return (older and status.st_mtime_ns == copy.mtime_ns) or sha256(path) == copy.sha256
 
 
-def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False, unverified: bool = False) -> Copy:
+def fetch(file: RemoteFile, folder: Path, log: Log = print, once: bool = False, unverified: bool = False) -> Copy:
     """Download `file` to `folder`, unless a right copy is there.
 
     Processes that want the same file wait for each other.
@@ -158,7 +158,7 @@ def fetch(file: RemoteFile, folder: Path, log=print, once: bool = False, unverif
 
 
 @contextmanager
-def locked(path: Path, log) -> Iterator[None]:
+def locked(path: Path, log: Log) -> Iterator[None]:
     """Hold the lock of `path`, which ends with the process. The empty lock file stays."""
     from filelock import FileLock, Timeout
 
@@ -176,7 +176,7 @@ def locked(path: Path, log) -> Iterator[None]:
         yield
 
 
-def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, log, rounds: int) -> Any:
+def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, log: Log, rounds: int) -> Any:
     """The first success of `attempt(url)`; all `urls` again after a pause, since most failures pass.
 
     Raises:
@@ -207,7 +207,7 @@ def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path |
 INDEX = TypeAdapter(dict[str, dict[str, list[str]]])
 
 
-def expand(listing: Listing, log=print) -> tuple[RemoteFile, ...]:
+def expand(listing: Listing, log: Log = print) -> tuple[RemoteFile, ...]:
     """The files that an index lists, in its order, as {split}-{number from 0}.parquet.
 
     Raises:

@@ -19,7 +19,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -37,6 +37,7 @@ CORRUPT_FILE_ERRORS = (
 )
 
 
+Log = Callable[[str], object]  # takes a line of progress: `print`, say
 FOLDER_MARK = ".ddpm-folder"  # in a folder of this project's alone: its use
 OWNED_FILES = ".ddpm-files"  # in a folder that others may use as well: the names of this project's files
 OWN_NOTES = re.compile(r"(.*/)?(\..+\.part(\.[^/]*)?|\.ddpm-folder)")  # files of a claim that is being made

@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ddpm.config.base import bare, is_open
 from ddpm.config.errors import DiskError, UserError
 from ddpm.config.sources import RemoteFile
-from ddpm.storage.files import read_json, write_json
+from ddpm.storage.files import Log, read_json, write_json
+
+if TYPE_CHECKING:  # loaded where something is downloaded
+    import requests
 
 CONNECT_TIMEOUT = 10  # seconds
 READ_TIMEOUT = 30  # seconds without a byte
@@ -76,7 +80,7 @@ class PartialFile:
                     file.write(chunk)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskError(self.disk_full(error.strerror, size)) from error
+                raise DiskError(self.disk_full(error.strerror or str(error), size)) from error
             raise
 
     def free(self) -> int:
@@ -102,7 +106,7 @@ class PartialFile:
         self.note.unlink(missing_ok=True)
 
 
-def resume(part: PartialFile, url: str, log) -> None:
+def resume(part: PartialFile, url: str, log: Log) -> None:
     """Fill `part` with all that `url` gives; where that breaks off after some bytes, ask for the rest at once.
 
     Raises:
@@ -122,7 +126,7 @@ def resume(part: PartialFile, url: str, log) -> None:
             log(f"{url}: {failure}; asked for the rest after {furthest:,} bytes")
 
 
-def request_rest(part: PartialFile, url: str, log) -> bool:
+def request_rest(part: PartialFile, url: str, log: Log) -> bool:
     """Ask `url` once for what is missing; False where `part` is of another version than the answer.
 
     Raises:
@@ -186,19 +190,19 @@ def redact(words: str) -> str:
     return re.sub(r"//[^\s/@]+@", "//", re.sub(r"\?[^\s'\")>]+", "?...", words))
 
 
-def came_openly(answer) -> bool:
+def came_openly(answer: "requests.Response") -> bool:
     """Whether any address on the way to the answer is plain HTTP."""
     return any(is_open(each.url) for each in (*answer.history, answer))
 
 
-def source_of(answer) -> dict[str, str]:
+def source_of(answer: "requests.Response") -> dict[str, str]:
     """The address after redirects, and the commit of a hub's file where it says so."""
     heads = [each.headers.get("X-Repo-Commit", "") for each in (*answer.history, answer)]
     commit = next((head for head in heads if re.fullmatch("[0-9a-f]{40}", head)), None)
     return {"url": bare(answer.url), **({"commit": commit} if commit else {})}
 
 
-def validator_of(answer) -> str | None:
+def validator_of(answer: "requests.Response") -> str | None:
     """What changes when the file does: its strong ETag, or its date where it has no ETag."""
     etag = answer.headers.get("ETag")
     if etag is None:
@@ -206,17 +210,19 @@ def validator_of(answer) -> str | None:
     return None if etag.startswith("W/") else etag  # a weak one promises the same meaning, not the same bytes
 
 
-def byte_range(answer) -> tuple[int | None, int | None]:
+def byte_range(answer: "requests.Response") -> tuple[int | None, int | None]:
     """Where in the file the body begins, and how many bytes the file has; None where the answer does not say."""
     if answer.status_code == 200:
         found = re.fullmatch("()([0-9]+)", answer.headers.get("Content-Length", ""))
         return 0, int(found[2]) if found else None
     found = re.match(r"bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+)?", answer.headers.get("Content-Range", ""))
-    begin, total = (digits and int(digits) for digits in (found.groups() if found else (None, None)))
-    return begin, total
+    begin, total = found.groups() if found else (None, None)
+    return int(begin) if begin else None, int(total) if total else None
 
 
-def read_body(answer, limit: int | None, what: Path | str, begin: int, total: int | None, log) -> Iterator[bytes]:
+def read_body(
+    answer: "requests.Response", limit: int | None, what: Path | str, begin: int, total: int | None, log: Log
+) -> Iterator[bytes]:
     """The bytes as they were sent (archives may be labelled as compressed on the way); logs every few seconds.
 
     Raises:
