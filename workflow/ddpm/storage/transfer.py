@@ -10,16 +10,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ddpm.config.base import bare, is_open
 from ddpm.config.errors import DiskError, UserError
 from ddpm.config.sources import RemoteFile
 from ddpm.storage.files import Log, read_json, write_json
 
-if TYPE_CHECKING:  # loaded where something is downloaded
-    import requests
-
+Answer = Any  # a requests.Response: that package is loaded where something is downloaded
 CONNECT_TIMEOUT = 10  # seconds
 READ_TIMEOUT = 30  # seconds without a byte
 CHUNK = 2**18  # bytes that are read at a time
@@ -190,19 +188,19 @@ def redact(words: str) -> str:
     return re.sub(r"//[^\s/@]+@", "//", re.sub(r"\?[^\s'\")>]+", "?...", words))
 
 
-def came_openly(answer: "requests.Response") -> bool:
+def came_openly(answer: Answer) -> bool:
     """Whether any address on the way to the answer is plain HTTP."""
     return any(is_open(each.url) for each in (*answer.history, answer))
 
 
-def source_of(answer: "requests.Response") -> dict[str, str]:
+def source_of(answer: Answer) -> dict[str, str]:
     """The address after redirects, and the commit of a hub's file where it says so."""
     heads = [each.headers.get("X-Repo-Commit", "") for each in (*answer.history, answer)]
     commit = next((head for head in heads if re.fullmatch("[0-9a-f]{40}", head)), None)
     return {"url": bare(answer.url), **({"commit": commit} if commit else {})}
 
 
-def validator_of(answer: "requests.Response") -> str | None:
+def validator_of(answer: Answer) -> str | None:
     """What changes when the file does: its strong ETag, or its date where it has no ETag."""
     etag = answer.headers.get("ETag")
     if etag is None:
@@ -210,7 +208,7 @@ def validator_of(answer: "requests.Response") -> str | None:
     return None if etag.startswith("W/") else etag  # a weak one promises the same meaning, not the same bytes
 
 
-def byte_range(answer: "requests.Response") -> tuple[int | None, int | None]:
+def byte_range(answer: Answer) -> tuple[int | None, int | None]:
     """Where in the file the body begins, and how many bytes the file has; None where the answer does not say."""
     if answer.status_code == 200:
         found = re.fullmatch("()([0-9]+)", answer.headers.get("Content-Length", ""))
@@ -221,7 +219,7 @@ def byte_range(answer: "requests.Response") -> tuple[int | None, int | None]:
 
 
 def read_body(
-    answer: "requests.Response", limit: int | None, what: Path | str, begin: int, total: int | None, log: Log
+    answer: Answer, limit: int | None, what: Path | str, begin: int, total: int | None, log: Log
 ) -> Iterator[bytes]:
     """The bytes as they were sent (archives may be labelled as compressed on the way); logs every few seconds.
 
