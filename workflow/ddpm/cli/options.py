@@ -83,42 +83,20 @@ def lock_output_file(context: typer.Context, option: typer.CallbackParam, out: P
 
 
 Out = Annotated[Path, typer.Option(help="File to write.", callback=lock_output_file)]
-
-
 OutFolder = Annotated[Path, typer.Option(help="Folder to write to.", callback=lock_output)]
-
-
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is a GPU.")]
-
-
 Reference = Annotated[
     Path, typer.Option(help="Features of the real images: results/SCALE/reference/DATA/features.npz.")
 ]
-
-
 Weights = Annotated[Path, typer.Option(help="model.safetensors of a training.")]
-
-
 DataName = Annotated[str, typer.Argument(help="Data set by name, or its document from resources/sources/.")]
-
-
 Shard = Annotated[int, typer.Option(min=1, help="Which part, from 1.")]
-
-
 Network = Annotated[Path, typer.Option(help="Network of the scores: a classifier (.safetensors), or Inception (.pt).")]
-
-
 NetworkSha256 = Annotated[
     str | None, typer.Option(help="Of a TorchScript network that is not the published Inception, and that you trust.")
 ]
-
-
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per call of the network. Does not change the images.")]
-
-
 Seed = Annotated[int, typer.Option(min=0, help="Names the noise.")]
-
-
 State = Annotated[
     Path | None,
     typer.Option(help="Folder for what is done of the work, from which a killed call goes on and a larger one starts."),
@@ -150,13 +128,13 @@ Devices = Annotated[
 
 
 @contextmanager
-def processes(device: str, *patience) -> Iterator[tuple]:
-    """The torch device of this process, and the group that it is of."""
+def processes(device: str, *timeout) -> Iterator[tuple]:
+    """The torch device of this process, and its group."""
     from ddpm.compute.distributed import process_group
 
-    on = choose_device(device)
-    with process_group(on, *patience) as group:
-        yield on, group
+    torch_device = choose_device(device)
+    with process_group(torch_device, *timeout) as group:
+        yield torch_device, group
 
 
 def choose_device(name: str):

@@ -260,7 +260,7 @@ def listening():
 
 
 @contextmanager
-def process_group(device: "torch.device", patience: timedelta = BATCH_TIMEOUT) -> Iterator[Group]:
+def process_group(device: "torch.device", timeout: timedelta = BATCH_TIMEOUT) -> Iterator[Group]:
     """The processes that torchrun has started for this job; between GPUs NCCL, between CPUs gloo.
 
     What goes wrong in one of several is raised with its number.
@@ -278,10 +278,10 @@ def process_group(device: "torch.device", patience: timedelta = BATCH_TIMEOUT) -
     if MEETING in os.environ:  # started by `launching`; else by torchrun, which says where they meet
         store = distributed.FileStore(os.environ[MEETING], size)
         distributed.init_process_group(
-            backend, store=store, rank=int(os.environ["RANK"]), world_size=size, timeout=patience
+            backend, store=store, rank=int(os.environ["RANK"]), world_size=size, timeout=timeout
         )
     else:
-        distributed.init_process_group(backend, timeout=patience)
+        distributed.init_process_group(backend, timeout=timeout)
     rank = distributed.get_rank()
     try:
         yield Group(rank, size)
