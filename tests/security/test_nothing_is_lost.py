@@ -229,7 +229,7 @@ def test_every_command_looks_at_what_it_writes():
     commands = get_command(app).commands
     found = {}
     for name, command in commands.items():
-        assert type(command).__name__ == "Careful", name
+        assert type(command).__name__ == "GuardedCommand", name
         called = {option.name: getattr(option.callback, "__wrapped__", option.callback) for option in command.params}
         found[name] = {
             option for option, callback in called.items() if callback and callback.__name__ in LOOKING
@@ -237,7 +237,7 @@ def test_every_command_looks_at_what_it_writes():
     assert found == {name: set() if name in OTHERS else OUTPUTS.get(name, {"out"}) for name in commands}
 
 
-LOOKING = {"written", "lock_output_file"}
+LOOKING = {"claim_output", "lock_output_file"}
 
 
 def test_what_the_project_has_made_it_makes_again(digits, tmp_path):

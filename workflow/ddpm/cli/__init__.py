@@ -8,22 +8,22 @@ from typing import Annotated
 import typer
 
 from ddpm.cli import data, evaluation, planning, report, sampling, training
-from ddpm.cli.options import Careful, log
-from ddpm.config.errors import listed
+from ddpm.cli.options import GuardedCommand, log
+from ddpm.config.errors import list_exit_codes
 from ddpm.config.precision import PRECISION_ENV, Precision, set_precision_env
 from ddpm.jobs.failures import discard_unwritten_output, report_failure
 from ddpm.jobs.signals import Interrupted, stop_signal
 
 app = typer.Typer(
     help="Denoising Diffusion Probabilistic Models: every job of the workflow, by hand.",
-    epilog=listed(),
+    epilog=list_exit_codes(),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 for stage in (data, training, sampling, evaluation, report, planning):
     for command in stage.app.registered_commands:
-        command.cls = Careful
+        command.cls = GuardedCommand
     app.add_typer(stage.app)
 
 

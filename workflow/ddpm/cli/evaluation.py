@@ -18,11 +18,11 @@ from ddpm.cli.options import (
     State,
     Weights,
     choose_device,
+    claim_output,
     find_data,
     log,
     processes,
     section_of_shard,
-    written,
 )
 from ddpm.storage.files import read_json
 
@@ -70,7 +70,7 @@ def reference(
     network: Network,
     data: Annotated[Path, typer.Option(help="Folder of the prepared data set.")],
     out: Out,
-    summary: Annotated[Path, typer.Option(help="reference.json: how real images score.", callback=written)],
+    summary: Annotated[Path, typer.Option(help="reference.json: how real images score.", callback=claim_output)],
     splits: Annotated[int, typer.Option(min=1, help="ChunkCache of the Inception Score.")] = 10,
     device: Device = "auto",
     state: State = None,

@@ -13,17 +13,17 @@ from ddpm.config.errors import UserError
 from ddpm.jobs.failures import suppress_full_disk
 from ddpm.storage.files import claim_file, read_json
 
-WRITES = "ddpm.writes"  # in a command's context: the options that name what it writes, each with these files
+OUTPUTS = "ddpm.outputs"  # in a command's context: the options that name what it writes, each with these files
 
 
-def written(context: typer.Context, option: typer.CallbackParam, out):
-    """`out`, a file or several, which `Careful` looks at before the command begins."""
+def claim_output(context: typer.Context, option: typer.CallbackParam, out):
+    """`out`, a file or several, which `GuardedCommand` looks at before the command begins."""
     files = [out] if isinstance(out, Path) else out or ()
-    context.meta.setdefault(WRITES, {})[option.name] = [path for file in files for path in beside(context, file)]
+    context.meta.setdefault(OUTPUTS, {})[option.name] = [path for file in files for path in output_files(context, file)]
     return out
 
 
-def beside(context: typer.Context, out: Path) -> list[Path]:
+def output_files(context: typer.Context, out: Path) -> list[Path]:
     """The files that a command with the option --out `out` writes."""
     if not os.path.basename(os.path.normpath(out)).strip("."):
         raise UserError(f"--out {out}: is a folder, where the name of a file was expected.")
@@ -35,14 +35,14 @@ def beside(context: typer.Context, out: Path) -> list[Path]:
 TABLE_SUFFIXES = (".csv", ".md", ".tex", ".html")
 
 
-class Careful(TyperCommand):
+class GuardedCommand(TyperCommand):
     """A command that overwrites neither what it reads nor what this project has not made."""
 
     def invoke(self, context: typer.Context):
         if os.environ.get("RANK", "0") == "0":
-            writes = context.meta.get(WRITES, {})
+            writes = context.meta.get(OUTPUTS, {})
             others = [value for name, value in context.params.items() if name not in writes]
-            read = {os.path.realpath(path) for path in paths_in(others)}
+            read = {os.path.realpath(path) for path in flatten_paths(others)}
             for path in (path for paths in writes.values() for path in paths):
                 if os.path.realpath(path) in read:
                     raise UserError(f"{path}: would be read and overwritten. Give another name for what is written.")
@@ -51,12 +51,12 @@ class Careful(TyperCommand):
         return super().invoke(context)
 
 
-def paths_in(values) -> Iterator[Path]:
+def flatten_paths(values) -> Iterator[Path]:
     for value in values:
         if isinstance(value, Path):
             yield value
         elif isinstance(value, list | tuple):
-            yield from paths_in(value)
+            yield from flatten_paths(value)
 
 
 Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
@@ -64,22 +64,22 @@ Config = Annotated[Path, typer.Option(help="The stage's JSON document, from resu
 
 def lock_output(context: typer.Context, out: Path) -> Path:
     """`out`, which nobody else makes until this command ends; of several processes, the first one sees to that."""
-    if os.environ.get("RANK", "0") == "0" and os.environ.get(MAKING) != str(out):
+    if os.environ.get("RANK", "0") == "0" and os.environ.get(LOCKED_OUTPUT) != str(out):
         from ddpm.jobs.locks import Lock
 
-        os.environ[MAKING] = str(out)
+        os.environ[LOCKED_OUTPUT] = str(out)
         whole_name = Path(os.path.abspath(out))  # "." has no name
         lock = Lock(whole_name.with_name(f".{whole_name.name}.lock"), f"making {out}", log).acquire()
-        context.call_on_close(lambda: (lock.release(), os.environ.pop(MAKING)))
+        context.call_on_close(lambda: (lock.release(), os.environ.pop(LOCKED_OUTPUT)))
     return out
 
 
-MAKING = "DDPM_MAKING"  # tells the processes that a command starts what it has locked
+LOCKED_OUTPUT = "DDPM_MAKING"  # tells the processes that a command starts what it has locked
 
 
 def lock_output_file(context: typer.Context, option: typer.CallbackParam, out: Path) -> Path:
     """`out` of `lock_output`, a file."""
-    return lock_output(context, written(context, option, out))
+    return lock_output(context, claim_output(context, option, out))
 
 
 Out = Annotated[Path, typer.Option(help="File to write.", callback=lock_output_file)]

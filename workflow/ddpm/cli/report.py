@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm.cli.options import TABLE_SUFFIXES, Out, written
+from ddpm.cli.options import TABLE_SUFFIXES, Out, claim_output
 
 app = typer.Typer()
 
@@ -13,7 +13,9 @@ app = typer.Typer()
 @app.command()
 def table(
     name: Annotated[str, typer.Argument(help="table1, table2, table3, table4 or scores.")],
-    out: Annotated[Path, typer.Option(help="The .csv; .md, .tex and .html are written beside it.", callback=written)],
+    out: Annotated[
+        Path, typer.Option(help="The .csv; .md, .tex and .html are written beside it.", callback=claim_output)
+    ],
     metrics: Annotated[
         list[Path] | None, typer.Option(help="metrics.json of an experiment, or of its repeats; repeat.")
     ] = None,
@@ -40,7 +42,7 @@ def figure(
     ],
     out: Annotated[
         list[Path],
-        typer.Option(help="A file to write, by suffix, and of several figures by name; repeat.", callback=written),
+        typer.Option(help="A file to write, by suffix, and of several figures by name; repeat.", callback=claim_output),
     ],
     sources: Annotated[
         list[Path] | None, typer.Argument(help="The saved arrays that they are drawn from; none for figure2.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm.cli.options import Config, Devices, log, processes, written
+from ddpm.cli.options import Config, Devices, claim_output, log, processes
 from ddpm.config.enums import Selection
 
 app = typer.Typer()
@@ -25,11 +25,11 @@ def train(
     data: Annotated[Path, typer.Option(help="train.npy of the prepared data set.")],
     state: Annotated[Path, typer.Option(help="Folder of the resumable state; kept between runs.")],
     out: Annotated[
-        Path, typer.Option(help="final.safetensors: the averaged weights after the last step.", callback=written)
+        Path, typer.Option(help="final.safetensors: the averaged weights after the last step.", callback=claim_output)
     ],
-    history: Annotated[Path, typer.Option(help="training.csv: the loss over time.", callback=written)],
+    history: Annotated[Path, typer.Option(help="training.csv: the loss over time.", callback=claim_output)],
     outcome: Annotated[
-        Path, typer.Option(help="training.json: trained, or unstable, with step and reason.", callback=written)
+        Path, typer.Option(help="training.json: trained, or unstable, with step and reason.", callback=claim_output)
     ],
     snapshots: Annotated[Path, typer.Option(help="Folder for the weights of every training.snapshot_every steps.")],
     scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
@@ -50,7 +50,7 @@ def train(
 def select(
     final: Annotated[Path, typer.Argument(help="final.safetensors of a training.")],
     checkpoint: Annotated[Selection, typer.Option(help="Which weights to score.")],
-    out: Annotated[Path, typer.Option(help="model.safetensors to write.", callback=written)],
+    out: Annotated[Path, typer.Option(help="model.safetensors to write.", callback=claim_output)],
     snapshots: Annotated[Path | None, typer.Option(help="The training's folder of snapshots.")] = None,
     scores: Annotated[Path | None, typer.Option(help="snapshots.csv: the FID of each.")] = None,
 ) -> None:
@@ -77,9 +77,9 @@ def import_weights(
         Path,
         typer.Argument(help="card.json of a download, a .ckpt, .pt, .bin or .safetensors, or a diffusers folder."),
     ],
-    out: Annotated[Path, typer.Option(help="model.safetensors to write.", callback=written)],
+    out: Annotated[Path, typer.Option(help="model.safetensors to write.", callback=claim_output)],
     outcome: Annotated[
-        Path | None, typer.Option(help="training.json to write: released, with the step.", callback=written)
+        Path | None, typer.Option(help="training.json to write: released, with the step.", callback=claim_output)
     ] = None,
     config: Annotated[Path | None, typer.Option(help="An experiment's training document, to be fitted.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Published weights that SOURCE is a copy of.")] = None,

@@ -27,7 +27,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 75, "Interrupted by SIGTERM or SIGUSR1, and saved: the same command goes on from there."
 
 
-def listed() -> str:
+def list_exit_codes() -> str:
     """All exit codes with their meanings, for a help text."""
     return "Exit codes:\n\n" + "\n\n".join(f"{code.value}: {code.meaning}" for code in ExitCode)
 
