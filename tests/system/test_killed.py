@@ -17,7 +17,7 @@ from ddpm.evaluation.likelihood import Bound, likelihood_shard
 from ddpm.sampling.runner import AncestralSampler, sample_shard
 from ddpm.storage import chunk_cache
 from ddpm.storage.checkpoints import saved_states
-from ddpm.training.loop import train
+from ddpm.training.loop import Trainer, train
 
 KILLS = 10
 
@@ -63,7 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_training_killed_at_random_and_resumed_gives_the_same_bytes(train_images, tmp_path):
-    training = {"steps": 120, "log_every": 2, "save_every": 2, "snapshot_every": 40}
+    training = {"steps": 200, "log_every": 2, "save_every": 2, "snapshot_every": 40}
     experiment = tiny_experiment(training=training, network={"dropout": 0.1}, snapshots={"images": 20})
     config = experiment.stage_config("training")
 
@@ -75,13 +75,33 @@ def test_training_killed_at_random_and_resumed_gives_the_same_bytes(train_images
         files = [folder / name for name in ("final.safetensors", "training.csv", "training.json", "weights")]
         train(config, train_images, folder / "state", *files, CPU, log=log)
 
-    # Every run goes on from the last one's state, so ten of them must not get through.
-    finish_despite_kills(job, tmp_path, 0.04, 0.14)
+    def killed_behind(step: int, moment: float) -> Callable[[Path], None]:
+        """The job, killed so many CPU seconds after the beginning of its step `step`: in it, in a save, or behind."""
+        training_step, made = Trainer.training_step, []
+
+        def counted(trainer, pixels):
+            made.append(trainer)
+            if len(made) == step:
+                signal.setitimer(signal.ITIMER_PROF, moment)
+            return training_step(trainer, pixels)
+
+        def killed(folder: Path) -> None:
+            Trainer.training_step = counted
+            job(folder)
+
+        return killed
+
+    assert run(job, tmp_path / "undisturbed")[0] == 0
+    chance = random.Random(0)
+    for _ in range(KILLS):  # each behind a saved step, and together before the end
+        killed = killed_behind(chance.randrange(3, 9), chance.uniform(1e-4, 1e-2))
+        assert run(killed, tmp_path / "killed")[0] == -signal.SIGPROF
+    assert run(job, tmp_path / "killed")[0] == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
-    assert len(contents(tmp_path / "killed")) == 3 + 6
-    assert json.loads((tmp_path / "killed/training.json").read_text())["step"] == 120
+    assert len(contents(tmp_path / "killed")) == 3 + 10
+    assert json.loads((tmp_path / "killed/training.json").read_text())["step"] == 200
     resumed = {line for line in (tmp_path / "log").read_text().splitlines() if "killed resuming" in line}
-    assert len(resumed) >= KILLS // 2, "most kills must come after a saved step"
+    assert len(resumed) == KILLS
     assert len(saved_states(tmp_path / "killed/state")) == 2
 
 
