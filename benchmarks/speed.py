@@ -48,7 +48,7 @@ ORDERS = {"channels last": torch.channels_last, "channels first": torch.contiguo
 def ours(
     of: Experiment, work: str, batch: int, device: torch.device, precision: Precision, compiled: bool
 ) -> Callable[[], object]:
-    """A step of our training (draws, network there and back, clipping, update, average), or of our reverse process."""
+    """A step of our training (draws, forward, backward, clipping, update, average), or of our reverse process."""
     os.environ[PRECISION_ENV] = precision
     network = of.network
     if work == "training":

@@ -161,7 +161,7 @@ def test_upsampling_is_fused_where_that_is_fast(monkeypatch):
 
 
 def test_the_fast_layers_make_the_same_network(monkeypatch, inputs):
-    """In training, with its masks, and there and back; bf16 to its own precision."""
+    """In training, with its masks, forward and backward; bf16 to its own precision."""
     x, t = inputs
     seeds = torch.arange(len(x), dtype=torch.int32)
     torch.manual_seed(0)

@@ -71,7 +71,7 @@ def reference(
     data: Annotated[Path, typer.Option(help="Folder of the prepared data set.")],
     out: Out,
     summary: Annotated[Path, typer.Option(help="reference.json: how real images score.", callback=claim_output)],
-    splits: Annotated[int, typer.Option(min=1, help="ChunkCache of the Inception Score.")] = 10,
+    splits: Annotated[int, typer.Option(min=1, help="Parts of the Inception Score.")] = 10,
     device: Device = "auto",
     state: State = None,
     network_sha256: NetworkSha256 = None,
