@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ddpm.config.layout import Layout
+from ddpm.config.resolving import read_config
+from ddpm.planning.status import all_jobs
+
 BEYOND = ("reproduced", "training-curve", "fewsteps")
 NUMBERED = (1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 FIGURES = ("diffusion", *(f"figure{number}" for number in NUMBERED), *BEYOND)
@@ -24,6 +28,13 @@ def test_every_table_and_figure_is_there(finished):
         assert (finished.results / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
     with Image.open(finished.results / "figures/diffusion.gif") as animation:
         assert animation.n_frames > 10
+
+
+def test_status_looks_at_the_files_that_rules_write(finished, monkeypatch):
+    monkeypatch.chdir(finished.folder)
+    for job in all_jobs(Layout(read_config(Path("config.yaml")))):
+        assert job.output.exists()
+        assert job.log.exists()
 
 
 def test_the_report_is_one_file_that_holds_them_all(finished):
