@@ -11,7 +11,7 @@ from ddpm.config.layout import Layout
 from ddpm.config.resolving import read_config
 from ddpm.planning.status import all_jobs
 
-BEYOND = ("reproduced", "training-curve", "fewsteps")
+BEYOND = ("reproduced", "training-curve", "fewsteps", "bound")
 NUMBERED = (1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 FIGURES = ("diffusion", *(f"figure{number}" for number in NUMBERED), *BEYOND)
 TABLES = ("table1", "table2", "table4", "scores")
