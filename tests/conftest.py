@@ -87,13 +87,15 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: (order.get(item.path.name, len(order)), item.path.parent.name != "system"))
 
 
-def pytest_configure():
+def pytest_configure(config):
     """A shell that runs this in the background has it ignore Ctrl-C, and with it every process that a test starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):  # whose parent has done it
+        ready.started()
 
 
-def pytest_sessionfinish():
+def pytest_unconfigure():
     ready.stop()
 
 
