@@ -91,7 +91,7 @@ def test_one_thing_by_name_when_the_rest_is_there(target, expected, finished):
         for file in (finished.results / folder).glob(f"{Path(target).stem}.*"):
             file.unlink()
     assert {rule for rule, _ in finished.jobs(target)} == expected
-    finished.snakemake()
+    (finished.results / "report.html").touch()  # as what it shows has the same bytes again
 
 
 def test_a_figure_is_redrawn_by_force_and_no_other(finished):
@@ -110,13 +110,10 @@ def test_every_rule_without_wildcards_is_a_target_and_so_is_every_stage(finished
     assert {*STAGES, *FIGURES, *TABLES, "all", "download", "page", "plan"} <= set(listed)
     others = {"plan", "network_source", "download_network", "download"}  # of which the demo makes nothing
 
-    def nothing_to_do(*targets: str) -> bool:
-        said = finished.snakemake("-n", *targets)
-        return "Nothing to be done" in said.stdout + said.stderr
-
-    assert nothing_to_do(*(name for name in listed if name not in others))
-    for name in others:
-        assert not nothing_to_do(name), name
+    said = finished.snakemake("-n", *(name for name in listed if name not in others))
+    assert "Nothing to be done" in said.stdout + said.stderr
+    planned = finished.snakemake("-n", *others).stdout
+    assert others <= set(re.findall(r"^(?:local)?rule (\w+):", planned, re.MULTILINE))
 
 
 @pytest.mark.parametrize(
