@@ -313,12 +313,26 @@ def test_a_page_never_touches_what_has_arrived(how, server, tmp_path):
     assert server.requests[-1].range == f"bytes={HALF}-"
 
 
-def test_what_was_put_there_by_hand_needs_no_part(server, tmp_path):
-    url = begin(server, tmp_path)
-    (tmp_path / "file").write_bytes(CONTENT)
-    get(tmp_path, url)
-    assert left(tmp_path) == ["file"]
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_failed_download_says_where_to_put_the_file_by_hand_and_that_works(linked, server, tmp_path):
+    url, folder = begin(server, tmp_path / "weights"), tmp_path / "weights"
+    server.how["f"] = "broken"
+    with pytest.raises(UserError, match=f"get the file by hand and put it, or a link to it, at {folder}/file, where"):
+        get(folder, url)
+    server.requests.clear()
+    mine = tmp_path / "mine" if linked else folder / "file"
+    mine.write_bytes(CONTENT)
+    if linked:
+        (folder / "file").symlink_to(mine)
+    get(folder, url, md5=MD5)
+    assert left(folder) == ["file"]
     assert not server.requests
+    mine.write_bytes(OTHER)
+    server.how["f"] = "good"
+    get(folder, url, md5=MD5)
+    assert (folder / "file").read_bytes() == CONTENT
+    assert (folder / "file.aside-1").read_bytes() == OTHER, "a wrong one is kept"
+    assert not linked or mine.read_bytes() == OTHER
 
 
 # --- no room ---

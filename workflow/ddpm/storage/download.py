@@ -152,7 +152,8 @@ def fetch(file: RemoteFile, folder: Path, log: Log = print, once: bool = False, 
                     return copy
                 except Failure as failure:
                     log(f"{path}: {failure}; it is downloaded anew, and what was there is kept as {set_aside(path)}")
-            return try_mirrors(file.urls, attempt, path, log, 1 if once else ROUNDS)
+            by_hand = f"get the file by hand and put it, or a link to it, at {path}, where the same command checks it"
+            return try_mirrors(file.urls, attempt, path, by_hand, log, 1 if once else ROUNDS)
     except OSError as error:  # of the disk; those of the network are Failures
         raise DiskError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error
 
@@ -176,8 +177,12 @@ def locked(path: Path, log: Log) -> Iterator[None]:
         yield
 
 
-def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, log: Log, rounds: int) -> Any:
+def try_mirrors(
+    urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, by_hand: str, log: Log, rounds: int
+) -> Any:
     """The first success of `attempt(url)`; all `urls` again after a pause, since most failures pass.
+
+    `by_hand` says what else a user can do.
 
     Raises:
         NotDownloaded: there is none; the reasons are listed.
@@ -198,8 +203,7 @@ def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path |
     listed = "\n".join(f"  {url}: {reason}" for url, reason in reasons.items())
     raise NotDownloaded(
         f"{what}: could not be downloaded. If this machine has no way to the internet, run this command on one that "
-        "has, or get the files by hand and say with `root` which folder holds them; each address was tried "
-        f"{rounds} times:\n{listed}",
+        f"has, or {by_hand}; each address was tried {rounds} times:\n{listed}",
         reasons,
     )
 
@@ -235,7 +239,8 @@ def expand(listing: Listing, log: Log = print) -> tuple[RemoteFile, ...]:
             raise Failure(f"lists {len(files):,} files, more than {MAX_INDEX_FILES:,}")
         return files
 
-    return try_mirrors(listing.urls, attempt, listing.urls[0], log, ROUNDS)
+    by_hand = "get the files by hand and say with `root` which folder holds them"
+    return try_mirrors(listing.urls, attempt, listing.urls[0], by_hand, log, ROUNDS)
 
 
 def check_copy(root: Path, file: RemoteFile) -> None:
@@ -244,15 +249,35 @@ def check_copy(root: Path, file: RemoteFile) -> None:
     Raises:
         UserError: it is not.
     """
-    size = f" of {file.size:,} bytes" if file.size else ""
-    checksums = "".join(f", {kind} {value}" for kind, value in file.checksums.items())
     try:
         verify_copy(root / file.name, file)
     except Failure as failure:
         raise UserError(
-            f"{root / file.name}: {failure}. `root` must name a folder that holds {file.name}{size}{checksums}, as "
-            f"published at {file.urls[0]}."
+            f"{root / file.name}: {failure}. `root` must name a folder that holds {published_as(file)}."
         ) from failure
+
+
+def published_as(file: RemoteFile | Listing) -> str:
+    """What a right copy is compared with, and where to get one."""
+    if isinstance(file, Listing):
+        return f"the files that {file.urls[0]} lists"
+    size = f" of {file.size:,} bytes" if file.size else ""
+    checksums = "".join(f", {kind} {value}" for kind, value in file.checksums.items())
+    return f"{file.name}{size}{checksums}, as published at {file.urls[0]}"
+
+
+@contextmanager
+def reading_root(root: Path | None, files: Sequence[RemoteFile | Listing] = ()) -> Iterator[None]:
+    """Let a DamagedFile of a user's own `root`, a folder or file, say what to compare and where to get another."""
+    try:
+        yield
+    except DamagedFile as error:
+        if root is None or not str(error.path).startswith(str(root)):
+            raise
+        named = [file for file in files if isinstance(file, RemoteFile) and file.name in str(error.path)]
+        source = f" with {published_as((named or files)[0])}" if files else " with where you have it from"
+        remedy = f"It is yours and stays as it is: compare it{source}; put a whole copy in its place, or move it away."
+        raise DamagedFile(error.path, error.what, remedy) from error
 
 
 def verify_copy(path: Path, file: RemoteFile) -> Copy:

@@ -14,7 +14,7 @@ from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
 from ddpm.config.sources import Checkpoint
 from ddpm.storage.checkpoints import save_weights
-from ddpm.storage.download import digests
+from ddpm.storage.download import digests, reading_root
 from ddpm.storage.files import sha256, write_json
 from ddpm.storage.weights_file import read_header
 from ddpm.training.convert.diffusers_folder import read_folder
@@ -129,7 +129,8 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
         known = checkpoint.weights_file.checksums
         if known and digests(path, *known) != known:
             whose = " and ".join(f"{kind.upper()} is {value}" for kind, value in known.items())
-            raise DamagedFile(path, f"is not {checkpoint.name}, whose {whose}", "Download it again.")
+            remedy = f"Get another copy from {checkpoint.weights_file.urls[0]}."
+            raise DamagedFile(path, f"is not {checkpoint.name}, whose {whose}", remedy)
         return describe(checkpoint, path)
     if header := read_header(path):
         config = header["config"]
@@ -146,7 +147,8 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
 
 def from_folder(folder: Path, checkpoint: Checkpoint | None) -> Source:
     """The weights of a diffusers folder; where `checkpoint` says what network they are, its own words must agree."""
-    network, diffusion, weights = read_folder(folder)
+    with reading_root(folder):
+        network, diffusion, weights = read_folder(folder)
     if checkpoint is None:
         return Source(weights, folder.name, network, diffusion)
     source = describe(checkpoint, weights)
@@ -192,7 +194,8 @@ def import_weights(
     refuse_another("network", source.network, network, source.path)
     refuse_another("process", source.diffusion, diffusion, source.path)
     check_size(source.path, network)
-    content = read_tensors(source.path)
+    with reading_root(source.path):
+        content = read_tensors(source.path)
     try:
         weights = {name: tensor.float() for name, tensor in to_ours(content, network).items()}
     except ValueError as error:
