@@ -262,6 +262,28 @@ def test_the_summary_has_each_jobs_last_words(tmp_path):
     assert failures.summary(jobs[:1]).startswith("1 job has failed:")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Usage: python -m ddpm train [OPTIONS]\n╭─ Error ───╮\n│ Missing option '--config'. │\n╰───────────╯",
+        "Traceback (most recent call last):\nImportError: libcudart.so.13: cannot open shared object file",
+        "/bin/bash: line 1: python: command not found",
+        "/usr/bin/python: No module named ddpm",
+        "/bin/bash: line 1: 4711 Killed python -m ddpm train",
+        "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-27 DUE TO TIME LIMIT ***",
+    ],
+)
+def test_where_the_log_says_the_reason_nothing_is_guessed(words, tmp_path):
+    assert failures.last_words(Path(log(tmp_path, f"step 1/8 loss 0.5\n{words}\n"))) == [
+        "step 1/8 loss 0.5",
+        *words.splitlines(),
+    ]
+
+
+def test_what_the_command_line_says_of_wrong_usage_is_a_reason():
+    assert failures.SAYS_WHY.search(run_ddpm("train").stderr)
+
+
 def test_a_later_error_counts_and_a_long_one_is_cut(tmp_path):
     words = failures.last_words(Path(log(tmp_path, "ERROR: first\nERROR: second\n" + "x\n" * 50)))
     assert words == ["ERROR: second", *["x"] * 11]

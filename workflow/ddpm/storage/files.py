@@ -28,7 +28,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.errors import DamagedFile, DiskError, UserError
 
 # What numpy and zipfile raise where bytes are not what they should be.
 CORRUPT_FILE_ERRORS = (
@@ -123,7 +123,10 @@ def private_folder(folder: Path, remedy: str) -> Path:
         UserError: it is not; the message ends with `remedy`.
     """
     if not folder.is_symlink():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise DiskError(f"{folder}: cannot be made ({error.strerror}). {remedy}") from error
     about = os.lstat(folder)
     if stat.S_ISLNK(about.st_mode) or about.st_uid != os.getuid():
         raise UserError(f"{folder}: is a link, or belongs to somebody else. {remedy}")
@@ -244,7 +247,30 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: object) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, to_json(value, indent=2) + "\n")
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """JSON as its standard has it, which knows no NaN and no infinity.
+
+    Such a number becomes null, and `not_finite` of the document says which it was, by its keys: {"nll.test": "nan"}.
+    """
+    lost: dict[str, str] = {}
+
+    def checked(value: object, keys: tuple[str, ...]) -> object:
+        if isinstance(value, dict):
+            return {key: checked(each, (*keys, str(key))) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [checked(each, (*keys, str(i))) for i, each in enumerate(value)]
+        if isinstance(value, float) and not math.isfinite(value):
+            lost[".".join(keys)] = str(float(value))
+            return None
+        return value
+
+    document = checked(value, ())
+    if lost and isinstance(document, dict):
+        document["not_finite"] = lost
+    return json.dumps(document, indent=indent)
 
 
 def write_csv(path: Path | str, names: Iterable[str], rows: Iterable[Iterable[float | str]]) -> None:

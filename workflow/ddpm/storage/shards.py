@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm.config.errors import DamagedFile, UserError
-from ddpm.storage.files import read_npz
+from ddpm.storage.files import read_npz, to_json
 
 # What `sampler` in the header of a file of drawn images begins with, up to its first comma.
 ANCESTRAL, DDIM = "ancestral", "DDIM"
@@ -22,7 +22,7 @@ def shard_range(items: int, shard: int, shards: int) -> tuple[int, int]:
 
 def pack_header(header: dict) -> np.ndarray:
     """A JSON document as a 0-d string array, which an .npz can hold without pickling."""
-    return np.array(json.dumps(header))
+    return np.array(to_json(header))
 
 
 def unpack_header(array: np.ndarray) -> dict:
