@@ -91,13 +91,14 @@ def test_a_full_gpu_names_the_key_to_lower(command):
 
 
 def test_the_keys_to_lower_exist():
-    from ddpm.config.schema import ClassifierConfig, LatentsConfig
-    from ddpm.storage.documents import SECTIONS
+    from ddpm.config.base import models_in
+    from ddpm.config.experiment import Experiment, Scale
 
-    sections = {**SECTIONS, "classifier": ClassifierConfig, "latents": LatentsConfig}
+    fields = {**Scale.model_fields, **Experiment.model_fields}
     for name in KEYS.values():
         section, key = name.split(".")
-        assert key in sections[section].model_fields, name
+        (model,) = models_in(fields[section].annotation)
+        assert key in model.model_fields, name
     commands = run_ddpm("--help").stdout
     for command in KEYS:
         assert re.search(rf"\b{command}\b", commands)

@@ -44,7 +44,7 @@ def fetch_statistics(file: PublishedStatistics, root: Path | None, folder: Path,
     except (Failure, UserError) as error:
         reason = f"{file.name}: {error}" if there else str(error)
         return {**known, **missing, "reason": reason.replace(f"{folder}/", "")}
-    return {**known, "status": "fetched", "file": str(there or file.name), "sha256": copy.sha256, "reason": None}
+    return {**known, "status": "fetched", "file": str(there or file.name), "sha256": copy["sha256"], "reason": None}
 
 
 def write_comparison(reference: Path, card: Path, path: Path) -> None:

@@ -3,7 +3,7 @@
 All mirrors are tried before a pause and the next round. urllib3's Retry can do neither that nor repeat half a body.
 """
 
-import hashlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,18 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from ddpm.config.base import FrozenModel, is_open
+from ddpm.config.base import is_open
 from ddpm.config.errors import DamagedFile, DiskError, UserError
 from ddpm.config.sources import Listing, RemoteFile
-from ddpm.storage.files import Log, claim_card, read_json, set_aside, sha256, write_json
+from ddpm.jobs.locks import Lock
+from ddpm.storage.files import Log, claim_card, digest, read_json, set_aside, sha256, write_json
 from ddpm.storage.transfer import Failure, NoRoom, PartialFile, came_openly, open_url, read_body, refuse_html, resume
 
 ROUNDS = 3  # over all mirrors
 PAUSE = 5  # seconds after the first round; twice as many after each further one
 MAX_INDEX_BYTES = 2**22
 MAX_INDEX_FILES = 10_000
+
+Copy = dict[str, Any]  # `sha256` and `size` of a file; its `url` after redirects and a hub's `commit`, where known
 
 
 class NotDownloaded(UserError):
@@ -31,18 +34,6 @@ class NotDownloaded(UserError):
     def __init__(self, message: str, failures: dict[str, str]):
         super().__init__(message)
         self.failures = failures
-
-
-class Copy(FrozenModel):
-    """A file as it was when it was read to its end and found right."""
-
-    sha256: str
-    size: int
-    mtime_ns: int
-    url: str | None = None
-    """The address, after redirects, where it is known."""
-    commit: str | None = None
-    """Of the hub's repository."""
 
 
 def download(
@@ -68,7 +59,7 @@ def download(
     copies = {file.name: fetch(file, folder, log, unverified=unverified) for file in wanted}
     commits = defaultdict(set)
     for file in wanted:
-        if commit := copies[file.name].commit:
+        if commit := copies[file.name].get("commit"):
             commits[file.urls[0].partition("/resolve/")[0]].add(commit)
     for repository, found in commits.items():
         if len(found) > 1:
@@ -76,8 +67,7 @@ def download(
                 f"{folder}: its files are of several commits of {repository} ({', '.join(sorted(found))}), which was "
                 "changed during the download. Delete them and download them again."
             )
-    documents = {name: copy.model_dump(exclude_none=True) for name, copy in copies.items()}
-    write_json(folder / "card.json", {**about, "files": documents})
+    write_json(folder / "card.json", {**about, "files": copies})
 
 
 def may_be_changed(file: RemoteFile) -> bool:
@@ -88,33 +78,22 @@ def may_be_changed(file: RemoteFile) -> bool:
 def downloaded(card: Path) -> dict:
     """The card.json that `download` wrote, after a check that its files are unchanged.
 
-    A file whose size and time are still the card's is not read again.
-
     Raises:
         DamagedFile: a file is missing or has changed.
     """
     document = read_json(card)
     try:
-        copies = {name: Copy(**copy) for name, copy in document["files"].items()}
-    except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        known = {name: copy["sha256"] for name, copy in document["files"].items()}
+    except (AttributeError, KeyError, TypeError) as error:
         raise DamagedFile(card, "not the card of a download") from error
-    for name, copy in copies.items():
-        if not is_unchanged(path := card.parent / name, copy, card):
+    for name, checksum in known.items():
+        if not (path := card.parent / name).exists() or sha256(path) != checksum:
             raise DamagedFile(path, f"is missing or no longer what {card} says", "Delete it and download it again.")
     return document
 
 
-def is_unchanged(path: Path, copy: Copy, card: Path) -> bool:
-    """Whether `path` is still what `card` says of it."""
-    if not path.exists() or (status := path.stat()).st_size != copy.size:
-        return False
-    # A file that is as old as the card may have been changed in the same tick of the disk's clock.
-    older = copy.mtime_ns < card.stat().st_mtime_ns
-    return (older and status.st_mtime_ns == copy.mtime_ns) or sha256(path) == copy.sha256
-
-
 def fetch(file: RemoteFile, folder: Path, log: Log = print, once: bool = False, unverified: bool = False) -> Copy:
-    """Download `file` to `folder`, unless a right copy is there.
+    """Download `file` to `folder`, unless a right copy is there; returns what `verify_copy` does, and whence it came.
 
     Processes that want the same file wait for each other.
 
@@ -130,7 +109,7 @@ def fetch(file: RemoteFile, folder: Path, log: Log = print, once: bool = False, 
     part = PartialFile(path, file, unverified)
 
     def attempt(url: str) -> Copy:
-        resume(part, url, log)
+        source = resume(part, url, log)
         try:
             copy = verify_copy(part.path, file)
         except Failure:
@@ -138,17 +117,17 @@ def fetch(file: RemoteFile, folder: Path, log: Log = print, once: bool = False, 
             part.may_mix = False  # or the same two mirrors would be mixed again
             raise
         part.finish()
-        log(f"{path}: from {url}, {copy.size:,} bytes")
-        return copy.model_copy(update=part.source)
+        log(f"{path}: from {url}, {copy['size']:,} bytes")
+        return {**copy, **source}
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(path, log):
+        with Lock(path.with_name(f".{path.name}.lock"), f"downloading {path}", log, math.inf).acquire():
             if path.exists():
                 try:
                     copy = verify_copy(path, file)
                     part.discard()
-                    log(f"{path}: is there, {copy.size:,} bytes")
+                    log(f"{path}: is there, {copy['size']:,} bytes")
                     return copy
                 except Failure as failure:
                     log(f"{path}: {failure}; it is downloaded anew, and what was there is kept as {set_aside(path)}")
@@ -156,25 +135,6 @@ def fetch(file: RemoteFile, folder: Path, log: Log = print, once: bool = False, 
             return try_mirrors(file.urls, attempt, path, by_hand, log, 1 if once else ROUNDS)
     except OSError as error:  # of the disk; those of the network are Failures
         raise DiskError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error
-
-
-@contextmanager
-def locked(path: Path, log: Log) -> Iterator[None]:
-    """Hold the lock of `path`, which ends with the process. The empty lock file stays."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        log(f"{path}: another process is downloading it: waiting for it")
-        held = lock.acquire()
-    except PermissionError as error:
-        raise UserError(
-            f"{lock.lock_file}: belongs to another user, who downloads there. Choose another folder."
-        ) from error
-    with held:
-        yield
 
 
 def try_mirrors(
@@ -195,7 +155,7 @@ def try_mirrors(
             except Failure as failure:
                 failures[url] = failure
                 log(f"{url}: {failure}")
-        if all(isinstance(failure, NoRoom) for failure in failures.values()):
+        if all(isinstance(failure, NoRoom) for failure in failures.values()):  # another round makes none
             raise failures[urls[0]]
         if i < rounds - 1:
             time.sleep(PAUSE * 2**i)
@@ -281,28 +241,18 @@ def reading_root(root: Path | None, files: Sequence[RemoteFile | Listing] = ()) 
 
 
 def verify_copy(path: Path, file: RemoteFile) -> Copy:
-    """Check that `path` is `file`, as far as that is known; its content is read once.
+    """Check that `path` is `file`, as far as that is known; returns its sha256 and its size.
 
     Raises:
         Failure: it is not, or it is an HTML page.
     """
-    status = path.stat()
-    if file.size not in (status.st_size, None):
-        raise Failure(f"has {status.st_size:,} bytes, not {file.size:,}")
+    size = path.stat().st_size
+    if file.size not in (size, None):
+        raise Failure(f"has {size:,} bytes, not {file.size:,}")
     with open(path, "rb") as opened:
         refuse_html(opened.read(512))
-    found = digests(path, "sha256", *file.checksums)
+    found = {kind: digest(path, kind) for kind in {"sha256", *file.checksums}}
     for kind, value in file.checksums.items():
         if found[kind] != value:
             raise Failure(f"does not match the known hash: its {kind} is {found[kind]}, not {value}")
-    return Copy(sha256=found["sha256"], size=status.st_size, mtime_ns=status.st_mtime_ns)
-
-
-def digests(path: Path, *kinds: str) -> dict[str, str]:
-    """Checksums of a file by kind (md5, sha256), all in one reading."""
-    hashes = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
-    with open(path, "rb") as file:
-        while chunk := file.read(2**18):
-            for each in hashes.values():
-                each.update(chunk)
-    return {kind: each.hexdigest() for kind, each in hashes.items()}
+    return {"sha256": found["sha256"], "size": size}

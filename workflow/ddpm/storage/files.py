@@ -21,6 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from tokenize import TokenError
@@ -415,6 +416,11 @@ def require_end(member: IO[bytes], key: str) -> None:
         raise ValueError(f"{key} has more bytes than its shape takes")
 
 
-def sha256(path: Path | str) -> str:
+def digest(path: Path | str, kind: str) -> str:
+    """A file's checksum: md5 or sha256."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
+
+
+def sha256(path: Path | str) -> str:
+    return digest(path, "sha256")

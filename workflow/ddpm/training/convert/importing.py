@@ -14,8 +14,8 @@ from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
 from ddpm.config.sources import Checkpoint
 from ddpm.storage.checkpoints import save_weights
-from ddpm.storage.download import digests, reading_root
-from ddpm.storage.files import sha256, write_json
+from ddpm.storage.download import reading_root
+from ddpm.storage.files import digest, sha256, write_json
 from ddpm.storage.weights_file import read_header
 from ddpm.training.convert.diffusers_folder import read_folder
 from ddpm.training.convert.naming import Weights, to_ours
@@ -127,7 +127,7 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
         return from_folder(path, checkpoint)
     if checkpoint is not None:
         known = checkpoint.weights_file.checksums
-        if known and digests(path, *known) != known:
+        if any(digest(path, kind) != value for kind, value in known.items()):
             whose = " and ".join(f"{kind.upper()} is {value}" for kind, value in known.items())
             remedy = f"Get another copy from {checkpoint.weights_file.urls[0]}."
             raise DamagedFile(path, f"is not {checkpoint.name}, whose {whose}", remedy)
