@@ -475,7 +475,7 @@ def test_a_file_that_changed_is_noticed(change, server, tmp_path):
         downloaded(card)
 
 
-@pytest.mark.parametrize("document", ["[]", "{}", '{"files": 1}', '{"files": {"a": {"sha256": ""}}}', '{"sha256": {}}'])
+@pytest.mark.parametrize("document", ["[]", "{}", '{"files": 1}', '{"files": {"a": {"size": 1}}}', '{"sha256": {}}'])
 def test_another_document_is_no_card(document, tmp_path):
     (tmp_path / "card.json").write_text(document)
     with pytest.raises(DamagedFile, match="not the card of a download"):
