@@ -3,11 +3,13 @@
 All mirrors are tried before a pause and the next round. urllib3's Retry can do neither that nor repeat half a body.
 """
 
+import hashlib
 import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from ddpm.config.base import is_open
 from ddpm.config.errors import DamagedFile, DiskError, UserError
 from ddpm.config.sources import Listing, RemoteFile
 from ddpm.jobs.locks import Lock
-from ddpm.storage.files import Log, claim_card, digest, read_json, set_aside, sha256, write_json
+from ddpm.storage.files import Log, claim_card, read_json, set_aside, sha256, write_json
 from ddpm.storage.transfer import Failure, NoRoom, PartialFile, came_openly, open_url, read_body, refuse_html, resume
 
 ROUNDS = 3  # over all mirrors
@@ -256,3 +258,9 @@ def verify_copy(path: Path, file: RemoteFile) -> Copy:
         if found[kind] != value:
             raise Failure(f"does not match the known hash: its {kind} is {found[kind]}, not {value}")
     return {"sha256": found["sha256"], "size": size}
+
+
+def digest(path: Path, kind: str) -> str:
+    """A file's checksum: md5 or sha256."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()

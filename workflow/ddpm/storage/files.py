@@ -21,7 +21,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from tokenize import TokenError
@@ -36,7 +35,6 @@ CORRUPT_FILE_ERRORS = (
     *(ValueError, EOFError, OSError, AttributeError, RuntimeError, SyntaxError, OverflowError),
     *(TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
 )
-
 
 Log = Callable[[str], object]  # takes a line of progress: `print`, say
 FOLDER_MARK = ".ddpm-folder"  # in a folder of this project's alone: its use
@@ -123,11 +121,10 @@ def private_folder(folder: Path, remedy: str) -> Path:
     Raises:
         UserError: it is not; the message ends with `remedy`.
     """
-    if not folder.is_symlink():
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise DiskError(f"{folder}: cannot be made ({error.strerror}). {remedy}") from error
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"{folder}: cannot be made ({error.strerror}). {remedy}") from error
     about = os.lstat(folder)
     if stat.S_ISLNK(about.st_mode) or about.st_uid != os.getuid():
         raise UserError(f"{folder}: is a link, or belongs to somebody else. {remedy}")
@@ -138,9 +135,9 @@ def private_folder(folder: Path, remedy: str) -> Path:
 
 def files_in(folder: Path) -> Iterator[str]:
     """The relative paths of all files and links in `folder`, at any depth; links are not followed."""
-    for place, folders, files in os.walk(folder):
-        for name in (*files, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
-            yield Path(place, name).relative_to(folder).as_posix()
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            yield path.relative_to(folder).as_posix()
 
 
 def claim_folder(folder: Path, use: str, unmarked: str = "(?!)") -> None:
@@ -224,16 +221,15 @@ def claim_card(card: Path, *keys: str) -> bool:
     Raises:
         UserError: there is a card without them.
     """
-    there = os.path.lexists(card)
-    if there:
-        with suppress(UserError, OSError):
-            document = read_json(card)
-            if isinstance(document, dict) and document.keys() >= set(keys):
-                claim_file(card, ours=True)
-                return True
-        raise UserError(f"{card}: is there already, and is the card of something else. Give another folder.")
-    claim_file(card)
-    return False
+    if not os.path.lexists(card):
+        claim_file(card)
+        return False
+    with suppress(UserError, OSError):
+        document = read_json(card)
+        if isinstance(document, dict) and document.keys() >= set(keys):
+            claim_file(card, ours=True)
+            return True
+    raise UserError(f"{card}: is there already, and is the card of something else. Give another folder.")
 
 
 def set_aside(path: Path) -> Path:
@@ -258,17 +254,17 @@ def to_json(value: object, indent: int | None = None) -> str:
     """
     lost: dict[str, str] = {}
 
-    def checked(value: object, keys: tuple[str, ...]) -> object:
+    def finite(value: object, place: str) -> object:
         if isinstance(value, dict):
-            return {key: checked(each, (*keys, str(key))) for key, each in value.items()}
+            return {key: finite(each, f"{place}.{key}") for key, each in value.items()}
         if isinstance(value, list | tuple):
-            return [checked(each, (*keys, str(i))) for i, each in enumerate(value)]
-        if isinstance(value, float) and not math.isfinite(value):
-            lost[".".join(keys)] = str(float(value))
-            return None
-        return value
+            return [finite(each, f"{place}.{i}") for i, each in enumerate(value)]
+        if not isinstance(value, float) or math.isfinite(value):
+            return value
+        lost[place.removeprefix(".")] = str(float(value))
+        return None
 
-    document = checked(value, ())
+    document = finite(value, "")
     if lost and isinstance(document, dict):
         document["not_finite"] = lost
     return json.dumps(document, indent=indent)
@@ -416,11 +412,6 @@ def require_end(member: IO[bytes], key: str) -> None:
         raise ValueError(f"{key} has more bytes than its shape takes")
 
 
-def digest(path: Path | str, kind: str) -> str:
-    """A file's checksum: md5 or sha256."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
-
-
 def sha256(path: Path | str) -> str:
-    return digest(path, "sha256")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

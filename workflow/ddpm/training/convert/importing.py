@@ -14,8 +14,8 @@ from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
 from ddpm.config.sources import Checkpoint
 from ddpm.storage.checkpoints import save_weights
-from ddpm.storage.download import reading_root
-from ddpm.storage.files import digest, sha256, write_json
+from ddpm.storage.download import digest, reading_root
+from ddpm.storage.files import sha256, write_json
 from ddpm.storage.weights_file import read_header
 from ddpm.training.convert.diffusers_folder import read_folder
 from ddpm.training.convert.naming import Weights, to_ours
