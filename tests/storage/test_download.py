@@ -445,8 +445,12 @@ def publish(server, *names: str, **known) -> list[RemoteFile]:
     return [RemoteFile(name=name, urls=(server.add(name, CONTENT),), **known) for name in names]
 
 
-def test_a_card_says_what_was_downloaded(server, tmp_path):
+def test_a_card_says_what_was_downloaded(server, tmp_path, monkeypatch):
+    hashed = []
+    digests = download.digests
+    monkeypatch.setattr(download, "digests", lambda path, *kinds: hashed.append(kinds) or digests(path, *kinds))
     download.download(publish(server, "b", "a", md5=MD5), tmp_path, {"data": "x"}, quiet)
+    assert hashed == [("sha256", "md5")] * 2  # each file is read once
     document = downloaded(tmp_path / "card.json")
     assert (document["data"], list(document["files"])) == ("x", ["b", "a"])
     assert document["files"]["a"] == {"sha256": SHA256, "size": len(CONTENT), "url": f"{server.url}/a"}

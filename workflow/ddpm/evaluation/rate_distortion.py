@@ -56,7 +56,10 @@ def rate_distortion(bound: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def likelihood_summary(bound: dict[str, np.ndarray]) -> dict[str, float | int | None] | None:
-    """Bits/dim with its standard error over images (None of a single one), and its two parts; None of no images."""
+    """Bits/dim with its standard error over images, and its two parts; None where there are no images.
+
+    One image has no standard error.
+    """
     count = len(bound["terms"])
     if count == 0:
         return None

@@ -9,7 +9,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -253,14 +252,18 @@ def verify_copy(path: Path, file: RemoteFile) -> Copy:
         raise Failure(f"has {size:,} bytes, not {file.size:,}")
     with open(path, "rb") as opened:
         refuse_html(opened.read(512))
-    found = {kind: digest(path, kind) for kind in {"sha256", *file.checksums}}
+    found = digests(path, "sha256", *file.checksums)
     for kind, value in file.checksums.items():
         if found[kind] != value:
             raise Failure(f"does not match the known hash: its {kind} is {found[kind]}, not {value}")
     return {"sha256": found["sha256"], "size": size}
 
 
-def digest(path: Path, kind: str) -> str:
-    """A file's checksum: md5 or sha256."""
+def digests(path: Path, *kinds: str) -> dict[str, str]:
+    """Checksums of a file by kind (md5, sha256), all in one reading."""
+    hashes = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
+        while chunk := file.read(2**18):
+            for each in hashes.values():
+                each.update(chunk)
+    return {kind: each.hexdigest() for kind, each in hashes.items()}

@@ -14,13 +14,16 @@ from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
 from ddpm.config.sources import Checkpoint
 from ddpm.storage.checkpoints import save_weights
-from ddpm.storage.download import digest, reading_root
+from ddpm.storage.download import digests, reading_root
 from ddpm.storage.files import sha256, write_json
 from ddpm.storage.weights_file import read_header
 from ddpm.training.convert.diffusers_folder import read_folder
 from ddpm.training.convert.naming import Weights, to_ours
 from ddpm.training.convert.released import downloaded_checkpoint
 from ddpm.unet import UNet
+
+
+AGAIN = "Get it again from its source."  # it may be the user's own, which is not to be deleted
 
 
 def read_tensors(path: Path) -> Weights:
@@ -37,7 +40,7 @@ def read_tensors(path: Path) -> Weights:
         refuse_packed(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise DamagedFile(path, f"not a whole file of weights ({first_line(error)})") from error
+        raise DamagedFile(path, f"not a whole file of weights ({first_line(error)})", AGAIN) from error
     except Exception as error:  # pickle.UnpicklingError, whatever else a hostile stream provokes
         raise UserError(
             f"{path}: is damaged, or holds more than tensors and would run code when opened, which is not allowed "
@@ -127,10 +130,9 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
         return from_folder(path, checkpoint)
     if checkpoint is not None:
         known = checkpoint.weights_file.checksums
-        if any(digest(path, kind) != value for kind, value in known.items()):
+        if known and digests(path, *known) != known:
             whose = " and ".join(f"{kind.upper()} is {value}" for kind, value in known.items())
-            remedy = f"Get another copy from {checkpoint.weights_file.urls[0]}."
-            raise DamagedFile(path, f"is not {checkpoint.name}, whose {whose}", remedy)
+            raise DamagedFile(path, f"is not {checkpoint.name}, whose {whose}", "Download it again.")
         return describe(checkpoint, path)
     if header := read_header(path):
         config = header["config"]
@@ -194,8 +196,7 @@ def import_weights(
     refuse_another("network", source.network, network, source.path)
     refuse_another("process", source.diffusion, diffusion, source.path)
     check_size(source.path, network)
-    with reading_root(source.path):
-        content = read_tensors(source.path)
+    content = read_tensors(source.path)
     try:
         weights = {name: tensor.float() for name, tensor in to_ours(content, network).items()}
     except ValueError as error:
