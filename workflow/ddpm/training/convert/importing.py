@@ -22,7 +22,6 @@ from ddpm.training.convert.naming import Weights, to_ours
 from ddpm.training.convert.released import downloaded_checkpoint
 from ddpm.unet import UNet
 
-
 AGAIN = "Get it again from its source."  # it may be the user's own, which is not to be deleted
 
 
