@@ -46,9 +46,6 @@ def requeue(environment=os.environ) -> None:
     if "SLURM_JOB_ID" not in environment:
         raise UserError("this is no SLURM job, so it cannot be queued again.")
     job = environment["SLURM_JOB_ID"]
-    # The last task of an array has the number of the whole array.
-    if "SLURM_ARRAY_TASK_ID" in environment:
-        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
     if ask("squeue", "--noheader", "--format=%T", "--jobs", job).strip() == "RUNNING":
         ask("scontrol", "requeue", job)
 

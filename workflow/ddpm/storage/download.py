@@ -205,11 +205,7 @@ def expand(listing: Listing, log: Log = print) -> tuple[RemoteFile, ...]:
 
 
 def check_copy(root: Path, file: RemoteFile) -> None:
-    """Check that the copy of `file` in the folder `root`, which is used in place, is right.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Raise UserError if the copy of `file` in the folder `root`, which is used in place, is not right."""
     try:
         verify_copy(root / file.name, file)
     except Failure as failure:

@@ -122,11 +122,7 @@ def resume(part: PartialFile, url: str, log: Log) -> dict[str, str]:
 
 
 def request_rest(part: PartialFile, url: str, log: Log) -> dict[str, str] | None:
-    """Ask `url` once for what is missing; None where `part` is of another version than the answer.
-
-    Returns, raises:
-        as `resume` says.
-    """
+    """Ask `url` once for what is missing, as `resume` does; None where `part` is of another version than the answer."""
     arrived, origin = part.arrived, part.origin
     version = origin.get("validator") if origin.get("url") == url else None
     headers = {}
