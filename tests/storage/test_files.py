@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import tiny_experiment
 from hostile import Hostile
 
 from ddpm.config.errors import DamagedFile, UserError
@@ -177,6 +178,12 @@ def test_a_number_that_json_does_not_know_becomes_null_and_is_said(tmp_path):
     expected = {"a": [1.5, None], "nll": {"test": None}, "n": 10**20, "x": [2, None, True]}
     assert found == {**expected, "not_finite": {"a.1": "nan", "nll.test": "-inf"}}
     assert json.loads(str(pack_header({"x": math.inf}))) == {"x": None, "not_finite": {"x": "inf"}}
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_no_configuration_has_such_a_number(value):
+    with pytest.raises(UserError, match="finite number"):
+        tiny_experiment(training={"loss_limit": value})
 
 
 @pytest.mark.parametrize("shape", [(20, 3), (21, 2, 4), (1,), (0, 5)])
