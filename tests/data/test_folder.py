@@ -81,7 +81,7 @@ def test_grey_images(published):
     ("files", "changes", "words"),
     [
         ({}, {}, "holds no images"),
-        ({"a.png": b"text"}, {}, r"a.png: is no whole image.*Repair or remove"),
+        ({"a.png": b"text"}, {}, r"a.png: is no whole image.*It is yours"),
         ({"a.png": encoded(picture(0, 8, 8))}, {"train": 2}, "1 train images, where 2 were expected"),
     ],
 )

@@ -15,7 +15,7 @@ from ddpm.data import readers
 from ddpm.data.readers import Part
 from ddpm.data.store import checksum
 from ddpm.data.streams import reported
-from ddpm.storage.download import check_copy, download, downloaded
+from ddpm.storage.download import check_copy, download, downloaded, reading_root
 from ddpm.storage.files import atomic_write, claim_card, claim_file, write_json, write_npy, write_npz
 
 SPLITS = ("train", "test")
@@ -63,10 +63,11 @@ def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, 
     for name in PREPARED[:-1]:
         claim_file(folder / name, ours)
     published = published_files(data, source)
-    if data.reader is Reader.LSUN:
-        write_keys(data, published, folder, threads, log)
-    else:
-        write_arrays(data, readers.read(data, published, threads), folder, log)
+    with reading_root(data.root, data.files):
+        if data.reader is Reader.LSUN:
+            write_keys(data, published, folder, threads, log)
+        else:
+            write_arrays(data, readers.read(data, published, threads), folder, log)
 
 
 def published_files(data: DataSet, source: Path | None) -> Path | None:
