@@ -109,7 +109,7 @@ def test_images_that_are_not_aligned_are_refused(published):
     images = write_celeba(published.root, SPLITS) | {"000001.jpg": jpeg(0, 409, 687)}  # of which the crop is no face
     for name, content in images.items():
         (published.root / name).write_bytes(content)
-    with pytest.raises(DamagedFile, match=r"000001.jpg: is no whole image .409x687 pixels; the aligned .* 178x218"):
+    with pytest.raises(DamagedFile, match=r"000001.jpg: has 409x687 pixels; the aligned .* 178x218"):
         published.prepare("celeba64", **COUNTS)
 
 

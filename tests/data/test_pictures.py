@@ -57,9 +57,9 @@ MODES = [(form, mode) for form in ("PNG", "JPEG", "WEBP") for mode in ("RGB", "L
 @pytest.mark.parametrize(("form", "mode"), [pair for pair in MODES if pair not in (("JPEG", "RGBA"), ("JPEG", "P"))])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_encoding_becomes_grey_or_rgb(form, mode, channels):
-    image, encoding = pictures.decode(encoded(picture(2, 9, 7, mode), form), channels)
+    image, facts = pictures.decode(encoded(picture(2, 9, 7, mode), form), channels)
     array = pictures.to_array(image)
-    assert (array.shape, array.dtype, encoding) == ((7, 9, channels), np.uint8, f"{form} 9x7")
+    assert (array.shape, array.dtype, facts[0]) == ((7, 9, channels), np.uint8, ("published_as", f"{form} 9x7"))
 
 
 def test_grey_becomes_three_equal_channels():

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from ddpm.config.errors import DamagedFile
+from ddpm.config.sources import DataSet
 from ddpm.data.streams import ordered
 
 BATCH = 64  # images in an array that is passed on
@@ -16,38 +17,110 @@ DOWNLOAD_AGAIN = "Download it again."
 # Pillow knows 43 formats, and for one of them it starts a program (EPS: Ghostscript). Here it tries only the formats
 # that are named. Pillow brings the libraries that decode these.
 PUBLISHED_FORMATS = ("JPEG", "PNG", "WEBP")  # what data sets are published in
-USER_FORMATS = (*PUBLISHED_FORMATS, "BMP", "GIF", "PPM", "TIFF")  # what a user's own folder may hold
+# What a user's own folder may hold. TGA comes last: it is known by no first bytes.
+USER_FORMATS = (*PUBLISHED_FORMATS, "AVIF", "BMP", "GIF", "JPEG2000", "PPM", "TIFF", "TGA")
 MAX_PIXELS = 2**26  # of one image, of which each thread holds one: 200 MB
+WHITE = (255, 255, 255)
+# Pillow's modes of grey images of more than 8 bits, which its `convert` clips; I holds what has up to 32 bits.
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+BITS_PER_SAMPLE = 258  # of TIFF's tags
+
+Facts = list[tuple[str, str]]
+"""What was met in an image: a key of card.json, and a value that is counted there."""
 
 
 class Undecodable(Exception):
-    """Bytes that are no whole image."""
+    """Bytes that are no whole image, or one of a kind that is not taken; the message says which, behind a name."""
 
 
-def decode(content: bytes, channels: int, formats: Sequence[str] = PUBLISHED_FORMATS) -> tuple[Image.Image, str]:
-    """The image in `content`, grey (1 channel) or RGB (3), and how it was encoded, as in "JPEG 178x218".
+def decode(
+    content: bytes,
+    channels: int,
+    formats: Sequence[str] = PUBLISHED_FORMATS,
+    background: tuple[int, int, int] = WHITE,
+    depth: int | None = None,
+) -> tuple[Image.Image, Facts]:
+    """The image in `content`, grey (1 channel) or RGB (3), upright, and what it was, as in ("modes", "RGBA").
 
     Args:
         formats: those of Pillow's that it may be in.
+        background: what transparent pixels are laid on.
+        depth: see `reduce_depth`.
 
     Raises:
-        Undecodable: Pillow cannot read it to the end, it is in no such format, or too large.
+        Undecodable: Pillow cannot read it to the end, it is in no such format or mode, or too large.
     """
     try:
         image = Image.open(io.BytesIO(content), formats=formats)
         if image.width * image.height > MAX_PIXELS:
-            raise Undecodable(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}: make it smaller")
-        return image.convert(MODES[channels]), f"{image.format} {image.width}x{image.height}"
+            limit = f"more than the {MAX_PIXELS:,} that guard against bombs: make it smaller"
+            raise Undecodable(f"is too large ({image.width}x{image.height} pixels are {limit})")
+        deep = ";16" in str(image.tile) and ";" not in image.mode  # of which Pillow takes the upper eight bits
+        facts = [
+            ("published_as", f"{image.format} {image.width}x{image.height}"),
+            ("modes", image.mode + ";16" * deep),
+        ]
+        if getattr(image, "is_animated", False):
+            facts.append(("treated", "first of several frames or pages taken"))
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            facts.append(("treated", "turned as the EXIF orientation says"))
+        ImageOps.exif_transpose(image, in_place=True)
+        if deep and isinstance(colour := image.info.get("transparency"), tuple):
+            image.info["transparency"] = tuple(value >> 8 for value in colour)
+        if image.mode in (*DEEP_MODES, "F"):
+            image, bits = reduce_depth(image, depth)
+            facts.append(("treated", f"{bits} bits brought to 8"))
+        if image.has_transparency_data:
+            facts.append(("treated", f"transparency laid on the colour {', '.join(map(str, background))}"))
+            image = Image.alpha_composite(Image.new("RGBA", image.size, background), image.convert("RGBA"))
+        return image.convert(MODES[channels]), facts
+    except Undecodable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Undecodable(f"is too large ({error}): make it smaller") from error
     except Exception as error:  # Pillow's decoders raise errors of any kind
-        raise Undecodable(str(error)) from error
+        raise Undecodable(f"is {name_content(content)} ({error})") from error
 
 
-def format_of(content: bytes) -> str:
-    """How an image is encoded, as in "JPEG"; "no image" where Pillow does not know it."""
-    try:
-        return Image.open(io.BytesIO(content), formats=USER_FORMATS).format
-    except Exception:  # Pillow's decoders raise errors of any kind
-        return "no image"
+def name_content(content: bytes) -> str:
+    """What often has an image's name in its place."""
+    start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "an HTML page and no image, as servers send instead of one"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS and no image; `git lfs pull` fetches it"
+    return "no whole image" if content else "empty and no image"
+
+
+def reduce_depth(image: Image.Image, depth: int | None) -> tuple[Image.Image, int]:
+    """A grey image of more than 8 bits in the upper 8 of them, as Pillow reduces coloured ones; and how many it has.
+
+    Args:
+        depth: so many bits are used; None: as many as the file says.
+
+    Raises:
+        Undecodable: that is not known, or the values need more.
+    """
+    if image.mode == "F" or (
+        image.mode == "I" and not depth and image.format != "PPM"
+    ):  # of which Pillow makes 16 bits
+        kind = "floating point, whose" if image.mode == "F" else "32 bits, whose"
+        hint = "" if image.mode == "F" else ", or say by `depth` how many bits are used"
+        raise Undecodable(f"has the mode {image.mode} ({kind} range is not known): save it with 8 or 16 bits{hint}")
+    values = np.asarray(image)
+    stated = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if image.format == "TIFF" else 16
+    bits, low, high = depth or stated, values.min(), values.max()
+    if low < 0 or high >= 2**bits:
+        raise Undecodable(f"has the values {low:,} to {high:,}, and {bits} bits hold 0 to {2**bits - 1:,}: see `depth`")
+    if bits == 16 and high < 2**12 and not depth:
+        raise Undecodable(
+            f"has the mode {image.mode} of 16 bits, and its largest value is {high:,}, as if fewer were used: say by "
+            "`depth` how many (12, or 16 if the image is that dark)"
+        )
+    grey = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    if isinstance(key := image.info.get("transparency"), int):
+        grey.putalpha(Image.fromarray((values != key).astype(np.uint8) * 255))
+    return grey, bits
 
 
 def crop(image: Image.Image, top: int, left: int, side: int) -> Image.Image:
@@ -84,39 +157,51 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def decode_all(
-    contents: Iterable[tuple[str, bytes]],
+    data: DataSet,
+    contents: Iterable[tuple[str, Callable[[], bytes]]],
     shape: Callable[[Image.Image], Image.Image],
-    channels: int,
     threads: int,
     seen: Counter,
-    remedy: str = DOWNLOAD_AGAIN,
+    damaged: list[DamagedFile],
     formats: Sequence[str] = PUBLISHED_FORMATS,
+    remedy: str = DOWNLOAD_AGAIN,
 ) -> Iterator[np.ndarray]:
     """Decode images in `threads` threads and apply `shape` to each; yields arrays [n, H, W, C] uint8, in order.
 
-    Args:
-        contents: the encoded images, each with its name for messages.
-        seen: is filled with the number of images by encoding.
-        formats: see `decode`.
+    Behind a damaged image no more are yielded, but all are tried.
 
-    Raises:
-        DamagedFile: an image cannot be decoded; it is named.
+    Args:
+        contents: each image's name for messages, and a function that reads it.
+        seen: is filled with the number of images by fact (see `decode`).
+        damaged: is filled with an error for each image that cannot be read or decoded.
+        formats: see `decode`.
     """
 
-    def work(item: tuple[str, bytes]) -> tuple[np.ndarray, str]:
-        name, content = item
+    def work(item: tuple[str, Callable[[], bytes]]) -> tuple[np.ndarray, Facts] | DamagedFile:
+        name, read = item
         try:
-            image, encoding = decode(content, channels, formats)
-            return to_array(shape(image)), encoding
+            image, facts = decode(read(), data.channels, formats, data.background, data.depth)
+            if data.reencoded and (found := facts[0][1].partition(" ")[0]).lower() != data.reencoded.lower():
+                raise Undecodable(f"is {found}, and {data.name} has reencoded: {data.reencoded}: say the right one")
+            return to_array(shape(image)), facts
+        except DamagedFile as error:  # of an archive
+            return error
+        except OSError as error:
+            return DamagedFile(name, f"cannot be read ({error.strerror or error})", remedy)
         except Undecodable as error:
-            raise DamagedFile(name, f"is no whole image ({error})", remedy) from error
+            return DamagedFile(name, str(error), remedy)
 
     batch = []
-    for image, encoding in ordered(work, contents, threads):
-        seen[encoding] += 1
+    for result in ordered(work, contents, threads):
+        if isinstance(result, DamagedFile):
+            damaged.append(result)
+        if damaged:
+            continue
+        image, facts = result
+        seen.update(facts)
         batch.append(image)
         if len(batch) == BATCH:
             yield np.stack(batch)
             batch = []
-    if batch:
+    if batch and not damaged:
         yield np.stack(batch)

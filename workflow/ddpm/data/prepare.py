@@ -100,18 +100,26 @@ def write_arrays(data: DataSet, parts: dict[str, Part], folder: Path, log) -> No
         if len(part.labels) != (part.count if data.classes or part.classes else 0):
             raise UserError(f"{data.source}: {len(part.labels):,} labels of {part.count:,} {split} images.")
     shape = (data.image_size, data.image_size, data.channels)
+    for line in parts["train"].layout:
+        log(f"{data.root}: {line}")
     with all_or_nothing(folder):
         for split, part in parts.items():
             write_images(data, split, part, shape, folder / f"{split}.npy", log)
+        readers.refuse_damaged(parts.values())
         write_npz(folder / "labels.npz", **{split: np.asarray(part.labels, np.int64) for split, part in parts.items()})
+        seen = sum((part.seen for part in parts.values()), Counter())
+        for (kind, what), count in seen.items():
+            if kind == "treated":
+                log(f"{count:,} images: {what}")
         write_card(
             data,
             folder,
             counts={split: part.count for split, part in parts.items()},
             checksums={split: checksum(folder / f"{split}.npy", "array") for split in parts},
-            seen=sum((part.seen for part in parts.values()), Counter()),
+            seen=seen,
             store="array",
             **({"classes": parts["train"].classes} if data.classes is None else {}),
+            **({"layout": parts["train"].layout} if parts["train"].layout else {}),
         )
 
 
@@ -128,7 +136,7 @@ def write_images(data: DataSet, split: str, part: Part, shape: tuple[int, ...], 
                 raise UserError(f"{data.source}: {split} images are {found}, not uint8 {(part.count, *shape)}.")
             file.write(batch.tobytes())
             written += len(batch)
-        if written < part.count:
+        if written < part.count and not part.damaged:
             raise UserError(f"{data.source}: {written:,} {split} images, where {part.count:,} were announced.")
 
 
@@ -162,12 +170,16 @@ def write_card(data: DataSet, folder: Path, counts: dict, checksums: dict, seen:
         "checksums": data.published
     }
     if seen:
+        by_kind: dict[str, dict[str, int]] = {}
+        for (kind, what), count in seen.most_common():
+            by_kind.setdefault(kind, {})[what] = count
+        encodings = by_kind["published_as"]
         size = f" {data.image_size}x{data.image_size}"
-        other = sum(count for encoding, count in seen.items() if not encoding.endswith(size))
-        listed = ", ".join(f"{count:,} {encoding}" for encoding, count in seen.most_common(5))
-        listed += ", ..." if len(seen) > 5 else ""
-        found = f"Published as {listed}: {other:,} of {seen.total():,} images were cropped or resized."
-        card |= {"published_as": dict(seen.most_common()), "notes": f"{card['notes']} {found}".strip()}
+        other = sum(count for encoding, count in encodings.items() if not encoding.endswith(size))
+        listed = ", ".join(f"{count:,} {encoding}" for encoding, count in list(encodings.items())[:5])
+        listed += ", ..." if len(encodings) > 5 else ""
+        found = f"Published as {listed}: {other:,} of {sum(encodings.values()):,} images were cropped or resized."
+        card |= {**by_kind, "notes": f"{card['notes']} {found}".strip()}
     write_json(folder / "card.json", {**card, **more, **counts, "sha256": checksums})
 
 

@@ -22,6 +22,7 @@ from ddpm.data.readers import (
     find_files,
     part_of_arrays,
     reencoded_hint,
+    refuse_damaged,
 )
 from ddpm.data.readers import folder as trees
 
@@ -75,7 +76,7 @@ class ArraysOnly(pickle.Unpickler):
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
     if data.reencoded:
         return trees.read(data, folder, threads)
-    for where, files in find_files(folder, is_wanted):
+    for where, files, _ in find_files(folder, is_wanted):
         for form in (read_pickled, read_binary, read_parquet, read_tree):
             if arrays := form(data, where, files, threads):
                 if data.root:  # what was downloaded was checked
@@ -146,16 +147,19 @@ def read_binary(data: DataSet, where: Path, files: Files, threads: int) -> Array
 
 def read_parquet(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
     """Hugging Face's: a column of encoded images, and one of labels."""
-    arrays = {}
+    parts = {}
     for split in BATCHES:
         of_split = {path: read for path, read in files.items() if re.match(rf"{split}\b.*\.parquet$", path.name)}
         if not of_split:
             return None
         rows = [row for path, read in of_split.items() for row in read_parquet_rows(f"{where}: {path}", read())]
-        contents = ((f"{where}: {split} image {i}", content) for i, (content, _) in enumerate(rows))
-        images = np.concatenate(list(trees.decode_images(data, contents, threads)))
-        arrays[split] = images, np.array([label for _, label in rows], np.int64)
-    return arrays
+        contents = (
+            (f"{where}: {split} image {i}", lambda content=content: content or b"")
+            for i, (content, _) in enumerate(rows)
+        )
+        parts[split] = trees.part_of_tree(data, len(rows), contents, threads)
+        parts[split].labels = np.array([label for _, label in rows], np.int64)
+    return decode_parts(parts)
 
 
 def read_parquet_rows(where: str, content: bytes) -> list[tuple[bytes, int]]:
@@ -174,7 +178,12 @@ def read_parquet_rows(where: str, content: bytes) -> list[tuple[bytes, int]]:
 
 def read_tree(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
     images = {path: read for path, read in files.items() if trees.is_image(path)}
-    if not any("train" in path.parts for path in images):
+    if not any(trees.SPLITS.get(name.casefold()) == "train" for path in images for name in path.parts):
         return None
-    parts = trees.labelled_splits(data, where, images, threads)
-    return {split: (np.concatenate(list(part.batches)), part.labels) for split, part in parts.items()}
+    return decode_parts(trees.labelled_splits(data, where, images, threads))
+
+
+def decode_parts(parts: dict[str, Part]) -> Arrays:
+    batches = {split: list(part.batches) for split, part in parts.items()}
+    refuse_damaged(parts.values())
+    return {split: (np.concatenate(batches[split]), part.labels) for split, part in parts.items()}

@@ -29,7 +29,7 @@ class Index:
     skipped: list[str]
     """The keys of the images that cannot be decoded."""
     seen: Counter
-    """The number of images by encoding."""
+    """The number of images by fact (`pictures.decode`)."""
 
 
 def find_database(data: DataSet, folder: Path, prepared: Path, log: Callable[[str], None]) -> Path:
@@ -78,7 +78,7 @@ def index_images(data: DataSet, database: Path, threads: int, log: Callable[[str
     """
     path = database / DATABASE
 
-    def check(item: tuple[bytes, bytes]) -> tuple[bytes, str | None]:
+    def check(item: tuple[bytes, bytes]) -> tuple[bytes, pictures.Facts | None]:
         key, content = item
         try:
             return key, pictures.decode(content, data.channels)[1]
@@ -91,13 +91,13 @@ def index_images(data: DataSet, database: Path, threads: int, log: Callable[[str
             raise UserError(f"{path}: holds {total:,} images, where {data.train:,} of {data.title} were expected.")
         items = reported(ordered(check, read_entries(path, transaction), threads), total, "checked", log)
         keys, skipped, seen = [], [], Counter()
-        for key, encoding in items:
-            if encoding is None:
+        for key, facts in items:
+            if facts is None:
                 skipped.append(key.decode(errors="replace"))
                 log(f"{path}: image {skipped[-1]} cannot be decoded and is skipped")
             else:
                 keys.append(key)
-                seen[encoding] += 1
+                seen.update(facts)
     if not keys:
         raise DamagedFile(path, "none of its images can be decoded", "Is it the database of LSUN?")
     return Index(np.array(keys), skipped, seen)
