@@ -220,6 +220,28 @@ def test_a_copy_must_be_in_the_format_that_is_said(published):
         published.prepare("cifar10", train=20, test=4, reencoded="JPEG")
 
 
+@pytest.mark.parametrize("form", ["parquet", "tree", "tree in a tar"])
+def test_all_damaged_images_are_listed(form, published):
+    lay(published.root, form)
+    png = [encoded(Image.fromarray(image)) for image in PIXELS]
+    png[1] = png[21] = b"text"
+    if form == "parquet":
+        for split, rows in (("train", slice(20)), ("test", slice(20, 24))):
+            write_parquet(published.root / f"plain_text/{split}-00000-of-00001.parquet", png[rows], LABELS[rows], "img")
+    else:
+        tree = dict(zip(cifar10_tree(PIXELS, LABELS, 20), png, strict=True))
+        fill(published.root, tree) if form == "tree" else write_tar(published.root / "any.tar", tree)
+    with pytest.raises(DamagedFile, match=r"(?s)2 images: cannot be used:.*is no whole image.*is no whole image"):
+        published.prepare("cifar10", train=20, test=4)
+
+
+def test_a_tree_may_have_its_splits_in_capitals(published):
+    tree = cifar10_tree(PIXELS, LABELS, 20)
+    fill(published.root, {name.capitalize(): content for name, content in tree.items()})
+    train, _ = published.prepare("cifar10", train=20, test=4, means=MEANS)
+    assert len(train) == 20
+
+
 def test_every_image_of_a_copy_must_be_in_that_format(published):
     tree = cifar10_tree(PIXELS, LABELS, 20, "JPEG")
     fill(published.root, tree | {sorted(tree)[-1]: encoded(Image.fromarray(PIXELS[0]))})  # a PNG by another name

@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
+from published import png_chunk
 
 from ddpm.config.errors import DamagedFile
 from ddpm.config.registry import resolve
@@ -59,14 +60,11 @@ def test_a_folder_takes_what_its_suffixes_promise(form):
 
 # Would fail if an image's size were not looked at before its pixels are made: these take 530 MB in each thread.
 def test_a_bomb_is_not_unpacked():
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
-
     side = 13_300
     header = side.to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
     packed = zlib.compressobj(9)
     rows = b"".join(packed.compress(bytes(1 + 3 * side)) for _ in range(side)) + packed.flush()
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    png = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
     assert len(png) < 10**6
     with pytest.warns(Image.DecompressionBombWarning), pytest.raises(pictures.Undecodable, match="13300x13300 pixels"):
         pictures.decode(png, 3)
