@@ -308,7 +308,7 @@ def test_which_folder_became_what_is_said(files, layout, published):
         (("test/a", "val/b"), r"test \(1 images\), val"),
         (("val/a", "cat/b"), r"cat .*, val"),
         (("car/train/a", "plane/train/b"), r"car \(1 images\), plane \(1 images\), and train in them"),
-        (("set/a/1", "set/train/b"), r"Found: a .*, train"),
+        (("set/a/1", "set/train/b"), r"Found: set/a .*, set/train"),
     ],
 )
 def test_folders_that_may_be_splits_or_classes_are_refused(files, found, published):
@@ -368,6 +368,7 @@ def test_all_damaged_files_are_listed_at_once(count, shown, published):
     assert said.startswith(f"{count} images: cannot be used:")
     assert said.count("is no whole image") == shown
     assert ("and 10 more" in said) == (count == 30)
+    assert "train/x00.png: is no" in said
     assert ("test/y.png: is no" in said) == (count <= 20)
     assert not published.left()
 

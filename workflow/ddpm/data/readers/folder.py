@@ -54,9 +54,9 @@ def labelled_splits(
         UserError: it is not clear which folders are splits; the data set has other classes; or test images have one
             that no training image has.
     """
-    splits, places, layout = split_by_folder(where, images)
+    splits, depth, layout = split_by_folder(where, images)
     layout += [f"left out: {count:,} {what}" for what, count in ignored.items()]
-    found = {split: class_names(of_split) for split, of_split in splits.items()}
+    found = {split: class_names(of_split, depth) for split, of_split in splits.items()}
     classes = data.classes if data.classes is not None else found["train"]
     for split, names in found.items():
         if splits[split] and (set(names) - set(classes) or (classes and not names)):
@@ -68,17 +68,16 @@ def labelled_splits(
     numbers = {name: number for number, name in enumerate(classes)}
     parts = {}
     for split, of_split in splits.items():
-        of_split = alternate_classes(of_split) if classes else of_split
-        place = places.get(split, PurePosixPath())
-        contents = ((f"{where}: {place / path}", read_bytes) for path, read_bytes in of_split.items())
-        parts[split] = part_of_tree(data, len(of_split), contents, threads)
-        parts[split].labels = np.array([numbers[path.parts[0]] for path in of_split] if classes else [], np.int64)
-        parts[split].classes, parts[split].layout = tuple(classes), tuple(layout)
+        order = alternate_classes(of_split, depth) if classes else list(of_split)
+        contents = ((f"{where}: {path}", images[path]) for path in order)
+        parts[split] = part = part_of_tree(data, len(order), contents, threads)
+        part.labels = np.array([numbers[path.parts[depth]] for path in order] if classes else [], np.int64)
+        part.classes, part.layout = tuple(classes), tuple(layout)
     return parts
 
 
-def split_by_folder(where: Path, images: Files) -> tuple[dict[str, Files], dict[str, PurePosixPath], list[str]]:
-    """The images by split, each by its path below the split's folder; those folders; and sentences on what became what.
+def split_by_folder(where: Path, images: Files) -> tuple[dict[str, list[PurePosixPath]], int, list[str]]:
+    """The images by split, how deep their class folders lie, and sentences on which folder became what.
 
     The folders of splits are looked for where the tree first branches. Without them all are training images.
 
@@ -90,49 +89,46 @@ def split_by_folder(where: Path, images: Files) -> tuple[dict[str, Files], dict[
         path.parts[level] == first[level] and len(path.parts) > level + 1 for path in images
     ):
         level += 1
-    above = PurePosixPath(*first[:level])
-    groups: dict[str, Files] = {}
-    for path, read_bytes in images.items():
-        name = path.parts[level] if len(path.parts) > level + 1 else ""
-        groups.setdefault(name, {})[path.relative_to(above / name)] = read_bytes
-    kinds = {name: SPLITS.get(name.casefold(), "class") for name in groups if name}
+    groups: dict[str, list[PurePosixPath]] = {}
+    for path in images:
+        groups.setdefault("/".join(path.parts[: level + 1]) if len(path.parts) > level + 1 else "", []).append(path)
+    kinds = {name: SPLITS.get(PurePosixPath(name).name.casefold(), "class") for name in groups if name}
     inside = {name for path in images for name in path.parts[level + 1 : -1] if name.casefold() in ("train", "test")}
     if set(kinds.values()) <= {"class"} and not inside:
-        return {"train": images, "test": {}}, {}, [f"train: all {len(images):,} images"]
+        return {"train": list(images), "test": []}, 0, [f"train: all {len(images):,} images"]
     number = Counter(kinds.values())
     if number["class"] or number["train"] != 1 or number["test"] > 1:
         found = ", ".join(f"{name} ({len(groups[name]):,} images)" for name in kinds)
         found += f", and {', '.join(sorted(inside))} in them" if inside else ""
         raise UserError(
-            f"{where / above}: it is not clear which folders are splits and which are classes. Found: {found}. Put all "
+            f"{where}: it is not clear which folders are splits and which are classes. Found: {found}. Put all "
             "images into folders train and test, and their classes into these; or rename what is no split."
         )
-    splits: dict[str, Files] = {"train": {}, "test": {}}
-    places, layout = {}, []
-    for name, of_name in groups.items():
-        if (split := kinds.get(name)) in splits:
-            splits[split], places[split] = of_name, above / name
-            layout.append(f"{split}: {len(of_name):,} images of {above / name}")
-        else:
-            what = f"of {above / name}" if name else "beside these folders"
-            layout.append(f"left out: {len(of_name):,} images {what}")
-    return splits, places, layout
+    splits: dict[str, list[PurePosixPath]] = {"train": [], "test": []}
+    layout = []
+    for name, paths in groups.items():
+        split = kinds.get(name)
+        splits |= {split: paths} if split in splits else {}
+        became = split if split in splits else "left out"
+        layout.append(f"{became}: {len(paths):,} images {f'of {name}' if name else 'beside these folders'}")
+    return splits, level + 1, layout
 
 
-def class_names(images: Files) -> tuple[str, ...]:
+def class_names(paths: list[PurePosixPath], depth: int) -> tuple[str, ...]:
     """The folders that the images are in, if each is in one."""
-    if any(len(path.parts) == 1 for path in images):
+    if any(len(path.parts) == depth + 1 for path in paths):
         return ()
-    return tuple(sorted({path.parts[0] for path in images}))
+    return tuple(sorted({path.parts[depth] for path in paths}))
 
 
-def alternate_classes(images: Files) -> Files:
-    places: Counter = Counter()
-    order = {}
-    for path in images:
-        order[path] = (places[path.parts[0]], path)
-        places[path.parts[0]] += 1
-    return {path: images[path] for path in sorted(images, key=order.get)}
+def alternate_classes(paths: list[PurePosixPath], depth: int) -> list[PurePosixPath]:
+    met: Counter = Counter()
+
+    def turn(path: PurePosixPath) -> tuple[int, PurePosixPath]:
+        met[path.parts[depth]] += 1
+        return met[path.parts[depth]], path
+
+    return sorted(paths, key=turn)
 
 
 def part_of_tree(data: DataSet, count: int, contents: Iterable[tuple[str, Callable[[], bytes]]], threads: int) -> Part:
