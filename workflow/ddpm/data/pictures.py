@@ -1,4 +1,4 @@
-"""Encoded images to pixels: Pillow decodes them, torchvision crops and resizes them, by Pillow's own filters."""
+"""Encoded images to pixels: Pillow decodes, crops and resizes them."""
 
 import io
 from collections import Counter
@@ -123,32 +123,14 @@ def reduce_depth(image: Image.Image, depth: int | None) -> tuple[Image.Image, in
     return grey, bits
 
 
-def crop(image: Image.Image, top: int, left: int, side: int) -> Image.Image:
-    """The square of side x side pixels whose upper left one is at row `top` and column `left`."""
-    from torchvision.transforms.v2 import functional  # four CPU seconds: not for data that need no crop
+def crop_and_resize(image: Image.Image, size: int) -> Image.Image:
+    """StyleGAN2's preparation of LSUN: the centre, to the shorter side, then size x size by Lanczos.
 
-    return functional.crop(image, top, left, side, side)
-
-
-def resize(image: Image.Image, size: int, filter: Image.Resampling) -> Image.Image:
-    """The image in size x size. An image of that size is not filtered."""
-    from torchvision.transforms.v2 import functional
-
-    return functional.resize(image, [size, size], filter)
-
-
-def crop_centre(image: Image.Image) -> Image.Image:
-    """The middle of an image, as wide and high as its shorter side; halves of a pixel go to the left and the top.
-
-    torchvision's center_crop rounds them to the nearest even pixel: of 3 pixels, 2 go to the left.
+    Halves of a pixel go to the left and the top. An image of that size is not filtered.
     """
     side = min(image.size)
-    return crop(image, (image.height - side) // 2, (image.width - side) // 2, side)
-
-
-def crop_and_resize(image: Image.Image, size: int) -> Image.Image:
-    """StyleGAN2's preparation of LSUN: the centre, to the shorter side, then size x size by Lanczos."""
-    return resize(crop_centre(image), size, Image.Resampling.LANCZOS)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
 
 
 def to_array(image: Image.Image) -> np.ndarray:

@@ -28,7 +28,7 @@ from PIL import Image
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet, Reader
 from ddpm.data import pictures
-from ddpm.data.listing import is_hidden, list_files, refuse_unreadable, shorten
+from ddpm.data.listing import is_hidden, list_files, shorten
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # zipfile raises these too, where a member is encrypted, packed in an unknown way, or has an odd name.
@@ -105,13 +105,6 @@ def read(data: DataSet, folder: Path | None, threads: int) -> dict[str, Part]:
     return import_module(f"ddpm.data.readers.{data.reader}").read(data, folder, threads)
 
 
-def require_file(folder: Path, name: str) -> Path:
-    """The file `name` of `folder`."""
-    if not (folder / name).is_file():
-        raise UserError(f"{folder / name}: no such file. Download the data set, or set its root to where the file is.")
-    return folder / name
-
-
 def find_files(root: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Path, Files, Counter]]:
     """The files of `root` that are `wanted`: first those in the folder at any depth, then those in each archive.
 
@@ -123,19 +116,18 @@ def find_files(root: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[
         UserError: parts of the folder cannot be read; they are listed.
         DamagedFile: an archive cannot be read to its end.
     """
-    listing = list_files(root)
-    refuse_unreadable(root, listing)
-    files = sort_wanted({path: file.read_bytes for path, file in listing.files.items()}, wanted, listing.ignored)
-    if files:
-        yield root, files, listing.ignored
-    for archive in (root / path for path in sorted(listing.files) if len(path.parts) == 1 and is_archive(path)):
-        ignored: Counter = Counter()
-        if files := sort_wanted(archive_members(archive, wanted), wanted, ignored):
-            yield archive, files, ignored
-
-
-def is_archive(path: PurePosixPath) -> bool:
-    return path.name.lower().endswith(ARCHIVES)
+    found, ignored, unreadable = list_files(root)
+    if unreadable:
+        raise UserError(
+            f"{root}: cannot be read as a whole. Have these allowed, mend them, or remove them:\n{shorten(unreadable)}"
+        )
+    if files := sort_wanted({path: (root / path).read_bytes for path in found}, wanted, ignored):
+        yield root, files, ignored
+    for path in found:
+        if len(path.parts) == 1 and path.name.lower().endswith(ARCHIVES):
+            ignored = Counter()
+            if files := sort_wanted(archive_members(root / path, wanted), wanted, ignored):
+                yield root / path, files, ignored
 
 
 def sort_wanted(files: Files, wanted: Callable[[PurePosixPath], bool], ignored: Counter) -> Files:

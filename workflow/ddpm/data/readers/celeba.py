@@ -11,7 +11,7 @@ from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet
 from ddpm.data import pictures
 from ddpm.data.listing import shorten
-from ddpm.data.readers import REMEDY, Files, Part, find_files, part_of_images, require_file
+from ddpm.data.readers import REMEDY, Files, Part, find_files, part_of_images
 
 ARCHIVE = "img_align_celeba.zip"
 SPLITS = {"0": "train", "1": "validation", "2": "test"}
@@ -22,6 +22,8 @@ ALIGNED = (178, 218)  # width, height
 
 def read_splits(path: Path) -> dict[str, list[str]]:
     """The file names of each split; a line is "000001.jpg 0"."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Download the data set, or set its root to where the file is.")
     names: dict[str, list[str]] = {split: [] for split in SPLITS.values()}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         name, _, split = line.strip().partition(" ")
@@ -75,12 +77,12 @@ def crop_face(image: Image.Image, size: int) -> Image.Image:
         raise pictures.Undecodable(
             "has {}x{} pixels; the aligned and cropped images have {}x{}".format(*image.size, *ALIGNED)
         )
-    face = pictures.crop(image, ROW - HALF, COLUMN - HALF, 2 * HALF)
-    return pictures.resize(face, size, Image.Resampling.BILINEAR)
+    face = image.crop((COLUMN - HALF, ROW - HALF, COLUMN + HALF, ROW + HALF))
+    return face.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
-    names = read_splits(require_file(folder, "list_eval_partition.txt"))
+    names = read_splits(folder / "list_eval_partition.txt")
     where, files = find_images(folder, {name for of_split in names.values() for name in of_split})
     paths = locate_images(where, files, [*names["train"], *names["test"]])
 

@@ -8,7 +8,6 @@ from PIL import Image
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet
-from ddpm.data import pictures
 from ddpm.data.readers import Part, archive_members, part_of_images, sort_wanted
 
 TAR = "data256x256.tar"
@@ -67,8 +66,6 @@ def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
                 "one of them is."
             )
         count, contents = count_rows(files), read_rows(files)
-
-    def fitted(image: Image.Image) -> Image.Image:
-        return pictures.resize(image, data.image_size, Image.Resampling.LANCZOS)
-
-    return {"train": part_of_images(data, count, contents, fitted, threads), "test": Part(0, [])}
+    size = data.image_size, data.image_size
+    train = part_of_images(data, count, contents, lambda image: image.resize(size, Image.Resampling.LANCZOS), threads)
+    return {"train": train, "test": Part(0, [])}
