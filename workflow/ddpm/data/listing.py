@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
@@ -34,17 +35,19 @@ def list_files(root: Path) -> tuple[list[PurePosixPath], Counter, list[str]]:
         folders[:] = [name for name in folders if name not in hidden | back]
         ignored.update({"hidden files or folders": len(hidden), "links back to a folder above": len(back)})
         for path in (Path(place, name) for name in names if name not in hidden):
-            if path.is_file():
-                files.append(PurePosixPath(path.relative_to(root)))
-            elif path.is_symlink():
-                unreadable.append(f"{path} (a link to {os.readlink(path)}, which is not there)")
+            try:
+                if stat.S_ISREG(path.stat().st_mode):
+                    files.append(PurePosixPath(path.relative_to(root)))
+            except OSError as error:
+                link = f"a link to {os.readlink(path)}: " if os.path.islink(path) else ""
+                unreadable.append(f"{path} ({link}{error.strerror})")
     return sorted(files), +ignored, unreadable
 
 
 def leads_back(folder: Path, above: list[str]) -> bool:
     """Whether a folder is a link to one of those `above` it, or to one that holds such a folder."""
-    real = os.path.realpath(folder)
-    return folder.is_symlink() and any(f"{each}/".startswith(f"{real}/") for each in above)
+    real = Path(os.path.realpath(folder))
+    return os.path.islink(folder) and any(Path(each).is_relative_to(real) for each in above)
 
 
 def shorten(lines: list[str]) -> str:
@@ -61,7 +64,7 @@ def with_fingerprint(data: DataSet) -> DataSet:
     if data.root is None or not (data.reencoded or data.reader in (Reader.FOLDER, Reader.CELEBA, Reader.CELEBAHQ)):
         return data
     files, _, unreadable = list_files(data.root)
-    stats = [(path, (data.root / path).stat()) for path in files]
-    lines = [*unreadable, *(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in stats)]
+    about = [(path, (data.root / path).stat()) for path in files]
+    lines = [*unreadable, *(f"{path}\0{each.st_size}\0{each.st_mtime_ns}" for path, each in about)]
     digest = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape"))
     return data.model_copy(update={"listing": digest.hexdigest()})
