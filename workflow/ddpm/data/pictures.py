@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import batched
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -173,17 +174,13 @@ def decode_all(
         except Undecodable as error:
             return DamagedFile(name, str(error), remedy)
 
-    batch = []
-    for result in ordered(work, contents, threads):
-        if isinstance(result, DamagedFile):
-            damaged.append(result)
-        if damaged:
-            continue
-        image, facts = result
-        seen.update(facts)
-        batch.append(image)
-        if len(batch) == BATCH:
-            yield np.stack(batch)
-            batch = []
-    if batch and not damaged:
-        yield np.stack(batch)
+    def images() -> Iterator[np.ndarray]:
+        for result in ordered(work, contents, threads):
+            if isinstance(result, DamagedFile):
+                damaged.append(result)
+            elif not damaged:
+                image, facts = result
+                seen.update(facts)
+                yield image
+
+    yield from map(np.stack, batched(images(), BATCH))
