@@ -3,7 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import batched
+from itertools import islice
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -183,4 +183,6 @@ def decode_all(
                 seen.update(facts)
                 yield image
 
-    yield from map(np.stack, batched(images(), BATCH))
+    whole = images()
+    while batch := list(islice(whole, BATCH)):
+        yield np.stack(batch)
