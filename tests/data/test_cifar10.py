@@ -191,6 +191,8 @@ def test_the_same_contents_are_the_same_data_set_in_any_form(form, published):
         found, expected = (sorted(each[:20]) + sorted(each[20:]) for each in (found, expected))
     assert found == expected
     assert (train.card["title"], train.card["reencoded"]) == ("CIFAR-10", None)
+    files = form in ("parquet", "tree", "tree in a zip", "tree in a tar")
+    assert train.card.get("published_as") == ({"PNG 32x32": 24} if files else None)
 
 
 @pytest.mark.parametrize("form", ["binary batches, unpacked", "parquet", "tree"])
@@ -240,6 +242,12 @@ def test_a_tree_may_have_its_splits_in_capitals(published):
     fill(published.root, {name.capitalize(): content for name, content in tree.items()})
     train, _ = published.prepare("cifar10", train=20, test=4, means=MEANS)
     assert len(train) == 20
+
+
+def test_a_tree_without_test_images_is_refused_in_words(published):
+    fill(published.root, dict(list(cifar10_tree(PIXELS, LABELS, 20).items())[:20]))
+    with pytest.raises(UserError, match=r"0 test images, where 4 were expected"):
+        published.prepare("cifar10", train=20, test=4, means=MEANS)
 
 
 def test_every_image_of_a_copy_must_be_in_that_format(published):

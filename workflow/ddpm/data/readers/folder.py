@@ -6,7 +6,6 @@ They lie in a folder, or in an archive there. Of a data set with known classes, 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -41,7 +40,7 @@ def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
 
 
 def labelled_splits(
-    data: DataSet, where: Path, images: Files, threads: int, ignored: Mapping[str, int] = MappingProxyType({})
+    data: DataSet, where: Path, images: Files, threads: int, ignored: Mapping[str, int]
 ) -> dict[str, Part]:
     """The splits of a tree of images, with their class folders for labels, if they have any.
 
