@@ -186,15 +186,27 @@ def test_transparency_is_laid_on_a_colour(background, mode, published):
     assert f"transparency laid on the colour {', '.join(map(str, background))}" in card["treated"]
 
 
+def deep_colours(colours: list[tuple[int, int, int]], transparent: tuple[int, int, int]) -> bytes:
+    """A PNG of 8x8 pixels with 16 bits of each colour, which Pillow does not write."""
+    rows = np.array(colours, ">u2").reshape(8, 24)
+    png = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", bytes([0, 0, 0, 8, 0, 0, 0, 8, 16, 2, 0, 0, 0]))
+    png += png_chunk(b"tRNS", np.array(transparent, ">u2").tobytes())
+    png += png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
+    return png + png_chunk(b"IEND", b"")
+
+
+def test_twelve_bits_of_a_colour_in_sixteen_are_refused(published):
+    content = deep_colours([(2048, 1000, 4095)] * 64, (0, 0, 1))
+    for changes in ({}, {"depth": 12}):
+        with pytest.raises(DamagedFile, match=r"a.png: has 16 bits of each colour.* fewer seem to be used"):
+            pixel(published, content, **changes)
+    assert pixel(published, content, depth=16).tolist() == [8, 3, 15]
+
+
 def test_sixteen_bits_of_a_colour_are_compared_with_the_transparent_one(published):
     """Pillow keeps eight bits of each value, and all sixteen of the transparent colour."""
     colours = [(0x1234, 0x8000, 0xFFFF)] + [(0x3400, 0, 0x1200)] * 63
-    rows = np.array(colours, ">u2").reshape(8, 24)
-    content = b"".join(b"\0" + row.tobytes() for row in rows)
-    png = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", bytes([0, 0, 0, 8, 0, 0, 0, 8, 16, 2, 0, 0, 0]))
-    png += png_chunk(b"tRNS", np.array(colours[0], ">u2").tobytes())
-    png += png_chunk(b"IDAT", zlib.compress(content)) + png_chunk(b"IEND", b"")
-    fill(published.root, {"a.png": png})
+    fill(published.root, {"a.png": deep_colours(colours, transparent=colours[0])})
     train, _ = published.prepare("mine", image_size=8)
     assert train[:][0, 0, :2].tolist() == [[255, 255, 255], [0x34, 0, 0x12]]
     assert train.card["modes"] == {"RGB;16": 1}
@@ -202,6 +214,7 @@ def test_sixteen_bits_of_a_colour_are_compared_with_the_transparent_one(publishe
 
 def test_what_is_opaque_stays_and_halves_are_mixed(published):
     assert pixel(published, encoded(Image.new("RGBA", (8, 8), (1, 2, 3, 255)))).tolist() == [1, 2, 3]
+    assert "treated" not in read_json(published.out / "card.json")
     assert pixel(published, encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 51)))).tolist() == [204] * 3
     assert pixel(published, encoded(Image.new("LA", (8, 8), (0, 51))), channels=1).tolist() == [204]
 

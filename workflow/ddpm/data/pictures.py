@@ -66,14 +66,20 @@ def decode(
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             facts.append(("treated", "turned as the EXIF orientation says"))
         ImageOps.exif_transpose(image, in_place=True)
-        if deep and isinstance(colour := image.info.get("transparency"), tuple):
-            image.info["transparency"] = tuple(value >> 8 for value in colour)
+        if deep:
+            if (depth or 16) != 16 or (image.convert("L").getextrema()[1] < 16 and not depth):
+                raise Undecodable(
+                    "has 16 bits of each colour, of which Pillow reads the upper 8, and fewer seem to be used: save it "
+                    "with 8 bits, or say `depth: 16` if it is that dark"
+                )
+            if isinstance(colour := image.info.get("transparency"), tuple):
+                image.info["transparency"] = tuple(value >> 8 for value in colour)
         if image.mode in (*DEEP_MODES, "F"):
             image, bits = reduce_depth(image, depth)
             facts.append(("treated", f"{bits} bits brought to 8"))
-        if image.has_transparency_data:
+        if image.has_transparency_data and (image := image.convert("RGBA")).getextrema()[3][0] < 255:
             facts.append(("treated", f"transparency laid on the colour {', '.join(map(str, background))}"))
-            image = Image.alpha_composite(Image.new("RGBA", image.size, background), image.convert("RGBA"))
+            image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
         return image.convert(MODES[channels]), facts
     except Undecodable:
         raise
@@ -102,9 +108,8 @@ def reduce_depth(image: Image.Image, depth: int | None) -> tuple[Image.Image, in
     Raises:
         Undecodable: that is not known, or the values need more.
     """
-    if image.mode == "F" or (
-        image.mode == "I" and not depth and image.format != "PPM"
-    ):  # of which Pillow makes 16 bits
+    unknown = image.mode == "I" and image.format != "PPM" and not depth  # of a PPM, Pillow makes 16 bits
+    if image.mode == "F" or unknown:
         kind = "floating point, whose" if image.mode == "F" else "32 bits, whose"
         hint = "" if image.mode == "F" else ", or say by `depth` how many bits are used"
         raise Undecodable(f"has the mode {image.mode} ({kind} range is not known): save it with 8 or 16 bits{hint}")
