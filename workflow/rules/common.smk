@@ -17,7 +17,6 @@ try:
     from ddpm.config.errors import ExitCode, UserError
     from ddpm.config.layout import Layout
     from ddpm.config.precision import PRECISION_ENV
-    from ddpm.data.listing import with_fingerprint
     from ddpm.jobs import failures, gpus, slurm
     from ddpm.jobs.failed_jobs import read_failed_jobs
     from ddpm.jobs.locks import Lock, Locked

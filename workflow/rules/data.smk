@@ -1,5 +1,7 @@
 # Stage 1: configuration and data, which every other stage reads.
 
+from ddpm.data.listing import with_fingerprint
+
 
 rule data:
     input:
