@@ -1,20 +1,12 @@
 """Encoded images to pixels: Pillow decodes, crops and resizes them."""
 
 import io
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from ddpm.config.errors import DamagedFile
-from ddpm.config.sources import DataSet
-from ddpm.data.streams import ordered
-
-BATCH = 64  # images in an array that is passed on
 MODES = {1: "L", 3: "RGB"}
-DOWNLOAD_AGAIN = "Download it again."
 # Pillow knows 43 formats, and for one of them it starts a program (EPS: Ghostscript). Here it tries only the formats
 # that are named. Pillow brings the libraries that decode these.
 PUBLISHED_FORMATS = ("JPEG", "PNG", "WEBP")  # what data sets are published in
@@ -142,52 +134,3 @@ def crop_and_resize(image: Image.Image, size: int) -> Image.Image:
 def to_array(image: Image.Image) -> np.ndarray:
     """[H, W, C] uint8."""
     return np.asarray(image).reshape(image.height, image.width, -1)
-
-
-def decode_all(
-    data: DataSet,
-    contents: Iterable[tuple[str, Callable[[], bytes]]],
-    shape: Callable[[Image.Image], Image.Image],
-    threads: int,
-    seen: Counter,
-    damaged: list[DamagedFile],
-    formats: Sequence[str] = PUBLISHED_FORMATS,
-    remedy: str = DOWNLOAD_AGAIN,
-) -> Iterator[np.ndarray]:
-    """Decode images in `threads` threads and apply `shape` to each; yields arrays [n, H, W, C] uint8, in order.
-
-    Behind a damaged image no more are yielded, but all are tried.
-
-    Args:
-        contents: each image's name for messages, and a function that reads it.
-        seen: is filled with the number of images by fact (see `decode`).
-        damaged: is filled with an error for each image that cannot be read or decoded.
-        formats: see `decode`.
-    """
-
-    def work(item: tuple[str, Callable[[], bytes]]) -> tuple[np.ndarray, Facts] | DamagedFile:
-        name, read = item
-        try:
-            image, facts = decode(read(), data.channels, formats, data.background, data.depth)
-            if data.reencoded and (found := facts[0][1].partition(" ")[0]).lower() != data.reencoded.lower():
-                raise Undecodable(f"is {found}, and {data.name} has reencoded: {data.reencoded}: say the right one")
-            return to_array(shape(image)), facts
-        except DamagedFile as error:  # of an archive
-            return error
-        except OSError as error:
-            return DamagedFile(name, f"cannot be read ({error.strerror or error})", remedy)
-        except Undecodable as error:
-            return DamagedFile(name, str(error), remedy)
-
-    def images() -> Iterator[np.ndarray]:
-        for result in ordered(work, contents, threads):
-            if isinstance(result, DamagedFile):
-                damaged.append(result)
-            elif not damaged:
-                image, facts = result
-                seen.update(facts)
-                yield image
-
-    whole = images()
-    while batch := list(islice(whole, BATCH)):
-        yield np.stack(batch)

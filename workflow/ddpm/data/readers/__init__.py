@@ -15,11 +15,12 @@ import threading
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -29,7 +30,9 @@ from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet, Reader
 from ddpm.data import pictures
 from ddpm.data.listing import is_hidden, list_files, shorten
+from ddpm.data.streams import ordered
 
+BATCH = 64  # images in an array that is passed on
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # zipfile raises these too, where a member is encrypted, packed in an unknown way, or has an odd name.
 OTHER_ZIP_ERRORS = (KeyError, ValueError, RuntimeError, NotImplementedError, struct.error)
@@ -73,11 +76,45 @@ def part_of_images(
     contents: Iterable[tuple[str, Callable[[], bytes]]],
     shape: Callable[[Image.Image], Image.Image],
     threads: int,
-    **options,
+    formats: Sequence[str] = pictures.PUBLISHED_FORMATS,
+    remedy: str = "Download it again.",
 ) -> Part:
-    """A split of encoded images, which are decoded when its batches are read: see `pictures.decode_all`."""
+    """A split of encoded images. They are decoded in `threads` threads, and `shape` is applied, when it is read.
+
+    Behind a damaged image no more are yielded, but all are tried.
+
+    Args:
+        contents: each image's name for messages, and a function that reads it.
+        formats: those of Pillow's that they may be in.
+    """
     part = Part(count, [])
-    part.batches = pictures.decode_all(data, contents, shape, threads, part.seen, part.damaged, **options)
+
+    def work(item: tuple[str, Callable[[], bytes]]) -> tuple[np.ndarray, pictures.Facts] | DamagedFile:
+        name, read = item
+        try:
+            image, facts = pictures.decode(read(), data.channels, formats, data.background, data.depth)
+            if data.reencoded and (found := facts[0][1].partition(" ")[0]).lower() != data.reencoded.lower():
+                what = f"is {found}, and {data.name} has reencoded: {data.reencoded}: say the right one"
+                raise pictures.Undecodable(what)
+            return pictures.to_array(shape(image)), facts
+        except DamagedFile as error:  # of an archive
+            return error
+        except OSError as error:
+            return DamagedFile(name, f"cannot be read ({error.strerror or error})", remedy)
+        except pictures.Undecodable as error:
+            return DamagedFile(name, str(error), remedy)
+
+    def images() -> Iterator[np.ndarray]:
+        for result in ordered(work, contents, threads):
+            if isinstance(result, DamagedFile):
+                part.damaged.append(result)
+            elif not part.damaged:
+                image, facts = result
+                part.seen.update(facts)
+                yield image
+
+    whole = images()
+    part.batches = map(np.stack, iter(lambda: list(islice(whole, BATCH)), []))  # until none are left
     return part
 
 
