@@ -286,7 +286,6 @@ PROTECTED = {
     ("storage/transfer.py", "discard"): "the part's own names",
     ("config/resolving.py", "read_scale"): "lists scales",
     ("data/readers/celebahq.py", "read"): "lists",
-    ("data/readers/__init__.py", "find_files"): "lists",
     ("jobs/provenance.py", "code_version"): "lists the package",
     ("cli/report.py", "report"): "lists benchmarks",
 }
