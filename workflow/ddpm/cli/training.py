@@ -89,7 +89,8 @@ def import_weights(
     from ddpm.training.convert import importing
 
     document = read_stage_config(config, "network", "diffusion") if config else None
-    importing.import_weights(source, out, outcome, document, find_checkpoint(checkpoint) if checkpoint else None)
+    published = find_checkpoint(checkpoint) if checkpoint else None
+    importing.import_weights(source, out, outcome, document, published, log)
 
 
 @app.command("export-weights")

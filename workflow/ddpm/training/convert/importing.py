@@ -13,14 +13,17 @@ from torch import Tensor
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
 from ddpm.config.sources import Checkpoint
+from ddpm.jobs.failures import first_line
 from ddpm.storage.checkpoints import save_weights
 from ddpm.storage.download import digests
 from ddpm.storage.files import sha256, write_json
 from ddpm.storage.weights_file import read_header
-from ddpm.training.convert.diffusers_folder import read_folder
+from ddpm.training.convert.diffusers_folder import read_folder, weights_files
 from ddpm.training.convert.naming import Weights, to_ours
 from ddpm.training.convert.released import downloaded_checkpoint
 from ddpm.unet import UNet
+
+AGAIN = "Get it again from its source."  # it may be the user's own, which is not to be deleted
 
 
 def read_tensors(path: Path) -> Weights:
@@ -37,7 +40,7 @@ def read_tensors(path: Path) -> Weights:
         refuse_packed(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise DamagedFile(path, f"not a whole file of weights ({first_line(error)})") from error
+        raise DamagedFile(path, f"not a whole file of weights ({first_line(error)})", AGAIN) from error
     except Exception as error:  # pickle.UnpicklingError, whatever else a hostile stream provokes
         raise UserError(
             f"{path}: is damaged, or holds more than tensors and would run code when opened, which is not allowed "
@@ -57,18 +60,14 @@ def refuse_packed(path: Path) -> None:
                 raise ValueError("its parts are packed, which torch's are not")
 
 
-def first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def check_size(path: Path, network: NetworkConfig) -> None:
-    """A file of float32 weights is as large as they are, and hardly larger."""
+def check_size(path: Path, files: list[Path], network: NetworkConfig) -> None:
+    """Files of weights are together as large as these are in half precision, or in float32, and hardly larger."""
     with torch.device("meta"):
         numbers = sum(p.numel() for p in UNet(network).parameters())
-    least, most = 4 * numbers, int(4 * numbers * 1.01) + 2**20
-    if not least <= (size := path.stat().st_size) <= most:
+    least, most = 2 * numbers, int(4 * numbers * 1.01) + 2**20
+    if not least <= (size := sum(file.stat().st_size for file in files)) <= most:
         raise UserError(
-            f"{path}: {size:,} bytes are not the size of this network's {numbers:,} float32 weights "
+            f"{path}: {size:,} bytes are not the size of this network's {numbers:,} weights in 16 or 32 bits each "
             f"({least:,} to {most:,} bytes). It is cut short, or another network's."
         )
 
@@ -165,7 +164,12 @@ def refuse_another(kind: str, here: BaseModel | None, wanted: BaseModel, path: P
 
 
 def import_weights(
-    path: Path, out: Path, outcome: Path | None, config: dict | None = None, checkpoint: Checkpoint | None = None
+    path: Path,
+    out: Path,
+    outcome: Path | None,
+    config: dict | None = None,
+    checkpoint: Checkpoint | None = None,
+    log=print,
 ) -> None:
     """Write the weights at `path` as a model.safetensors of ours.
 
@@ -191,8 +195,16 @@ def import_weights(
         )
     refuse_another("network", source.network, network, source.path)
     refuse_another("process", source.diffusion, diffusion, source.path)
-    check_size(source.path, network)
-    content = read_tensors(source.path)
+    files = weights_files(source.path)
+    check_size(source.path, files, network)
+    content = {name: tensor for file in files for name, tensor in read_tensors(file).items()}
+    precisions = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in content.values()})
+    said = {"file": source.path.name, "sha256": sha256(source.path)}
+    if files != [source.path]:
+        said["parts"] = {file.name: sha256(file) for file in files}
+    if precisions != ["float32"]:
+        said["precisions"] = precisions
+        log(f"{source.path}: weights in {' and '.join(precisions)}, which are float32 from here on")
     try:
         weights = {name: tensor.float() for name, tensor in to_ours(content, network).items()}
     except ValueError as error:
@@ -208,7 +220,7 @@ def import_weights(
         "config": document,
         "weights": source.weights,
         "outcome": end,
-        "source": {**source.checkpoint, "file": source.path.name, "sha256": sha256(source.path)},
+        "source": source.checkpoint | said,
     }
     save_weights(out, weights, header)
     if outcome is not None:
