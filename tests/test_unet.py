@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -52,7 +53,6 @@ def test_timestep_embedding_is_sines_then_cosines():
     torch.testing.assert_close(timestep_embedding(torch.tensor([t]), dim)[0], torch.tensor(expected))
 
 
-@pytest.mark.fidelity
 def test_timestep_embedding_rounds_as_the_authors_does():
     """nn.py's operations, each rounded to float32; sines and cosines of libraries differ by one rounding."""
     t, dim = torch.arange(1000), 128

@@ -133,7 +133,7 @@ class Trainer:
         """
         state, group = self.state, self.group
         steps = self.config.steps
-        callbacks = (Divergence(self.config.loss_limit), *callbacks)
+        callbacks = (Divergence(self.config.loss_limit, self.config.log_every), *callbacks)
         for pixels in self.batches() if state.outcome is None else ():
             state.pending.append(self.training_step(pixels))
             row_ends = state.step % self.config.log_every == 0 or state.step == steps
