@@ -29,7 +29,6 @@ def test_another_threads_calls_do_not_end_the_capture(monkeypatch):
     }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
     given = torch.ones(2)
-    doubled = CUDAGraphCallable(lambda x: x.add_(x), [given])
+    CUDAGraphCallable(lambda x: x.add_(x), [given])
     assert asked == [{"capture_error_mode": "thread_local"}]
     assert given.tolist() == [1, 1], "captured with memory of its own"
-    assert torch.equal(doubled(torch.full((2,), 3.0)), torch.full((2,), 4.0)), "which a replay would compute anew"

@@ -216,7 +216,7 @@ def test_a_glimpse_is_the_papers_main_model_shortened():
         load({"scale": scale}).scale_config.experiments["cifar10-eps-simple"] for scale in ("glimpse", "paper")
     )
     assert (glimpse.network, glimpse.diffusion) == (paper.network, paper.diffusion)
-    shortened = {"steps", "warmup", "ema_decay", "save_every", "snapshot_every", "log_every"}
+    shortened = {"steps", "warmup", "ema_decay", "save_every", "snapshot_every", "log_every", "late_snapshot_every"}
     changed = {key for key, value in glimpse.training if value != getattr(paper.training, key)}
     assert changed <= shortened
     assert load({"scale": "glimpse"}).scale_config.features == "classifier"

@@ -35,7 +35,7 @@ def test_numbers_of_the_papers_scale(tmp_path):
     assert (training.jobs, training.flops) == (1, 800_000 * 128 * 3 * forward)
     assert training.disk == 2 * 4 * weights + 8 * 2 * weights + 2 * weights
     snapshots = of(config, tmp_path, "snapshot", CIFAR)
-    assert (snapshots.jobs, snapshots.flops) == (14, 14 * 5_008 * 1000 * forward)
+    assert (snapshots.jobs, snapshots.flops) == (8, 8 * 5_008 * 1000 * forward)
     samples = of(config, tmp_path, "sample", CIFAR)
     assert (samples.jobs, samples.flops, samples.disk) == (5, 50_000 * 1000 * forward, 50_000 * 21 * image)
     few = of(config, tmp_path, "few_steps", CIFAR)
