@@ -30,7 +30,6 @@ from ddpm.storage.files import write_json
 from ddpm.training.convert.diffusers_folder import HARMLESS, UNET2D, export, scheduler_config, unet2d_config
 from ddpm.training.convert.importing import import_weights
 from ddpm.training.convert.naming import OLD_DIFFUSERS_NAMES, to_diffusers, to_ours
-from ddpm.training.convert.released import download_weights
 from ddpm.training.model import load_model
 from ddpm.unet import UNet
 
@@ -337,6 +336,10 @@ def publish(server, tmp_path, kind: str, how: str = "good", **changes) -> Checkp
         url = server.add(file.name, content, how)
         files.append({"name": file.name, "urls": [url], "size": len(content), **changes})
     return description(path, kind, files=files)
+
+
+def download_weights(checkpoint: Checkpoint, folder: Path) -> None:
+    download.download(checkpoint.files, folder, {"checkpoint": checkpoint.model_dump(mode="json")})
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "diffusers"])

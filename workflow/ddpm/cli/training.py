@@ -66,9 +66,10 @@ def download_weights(
     out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
 ) -> None:
     """Download published weights and check them; nothing else needs the network."""
-    from ddpm.training.convert import released
+    from ddpm.storage.download import download
 
-    released.download_weights(find_checkpoint(name), out, log)
+    checkpoint = find_checkpoint(name)
+    download(checkpoint.files, out, {"checkpoint": checkpoint.model_dump(mode="json")}, log)
 
 
 @app.command("import-weights")

@@ -2,8 +2,10 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from ddpm.storage.files import write_npz
 from ddpm.storage.shards import ANCESTRAL_SAMPLER, DDIM_SAMPLER, pack_header, shard_range
 from ddpm.training.model import TrainedModel
 
+T = TypeVar("T")
 LOOK_EVERY = 50  # steps: a look at the values waits for the GPU
 
 
@@ -59,10 +62,15 @@ def range_check(limit: float) -> Callback:
     return check
 
 
-def require_stable_training(trained: TrainedModel) -> None:
-    """Raise `Unstable` if the training of this network was: there is nothing to sample from."""
-    if trained.outcome["status"] == "unstable":
-        raise Unstable(trained.outcome)
+def attempt(draw: Callable[[], T], trained: TrainedModel, log) -> tuple[T | None, dict]:
+    """What `draw` returns, and how it went; nothing where it raises `Unstable`, or where the training was unstable."""
+    try:
+        if trained.outcome["status"] == "unstable":
+            raise Unstable(trained.outcome)
+        return draw(), {"status": "sampled", "step": None, "reason": None}
+    except Unstable as failure:
+        log(f"unstable: {failure}")
+        return None, failure.status
 
 
 def preview_times(timesteps: int, count: int) -> list[int]:
@@ -80,8 +88,7 @@ class ImageSampler(ABC):
 
     def __init__(self, trained: TrainedModel, config: SamplingConfig | FewStepsConfig, device: torch.device):
         self.trained, self.config, self.device = trained, config, device
-        channels, height, width = trained.image_shape
-        self.image = (height, width, channels)
+        self.image = trained.pixels_shape
 
     @property
     @abstractmethod
@@ -211,15 +218,13 @@ def sample_range(
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
         return {name: np.concatenate([arrays[name] for arrays in drawn]) for name in sampler.shapes}
 
-    batches, status = [], {"status": "sampled", "step": None, "reason": None}
-    try:
-        require_stable_training(sampler.trained)
-        batches = list(group.each(cache, start, stop, sampler.config.batch_size, draw_batch, outcome=Unstable))
-    except Unstable as failure:
-        status = failure.status
-        log(f"unstable: {failure}")
+    def draw() -> list[Arrays]:
+        return list(group.each(cache, start, stop, sampler.config.batch_size, draw_batch, outcome=Unstable))
+
+    batches, status = attempt(draw, sampler.trained, log)
     nothing = {name: np.zeros((0, *shape), np.uint8) for name, shape in sampler.shapes.items()}
-    return {name: np.concatenate([arrays[name] for arrays in (nothing, *batches)]) for name in sampler.shapes}, status
+    batches = [nothing, *(batches or ())]
+    return {name: np.concatenate([arrays[name] for arrays in batches]) for name in sampler.shapes}, status
 
 
 def sample_shard(
