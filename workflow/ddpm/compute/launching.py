@@ -81,27 +81,23 @@ def launch(processes: int) -> int:
 
 def first_failure(workers: Sequence[multiprocessing.Process]) -> int | None:
     """The rank of the first process that ends otherwise than well; None when all have ended."""
-    running = {worker.sentinel: rank for rank, worker in enumerate(workers)}
-    while running:
-        for sentinel in connection.wait(running):
-            rank = running.pop(sentinel)
-            workers[rank].join()
-            if workers[rank].exitcode:
-                return rank
-    return None
+    while True:
+        running = [worker.sentinel for worker in workers if worker.exitcode is None]
+        failed = [rank for rank, worker in enumerate(workers) if worker.exitcode]
+        if failed or not running:
+            return failed[0] if failed else None
+        connection.wait(running)
 
 
 def end(workers: Sequence[multiprocessing.Process], by: signal.Signals, grace: float) -> None:
     """Tell those that still run to end, and kill those that have not within `grace` seconds."""
-    tell(workers, by)
-    limit = time.monotonic() + grace
-    for worker in workers:
-        if worker.pid:
-            worker.join(max(limit - time.monotonic(), 0))
-    tell(workers, signal.SIGKILL)
-    for worker in workers:
-        if worker.pid:
-            worker.join()
+    started, limit = [worker for worker in workers if worker.pid], time.monotonic() + grace
+    tell(started, by)
+    for worker in started:
+        worker.join(max(limit - time.monotonic(), 0))
+    tell(started, signal.SIGKILL)
+    for worker in started:
+        worker.join()
 
 
 def tell(workers: Sequence[multiprocessing.Process], number: int) -> None:

@@ -85,20 +85,12 @@ class ImageSampler(ABC):
     title: str  # the sampler's name, a comma, and what else is to be known; `shards.read_shard` tells by the name
     evaluations: int  # of the network, for an image
     quantisation = Quantisation.NEAREST
+    shapes: dict[str, tuple[int, ...]]  # name and shape per image of each array that is drawn
+    constants: Arrays  # of the file, that no image changes
 
     def __init__(self, trained: TrainedModel, config: SamplingConfig | FewStepsConfig, device: torch.device):
         self.trained, self.config, self.device = trained, config, device
-        self.image = trained.pixels_shape
-
-    @property
-    @abstractmethod
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape per image of each array that is drawn."""
-
-    @property
-    def constants(self) -> Arrays:
-        """Arrays of the file that no image changes."""
-        return {}
+        self.constants = {}
 
     @abstractmethod
     def draw(self, start: int, stop: int) -> Arrays:
@@ -139,15 +131,9 @@ class AncestralSampler(ImageSampler):
     def __init__(self, trained: TrainedModel, config: SamplingConfig, device: torch.device):
         super().__init__(trained, config, device)
         self.quantisation, self.evaluations = config.quantisation, trained.diffusion.num_timesteps
-        self.preview_times = preview_times(self.evaluations, config.previews)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"images": self.image, "previews": (len(self.preview_times), *self.image)}
-
-    @property
-    def constants(self) -> Arrays:
-        return {"preview_times": np.array(self.preview_times, dtype=np.int64)}
+        self.preview_times, image = preview_times(self.evaluations, config.previews), trained.pixels_shape
+        self.shapes = {"images": image, "previews": (config.previews, *image)}
+        self.constants = {"preview_times": np.array(self.preview_times, dtype=np.int64)}
 
     @torch.inference_mode()
     def draw(self, start: int, stop: int) -> Arrays:
@@ -166,7 +152,8 @@ class AncestralSampler(ImageSampler):
 class FewStepsSampler(ImageSampler):
     """DDIM: `images` [settings, H, W, C], one for each pair of eta and a number of steps.
 
-    All settings of an image start from the noise of ancestral sampling with the same seed.
+    The file also has of each setting its eta, its steps, and its evaluations: fewer than steps where quadratic times
+    repeat. All settings of an image start from the noise of ancestral sampling with the same seed.
 
     Raises:
         UserError: steps that the network's process does not have.
@@ -178,18 +165,11 @@ class FewStepsSampler(ImageSampler):
         super().__init__(trained, config, device)
         self.settings = list(product(config.eta, config.steps))
         self.times = {n: ddim_times(trained.diffusion.num_timesteps, n, config.spacing) for n in config.steps}
-        self.evaluations = sum(len(self.times[steps]) for _, steps in self.settings)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"images": (len(self.settings), *self.image)}
-
-    @property
-    def constants(self) -> Arrays:
-        """Of each setting its eta, its steps, and its evaluations: fewer than steps where quadratic times repeat."""
         eta, steps = zip(*self.settings, strict=True)
         evaluations = [len(self.times[count]) for count in steps]
-        return {"eta": np.array(eta), "steps": np.array(steps), "evaluations": np.array(evaluations)}
+        self.evaluations = sum(evaluations)
+        self.shapes = {"images": (len(self.settings), *trained.pixels_shape)}
+        self.constants = {"eta": np.array(eta), "steps": np.array(steps), "evaluations": np.array(evaluations)}
 
     @torch.inference_mode()
     def draw(self, start: int, stop: int) -> Arrays:
