@@ -48,6 +48,8 @@ def shrunken(experiment: dict) -> dict:
         "sampling": {"images": images, "shards": 1, "batch_size": images},
         "evaluation": {"splits": images // 2},
     }
+    if "clip_shards" in experiment["training"]:
+        override["training"]["clip_shards"] = 2
     if "snapshots" in experiment:
         override["training"]["snapshot_every"] = 2 if experiment["diffusion"] == MAIN else 4
         override["snapshots"] = {"images": images, "batch_size": images, "previews": 2}

@@ -57,10 +57,6 @@ class Group:
                 distributed.all_reduce(x)
         return x
 
-    def mean_(self, x: "Tensor") -> "Tensor":
-        """Replace `x` by its mean over all processes."""
-        return self.sum_(x.div_(self.size)) if self.size > 1 else x
-
     def all_equal(self, value: int) -> bool:
         """Whether all processes hold the same number."""
         return not self.any(value != self.broadcast(value))

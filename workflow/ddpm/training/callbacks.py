@@ -87,8 +87,7 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint belongs to another configuration or other data.
         """
-        checkpoint = load_state(self.folder, self.fingerprint, self.data, log, is_main)
-        if checkpoint is not None:
+        if checkpoint := load_state(self.folder, self.fingerprint, self.data, log, is_main):
             state.restore(checkpoint)
         self.saved_step = state.step
         return checkpoint is not None

@@ -187,7 +187,7 @@ class Trainer:
                 grad_norm += clip_by_global_norm_(shard_gradient, config.grad_clip) / shards
             if shards > 1:
                 gradient.add_(shard_gradient, alpha=1 / shards)
-        group.mean_(gradient)
+        group.sum_(gradient.div_(group.size))
         if config.clip_shards == 1:
             grad_norm = clip_by_global_norm_(gradient, config.grad_clip)
         return loss, gradient, grad_norm
