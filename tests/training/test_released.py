@@ -27,7 +27,7 @@ from ddpm.config.sources import Checkpoint
 from ddpm.storage import download
 from ddpm.storage.checkpoints import save_weights
 from ddpm.storage.files import write_json
-from ddpm.training.convert.diffusers_folder import HARMLESS, UNET2D, export, scheduler_config, unet2d_config
+from ddpm.training.convert.diffusers_folder import HARMLESS, UNET2D_DEFAULTS, export, scheduler_config, unet2d_config
 from ddpm.training.convert.importing import import_weights
 from ddpm.training.convert.naming import OLD_DIFFUSERS_NAMES, to_diffusers, to_ours
 from ddpm.training.model import load_model
@@ -294,7 +294,7 @@ def test_every_key_of_diffusers_is_ours_or_harmless(theirs, ours):
     known = ours.keys() | HARMLESS | {"attn_norm_num_groups", "time_embedding_dim"}
     keys = [name for name in inspect.signature(theirs.__init__).parameters if name != "self"]
     assert not set(keys) - known
-    for key, (_, default) in UNET2D.items() if theirs is diffusers.UNet2DModel else ():
+    for key, default in UNET2D_DEFAULTS.items() if theirs is diffusers.UNet2DModel else ():
         assert key.startswith("_") or inspect.signature(theirs.__init__).parameters[key].default == default
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from ddpm.compute.distributed import MEETING
 from ddpm.config.errors import ExitCode
 
-PASSED_ON = ("SIGTERM", "SIGUSR1", "SIGHUP")  # by schedulers; Ctrl-C reaches all processes by itself
+PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # by schedulers; Ctrl-C reaches all processes by itself
 GRACE = 30  # seconds for the others to end where one has failed
 GRACE_TO_SAVE = 300  # where one was interrupted, and another one may still save what all have done
 
@@ -118,12 +118,12 @@ def passing_signals_on(workers: Sequence[multiprocessing.Process]) -> Iterator[N
         tell(workers, number)
 
     # Schedulers signal all processes of a job, and multiprocessing's helper would die of it; it inherits being deaf.
-    before = {name: signal.signal(getattr(signal, name), signal.SIG_IGN) for name in PASSED_ON}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in PASSED_ON}
     resource_tracker.ensure_running()
-    for name in PASSED_ON:
-        signal.signal(getattr(signal, name), pass_on)
+    for number in PASSED_ON:
+        signal.signal(number, pass_on)
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

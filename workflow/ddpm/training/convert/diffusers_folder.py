@@ -12,25 +12,33 @@ from ddpm.storage.files import atomic_folder, read_json
 from ddpm.training.convert.naming import to_diffusers
 from ddpm.training.model import TrainedModel
 
-# Of each key in which our network has no choice: what it is there, and the default of diffusers' UNet2DModel.
+# What our network always is, in the words of diffusers' UNet2DModel, and that class's own defaults.
 UNET2D = {
-    "_class_name": ("UNet2DModel", "UNet2DModel"),
-    "act_fn": ("silu", "silu"),
-    "add_attention": (True, True),
-    "attention_head_dim": (None, 8),
-    "center_input_sample": (False, False),
-    "class_embed_type": (None, None),
-    "downsample_padding": (0, 1),
-    "downsample_type": ("conv", "conv"),
-    "flip_sin_to_cos": (False, True),
-    "freq_shift": (1, 0),
-    "mid_block_scale_factor": (1, 1),
-    "mid_block_type": ("UNetMidBlock2D", "UNetMidBlock2D"),
-    "norm_eps": (1e-6, 1e-5),
-    "num_class_embeds": (None, None),
-    "resnet_time_scale_shift": ("default", "default"),
-    "time_embedding_type": ("positional", "positional"),
-    "upsample_type": ("conv", "conv"),
+    "_class_name": "UNet2DModel",
+    "act_fn": "silu",
+    "add_attention": True,
+    "attention_head_dim": None,
+    "center_input_sample": False,
+    "class_embed_type": None,
+    "downsample_padding": 0,
+    "downsample_type": "conv",
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2D",
+    "norm_eps": 1e-6,
+    "num_class_embeds": None,
+    "resnet_time_scale_shift": "default",
+    "time_embedding_type": "positional",
+    "upsample_type": "conv",
+}
+UNET2D_DEFAULTS = {
+    **UNET2D,
+    "attention_head_dim": 8,
+    "downsample_padding": 1,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "norm_eps": 1e-5,
 }
 # What the process always is, which are the defaults of DDPMScheduler, too.
 SCHEDULER = {
@@ -64,7 +72,7 @@ def unet2d_config(network: NetworkConfig) -> dict[str, Any]:
     levels = len(network.ch_mult)
     kinds = ["Attn" if network.image_size >> i in network.attn_resolutions else "" for i in range(levels)]
     return {
-        **{key: ours for key, (ours, _) in UNET2D.items()},
+        **UNET2D,
         "sample_size": network.image_size,
         "in_channels": network.channels,
         "out_channels": network.out_channels,
@@ -100,8 +108,7 @@ def network_of_unet2d(config: dict[str, Any]) -> NetworkConfig:
         raise ValueError(f"not a UNet2DModel's configuration ({error!r})") from error
     # As these keys are where they are null.
     implied = {"attn_norm_num_groups": network.groups, "time_embedding_dim": 4 * network.ch}
-    theirs = {key: default for key, (_, default) in UNET2D.items()} | config
-    theirs |= {key: value for key, value in implied.items() if config.get(key) is None}
+    theirs = UNET2D_DEFAULTS | config | {key: value for key, value in implied.items() if config.get(key) is None}
     refuse_other_settings("network", theirs, unet2d_config(network) | implied)
     return network
 
