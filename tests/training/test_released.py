@@ -114,6 +114,13 @@ def test_weights_in_half_precision_are_read_and_said(kind, dtype, tmp_path):
     assert f"weights in {name}, which are float32 from here on" in said[0]
 
 
+def test_full_precision_is_taken_where_a_folder_has_both(tmp_path):
+    folder = write(tmp_path, "fp16")
+    write_diffusers(folder, "diffusers")
+    import_weights(folder, tmp_path / "model", None, DOCUMENT, log=pytest.fail)
+    assert load_model(tmp_path / "model").header["source"]["file"] == "diffusion_pytorch_model.safetensors"
+
+
 def test_weights_in_several_files_are_read(tmp_path):
     folder = write(tmp_path, "sharded")
     import_weights(folder, tmp_path / "model", None)

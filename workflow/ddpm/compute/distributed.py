@@ -79,8 +79,9 @@ class Group:
 
         with listening() as distributed:
             distributed.broadcast(length := torch.tensor([len(content)]), src=source)
-            mine = self.rank == source
-            sent = torch.frombuffer(bytearray(content), dtype=torch.uint8) if mine else torch.zeros(int(length)).byte()
+            sent = torch.zeros(int(length), dtype=torch.uint8)
+            if self.rank == source:
+                sent = torch.frombuffer(bytearray(content), dtype=torch.uint8)
             distributed.broadcast(sent, src=source)
         return sent.numpy().tobytes()
 
