@@ -167,7 +167,8 @@ class Experiment(FrozenModel):
         likelihood depends.
         """
         changes = {"name": repeat.name, "repeat": repeat, "seeds": SeedsConfig(), "latents": None, "few_steps": None}
-        sampling, training = {"previews": 0}, {}
+        sampling: dict[str, Any] = {"previews": 0}
+        training: dict[str, Any] = {}
         if repeat.varies == "sampling":
             sampling["seed"], changes["likelihood"] = repeat.seed, None
         else:
