@@ -285,7 +285,7 @@ def test_an_unreadable_configuration_is_named(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         read_config(tmp_path / "config.yaml")
     (tmp_path / "config.yaml").write_text("a: [1,")
-    with pytest.raises(ConfigError, match=r"config\.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: not valid YAML"):
         read_config(tmp_path / "config.yaml")
     with pytest.raises(ConfigError, match="--document: must be"):
         read_config(tmp_path / "config.yaml", "[1]")

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ddpm.config.base import Address, FrozenModel
+from ddpm.config.base import Address, FrozenModel, Name, Sha256
 from ddpm.config.enums import Features, Selection, WeightsSource
 from ddpm.config.schema import (
     ClassifierConfig,
@@ -48,7 +48,7 @@ class Repeat(FrozenModel):
 class Experiment(FrozenModel):
     """One trained model and all that is measured of it."""
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")
+    name: Name
     data: str
     data_set: DataSet = Field(exclude=True, description="What is known of `data`.")
     network: NetworkConfig
@@ -97,6 +97,16 @@ class Experiment(FrozenModel):
         for section, steps in (("few_steps", few_steps), ("snapshots", snapshots)):
             if steps > timesteps:
                 raise ValueError(f"{section}.steps: {steps} is more than diffusion.timesteps; allowed: 2..{timesteps}")
+        if self.latents and timesteps < 4:
+            raise ValueError(f"latents: Figure 7 needs quarters of diffusion.timesteps: {timesteps}; 4 or more")
+        return self
+
+    @model_validator(mode="after")
+    def pairs_exist(self) -> Self:
+        available = self.data_set.train
+        if self.latents and available is not None and 2 * self.latents.pairs > available:
+            most = f"{available} images of {self.data}; allowed: 1..{available // 2}"
+            raise ValueError(f"latents.pairs: {self.latents.pairs} pairs are more than the {most}")
         return self
 
     @model_validator(mode="after")
@@ -110,6 +120,8 @@ class Experiment(FrozenModel):
     @model_validator(mode="after")
     def snapshots_fit(self) -> Self:
         taken = bool(self.training and self.training.snapshot_every)
+        if taken and not self.training.steps:
+            raise ValueError("training.steps: 0 takes no snapshots; leave out training.snapshot_every and `snapshots`")
         if taken != bool(self.snapshots):
             raise ValueError("training.snapshot_every and the section `snapshots` (images, ...) need each other")
         if self.checkpoint is Selection.LOWEST_FID and not taken:
@@ -205,9 +217,8 @@ class InceptionSource(FrozenModel):
 
     root: Path | None = Field(None, description="Folder that holds inception-2015-12-05.pt already.")
     urls: tuple[Address, ...] = Field((), description="Addresses of it, for a mirror; none: where it is published.")
-    sha256: str | None = Field(
+    sha256: Sha256 | None = Field(
         None,
-        pattern="^[0-9a-f]{64}$",
         description="Of another file in its place, which can do on this machine whatever you can; none: the published.",
     )
 
@@ -229,6 +240,20 @@ class Scale(FrozenModel):
     features: Features = Field(Features.INCEPTION, description="inception or classifier: what scores are made from.")
     classifier: ClassifierConfig = ClassifierConfig()
     experiments: dict[str, Experiment]
+
+    @model_validator(mode="after")
+    def processes_share_batches(self) -> Self:
+        gpus = max(self.compute.gpus_of_training, 1)
+        for name, experiment in self.experiments.items():
+            training = experiment.training
+            if training and training.batch_size % gpus:
+                wrong = f"batch_size: {training.batch_size}"
+            elif training and training.clip_shards > 1 and training.clip_shards % gpus:
+                wrong = f"clip_shards: {training.clip_shards}"
+            else:
+                continue
+            raise ValueError(f"experiments.{name}.training.{wrong} cannot be shared by compute.training_gpus: {gpus}")
+        return self
 
     @model_validator(mode="after")
     def classifier_has_labels(self) -> Self:

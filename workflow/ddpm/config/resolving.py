@@ -9,18 +9,19 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from ddpm.config.base import ConfigError, FrozenModel, explain, validated
 from ddpm.config.catalogue import FIGURES, NEEDS, SCORES_TABLE, TABLES
 from ddpm.config.enums import Parameterization, Selection, Variance, WeightsSource
 from ddpm.config.experiment import Experiment, InceptionSource, Scale
+from ddpm.config.reading import merge, parse_yaml
 from ddpm.config.registry import DATASETS, PUBLISHED, default_for, resolve
 from ddpm.config.sources import Checkpoint, DataSet
 
 SCALES = Path(__file__).parents[2] / "scales"
 REPEATS = re.compile(r"(.+)-(?:training|sampling)-seed\d+")  # what `Repeat.name` gives
+FOLDERS = ("downloads", "logs", "sources", "statistics", "weights")  # beside the data sets' in resources/
 KEYS = ("scale", "experiments", "tables", "figures", "sources", "override")  # of config.yaml
 
 
@@ -73,15 +74,14 @@ def read_config(path: Path, document: str | None = None, scale: str | None = Non
     Raises:
         ConfigError: it cannot be read, or something in it cannot stand.
     """
-    where = path if document is None else "--document"
     try:
-        raw = yaml.safe_load(path.read_text()) if document is None else json.loads(document)
+        raw = parse_yaml(path.read_text(), path) if document is None else json.loads(document)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file. Run this in the project's folder, or name the file.") from None
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{where}: cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--document: not valid JSON: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: must be a mapping of keys to values.")
+        raise ConfigError(f"{path if document is None else '--document'}: must be a mapping of keys to values.")
     return load({**raw, "scale": scale} if scale else raw)
 
 
@@ -112,21 +112,22 @@ def read_scale(scale: Any, override: Any, scales: Path) -> tuple[dict[str, Any],
     if scale not in available:
         raise ConfigError(f"config.yaml: scale: {scale!r} is unknown. Allowed: {', '.join(available)}.")
     source = f"workflow/scales/{scale}.yaml"
-    try:
-        raw = yaml.safe_load((scales / f"{scale}.yaml").read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from error
+    raw = parse_yaml((scales / f"{scale}.yaml").read_text(), source)
     if not isinstance(override, dict):
         raise ConfigError(f"config.yaml: override: {override!r}: must be a mapping of keys of {source}.")
     raw = {key: value for key, value in raw.items() if not key.startswith(".")}  # what YAML's anchors are kept in
-    return merge(raw, override), f"{source} with config.yaml: override" if override else source
-
-
-def merge(base: Any, changes: Any) -> Any:
-    """`base` with the keys of `changes` replaced, level by level."""
-    if isinstance(base, dict) and isinstance(changes, dict):
-        return {**base, **{key: merge(base.get(key), value) for key, value in changes.items()}}
-    return changes
+    source += " with config.yaml: override" * bool(override)
+    merged = merge(raw, override)
+    if not isinstance(merged.get("experiments"), dict):
+        raise ConfigError(f"{source}: experiments: must be a mapping of names to experiments.")
+    for name in [name for name, value in merged["experiments"].items() if value is None]:
+        if name not in (raw.get("experiments") or {}):
+            known = ", ".join(raw.get("experiments") or {})
+            raise ConfigError(f"{source}: experiments.{name}: null drops one that is there. There are: {known}.")
+        del merged["experiments"][name]
+    if not merged["experiments"]:
+        raise ConfigError(f"{source}: experiments: none is left.")
+    return merged, source
 
 
 def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:
@@ -140,6 +141,8 @@ def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:
             raise ConfigError(f"{where}: {changes!r}: must be a mapping, as in {{root: FOLDER}}.")
         if name == "inception":
             found[name] = validated(InceptionSource, changes, where)
+        elif name in FOLDERS:
+            raise ConfigError(f"{where}: resources/{name} holds something else. Choose another name.")
         else:
             try:
                 found[name] = resolve(name, changes)
@@ -158,15 +161,13 @@ def resolve_experiments(
     raw: dict[str, Any], asked: Any, source: str, data_sets: dict[str, DataSet]
 ) -> dict[str, Experiment]:
     """The experiments that config.yaml asks for, each with its repeats behind it; `raw` loses its `defaults`."""
-    defaults, known = raw.pop("defaults", {}), raw.get("experiments")
-    if not isinstance(known, dict):
-        raise ConfigError(f"{source}: experiments: must be a mapping of names to experiments.")
+    defaults, known = raw.pop("defaults", {}), raw["experiments"]
     for name in asked if isinstance(asked, list) else ():
         if found := REPEATS.fullmatch(str(name)):
             raise ConfigError(f"config.yaml: experiments: {name!r}: a repeat comes with its experiment: {found[1]}.")
     experiments: dict[str, Experiment] = {}
     for name in choose("experiments", asked, list(known)):
-        experiment = resolve_experiment(name, merge(defaults, known[name] or {}), source, data_sets)
+        experiment = resolve_experiment(name, merge(defaults, known[name]), source, data_sets)
         experiments |= {each.name: each for each in (experiment, *experiment.repeats())}
     return experiments
 
