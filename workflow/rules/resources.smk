@@ -71,6 +71,19 @@ def jobs_to_run():
         yield job.rule.name, next((wildcards[key] for key in keys), None)
 
 
+def refuse_what_no_node_takes():
+    """SLURM would refuse each job on its own: `Memory specification can not be satisfied`."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    asked = [
+        cluster.Request.of(job.rule.name, job.resources, job.threads) for job in jobs
+    ]
+    if found := list(cluster.misfits(asked, cluster.read_nodes())):
+        raise WorkflowError(
+            "\n".join(found),
+            "Nothing was submitted. Change profiles/slurm/profile.yaml; `sinfo` lists the partitions and their nodes.",
+        )
+
+
 def refuse_without_image():
     """Where jobs are to run in an image, say how it is made if it is not there."""
     methods = workflow.deployment_settings.deployment_method

@@ -10,6 +10,7 @@ from ddpm.config.experiment import Experiment
 from ddpm.config.registry import default_for
 from ddpm.config.resolving import SCALES, Config
 from ddpm.config.sources import RemoteFile
+from ddpm.planning.cluster import compare, misfits, read_profile
 from ddpm.planning.machine import GB, Machine, in_gb, this_machine
 from ddpm.planning.plan import Hours, Memory, Plan, duration
 from ddpm.planning.rates import RATES, Rates, no_rate, read_rates, slow_cpu
@@ -28,6 +29,7 @@ def warnings(plan: Plan) -> list[str]:
     for memory in plan.memory:
         found += cpu_memory_warnings(plan, memory) if plan.for_cpu else gpu_memory_warnings(plan, memory)
     found += source_warnings(plan)
+    found += misfits(read_profile(), plan.machine.nodes)
     if unknown := [f"{work.rule} {work.subject}" for work in plan.work if work.disk is None]:
         found.append(f"Not known before it is there, and in no sum: the size of {', '.join(unknown)}.")
     return found
@@ -108,6 +110,11 @@ def memory_lines(plan: Plan) -> list[str]:
     return lines
 
 
+def cluster_lines(plan: Plan) -> list[str]:
+    """What a cluster is asked for; of a scale that wants none, where there is one."""
+    return list(compare(read_profile(), plan.machine.nodes)) if plan.machine.nodes or not plan.for_cpu else []
+
+
 def what_fits(config: Config, rates: Rates, root: Path = Path()) -> list[str]:
     """Smaller runs, each with the hours that it would take at `rates`."""
     options = []
@@ -144,7 +151,7 @@ def is_published(experiment: Experiment) -> bool:
         return False
     if not (experiment.training and checkpoint) or method != (Parameterization.EPS, Objective.SIMPLE):
         return False
-    sizes = experiment.network.model_dump(include=set(checkpoint.network or ()))
+    sizes = experiment.network.model_dump(mode="json", include=set(checkpoint.network or ()))
     return sizes == (checkpoint.network or {})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from ddpm.compute.flops import network_cost, training_state
 from ddpm.config.resolving import Config
 from ddpm.config.schema import Compute
+from ddpm.planning.cluster import read_nodes
 from ddpm.planning.machine import Machine, this_machine
 from ddpm.planning.rates import RATES, Rates, no_rate, papers_tpu, read_rates
 from ddpm.planning.work import Work, all_work
@@ -124,7 +125,7 @@ def make_plan(config: Config, machine: Machine | None = None, root: Path = Path(
     Hours are those of this machine where it was measured, and else the paper's. A scale that wants a GPU is told the
     paper's, too, where there is none; one that is meant for a CPU is told its own or nothing.
     """
-    machine = machine or this_machine()
+    machine = machine or replace(this_machine(), nodes=read_nodes())
     work = all_work(config, root)
     left = tuple(each for each in work if each.share)
     plan = Plan(config, machine, Rates({}, papers_tpu), left, sum(each.done for each in work), root)

@@ -3,7 +3,8 @@
 import json
 from dataclasses import asdict
 
-from ddpm.planning.advising import memory_lines, warnings, what_fits
+from ddpm.planning.advising import cluster_lines, memory_lines, warnings, what_fits
+from ddpm.planning.cluster import read_profile
 from ddpm.planning.machine import GB, Machine, in_gb
 from ddpm.planning.plan import Plan
 from ddpm.planning.work import times
@@ -31,6 +32,7 @@ def as_json(plan: Plan) -> str:
         "jobs": rows(plan),
         "done": plan.done,
         "hours": asdict(plan.hours),
+        "cluster_requests": [asdict(request) for request in read_profile()],
         "training_memory": [asdict(memory) for memory in plan.memory],
         "warnings": warnings(plan),
         "what_would_fit": what_fits(plan.config, plan.rates, plan.root),
@@ -48,6 +50,7 @@ def as_text(plan: Plan) -> str:
         table(plan),
         notes(plan),
         bullets("Memory for training:", memory_lines(plan)),
+        bullets("Asked of a cluster, by profiles/slurm/profile.yaml:", cluster_lines(plan)),
         bullets("Warnings:", short),
         bullets("What would fit:" if short else "What takes less:", what_fits(plan.config, plan.rates, plan.root)),
     ]

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ddpm.compute.flops import FLOAT, INCEPTION_FLOPS, network_cost, training_flops
 from ddpm.config.enums import Features, WeightsSource
@@ -118,6 +117,7 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
     """From the weights of an experiment to the features of its samples."""
     name, network, results = experiment.name, experiment.network, root / "results" / config.scale
     folder, trained_in = results / name, results / experiment.trained_as
+    steps = experiment.training.snapshot_steps if experiment.training else []
     weights = "final.safetensors" if experiment.training else "model.safetensors"
     trained = count_done(experiment, "training", trained_in, [weights])
     if folder == trained_in:
@@ -125,15 +125,41 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
             yield train_work(experiment, folder, trained)
         else:
             yield Work("import_weights", name, done=trained, disk=weights_bytes(experiment))
-    done = {}
-    for draw in draws(experiment, root):
-        done[draw.rule] = count_done(experiment, draw.stage, folder, draw.files) if trained else 0
-        flops = times(draw.images, draw.evaluations * network_cost(network).flops)
-        disk = times(draw.images, draw.bytes)
-        jobs = len(draw.files)
-        yield Work(draw.rule, name, draw.part, jobs, done[draw.rule], Kind.SAMPLING, network, flops, disk=disk)
+
+    timesteps, pixels = experiment.diffusion.timesteps, image_bytes(experiment.data_set)
+
+    def drawn(
+        rule: str, stage: str, files: list[str], images: int | None, evaluations: float, size: float, part: str = ""
+    ) -> Work:
+        """Files with so many images in all, each of which takes evaluations of the network and leaves bytes."""
+        done = count_done(experiment, stage, folder, files) if trained else 0
+        flops = times(images, evaluations * network_cost(network).flops)
+        return Work(rule, name, part, len(files), done, Kind.SAMPLING, network, flops, disk=times(images, size))
+
+    if steps and folder == trained_in and (settings := experiment.snapshots):
+        images = len(steps) * (settings.images + settings.previews)
+        files = [f"snapshots/{step}.npz" for step in steps]
+        yield drawn("snapshot", "snapshots", files, images, settings.steps or timesteps, pixels)
     sampling = experiment.sampling
-    files = shards("features", sampling.shards) if done["sample"] == sampling.shards else []
+    files = shards("samples", sampling.shards)
+    samples = drawn("sample", "sampling", files, sampling.images, timesteps, (1 + sampling.previews) * pixels)
+    yield samples
+    if settings := experiment.few_steps:
+        files, each = shards("few_steps", settings.shards), len(settings.eta) * len(settings.steps) * pixels
+        evaluations = len(settings.eta) * sum(settings.steps)
+        yield drawn("few_steps", "few_steps", files, settings.images, evaluations, each)
+    if settings := experiment.likelihood:
+        for split in ("test", "train"):
+            files, images = shards(f"likelihood/{split}", settings.shards), getattr(settings, split)
+            if images == "all":
+                images = count_images(experiment.data_set, split, root / "resources")
+            yield drawn("likelihood", "likelihood", files, images, timesteps, 2 * FLOAT * timesteps, split)
+    if settings := experiment.latents:
+        # A chain, and three ways on from each quarter of it (Figure 7); eleven mixtures of each pair from the middle
+        # (Figure 8), and of one pair from each eighth of T (Figure 9).
+        chains = settings.chains * (1 + 3 * (1 + 0.75 + 0.5 + 0.25)) + 11 * (settings.pairs * 0.5 + 4.5)
+        yield drawn("latents", "latents", ["latents.npz"], round(chains), timesteps, pixels)
+    files = shards("features", sampling.shards) if samples.done == sampling.shards else []
     scored = sum((folder / file).exists() for file in files)
     yield features_work(config, "features", name, sampling.images * (1 + sampling.previews), sampling.shards, scored)
 
@@ -145,45 +171,6 @@ def train_work(experiment: Experiment, folder: Path, done: int) -> Work:
     flops = steps * training.batch_size * training_flops(experiment.network)
     disk = weights_bytes(experiment) * (KEPT_STATES * VECTORS + 2 * len(training.snapshot_steps) + 2)
     return Work("train", experiment.name, "", 1, done, Kind.TRAINING, experiment.network, flops, disk=disk)
-
-
-class Draw(NamedTuple):
-    """Files that a rule samples: of so many images in all, with evaluations of the network and bytes for each."""
-
-    rule: str
-    stage: str
-    files: list[str]
-    images: int | None
-    evaluations: float
-    bytes: int
-    part: str = ""
-
-
-def draws(experiment: Experiment, root: Path) -> Iterator[Draw]:
-    """All that is sampled from the weights of an experiment."""
-    timesteps, pixels = experiment.diffusion.timesteps, image_bytes(experiment.data_set)
-    steps = experiment.training.snapshot_steps if experiment.training else []
-    if steps and experiment.name == experiment.trained_as:
-        settings, files = experiment.snapshots, [f"snapshots/{step}.npz" for step in steps]
-        images = len(files) * (settings.images + settings.previews)
-        yield Draw("snapshot", "snapshots", files, images, settings.steps or timesteps, pixels)
-    settings = experiment.sampling
-    files = shards("samples", settings.shards)
-    yield Draw("sample", "sampling", files, settings.images, timesteps, (1 + settings.previews) * pixels)
-    if settings := experiment.few_steps:
-        files, each = shards("few_steps", settings.shards), len(settings.eta) * len(settings.steps) * pixels
-        yield Draw("few_steps", "few_steps", files, settings.images, len(settings.eta) * sum(settings.steps), each)
-    if settings := experiment.likelihood:
-        for split in ("test", "train"):
-            files, images = shards(f"likelihood/{split}", settings.shards), getattr(settings, split)
-            if images == "all":
-                images = count_images(experiment.data_set, split, root / "resources")
-            yield Draw("likelihood", "likelihood", files, images, timesteps, 2 * FLOAT * timesteps, split)
-    if settings := experiment.latents:
-        # A chain, and three ways on from each quarter of it (Figure 7); eleven mixtures of each pair from the middle
-        # (Figure 8), and of one pair from each eighth of T (Figure 9).
-        chains = settings.chains * (1 + 3 * (1 + 0.75 + 0.5 + 0.25)) + 11 * (settings.pairs * 0.5 + 4.5)
-        yield Draw("latents", "latents", ["latents.npz"], round(chains), timesteps, pixels)
 
 
 def count_done(experiment: Experiment, stage: str, folder: Path, files: list[str]) -> int:
