@@ -99,8 +99,7 @@ def compare(jobs: Iterable[Request], nodes: Sequence[Node]) -> Iterator[str]:
         ]
         offered = f"; its nodes have {' or '.join(dict.fromkeys(offers))}" if offers else ""
         yield (
-            f"{', '.join(rules)}: {kind.memory:,} MB for {kind.minutes} minutes in partition "
-            f"{kind.partition}{offered}."
+            f"{', '.join(rules)}: {kind.memory:,} MB for {kind.minutes} minutes in partition {kind.partition}{offered}."
         )
 
 
