@@ -88,11 +88,11 @@ WRONG = {
     ),
     "pairs": (f"{EXPERIMENT}.latents.pairs", 719, ["latents.pairs: 719", "1437 images of digits; allowed: 1..718"]),
     "no snapshots of nothing": (f"{EXPERIMENT}.training.steps", 0, ["training.steps: 0", "snapshot_every"]),
-    "processes": ("compute.training_gpus", 3, ["training.batch_size: 128", "compute.training_gpus: 3"]),
-    "processes of any job": ("compute.gpus", 3, ["training.batch_size: 128", "compute.training_gpus: 3"]),
+    "processes": ("compute.training_gpus", 3, ["training.batch_size: 128", "3 processes of compute.training_gpus"]),
+    "processes of any job": ("compute.gpus", 3, ["training.batch_size: 128", "3 processes of compute.training_gpus"]),
     "parts of processes": (
         "", {"compute": {"training_gpus": 8}, "defaults": {"training": {"clip_shards": 4}}},
-        ["training.clip_shards: 4", "compute.training_gpus: 8"],
+        ["training.clip_shards: 4", "8 processes of compute.training_gpus"],
     ),
     "no such experiment to drop": (
         "experiments.digits-eps-simpel", None, ["experiments.digits-eps-simpel: null", "digits-eps-simple,"],
@@ -248,6 +248,16 @@ def test_every_error_is_listed_at_once():
         load(wrong)
     assert len(str(caught.value).splitlines()) == 2
     assert re.search(r"training\.steps.*\n.*training\.batch_size", str(caught.value))
+
+
+def test_sections_that_do_not_fit_each_other_are_listed_at_once():
+    wrong = {"sampling": {"previews": 7}, "latents": {"pairs": 719}, "seeds": {"training": [0]}}
+    with pytest.raises(ConfigError) as caught:
+        load(document(experiments={"digits-eps-simple": wrong}))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    for line, words in zip(lines, ("latents.pairs: 719", "sampling.previews: 7", "seeds.training: 0"), strict=True):
+        assert f"override: {EXPERIMENT}: {words}" in line
 
 
 def test_damaged_scale_file_is_named(tmp_path):

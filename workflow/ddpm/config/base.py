@@ -100,7 +100,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Confi
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             what = f"unknown key. Allowed: {', '.join(allowed_keys(model, problem['loc']))}"
-        lines.append(f"{where}{separator if path else ''}{path}:{value} {what}")
+        lines += [f"{where}{separator if path else ''}{path}:{value} {each}" for each in what.splitlines()]
     return ConfigError("\n".join(lines))
 
 
