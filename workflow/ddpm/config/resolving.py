@@ -99,8 +99,7 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
     experiments = resolve_experiments(raw, document.get("experiments", "all"), source, data_sets)
     scale_config = validated(Scale, {**raw, "experiments": experiments}, source)
     whole = {"scale": document["scale"], "scale_config": scale_config, "data_sets": data_sets, "inception": inception}
-    config = validated(Config, whole, source)
-    return config.model_copy(update=resolve_contents(config, document, source))
+    return resolve_contents(validated(Config, whole, source), document, source)
 
 
 # Merging: the scale's file with the keys of config.yaml's `override` replaced.
@@ -189,13 +188,16 @@ def resolve_experiment(
         if not isinstance(filled[section], dict):
             raise ConfigError(f"{where}.{section}: {raw[section]!r}: must be a mapping.")
         filled[section] = dict(filled[section])
-    weights = raw.get("weights", WeightsSource.TRAIN)
+    weights, checkpoint = raw.get("weights", WeightsSource.TRAIN), raw.get("checkpoint", Selection.FINAL)
     if weights == WeightsSource.RELEASED:
         fill_released(filled, where)
+    elif weights == WeightsSource.TRAIN and checkpoint not in list(Selection):
+        raise ConfigError(
+            f"{where}.checkpoint: {checkpoint!r}: published weights are for weights: released; with weights: train, "
+            f"allowed: {', '.join(Selection)}."
+        )
     else:
         filled["training"].setdefault("flip", data.flip)
-        if weights == WeightsSource.TRAIN:
-            refuse_published(raw.get("checkpoint", Selection.FINAL), where)
     fill_network(filled, where)
     return validated(Experiment, filled, where)
 
@@ -210,14 +212,6 @@ def refuse_repeat(name: str, raw: dict[str, Any], where: str) -> None:
         f"{where}{key}: the {what} of a repeat, which is not described but asked for: "
         f"experiments.{of}.seeds: {{training: [...], sampling: [...]}}."
     )
-
-
-def refuse_published(checkpoint: Any, where: str) -> None:
-    if checkpoint not in list(Selection):
-        raise ConfigError(
-            f"{where}.checkpoint: {checkpoint!r}: published weights are for weights: released; with weights: train, "
-            f"allowed: {', '.join(Selection)}."
-        )
 
 
 def fill_released(filled: dict[str, Any], where: str) -> None:
@@ -266,32 +260,22 @@ def resolve_checkpoint(raw: Any, name: str, data: str, where: str) -> Checkpoint
 # Checking: which tables and figures the run's experiments suffice for.
 
 
-def resolve_contents(config: Config, document: dict[str, Any], source: str) -> dict[str, tuple[str, ...]]:
-    """The tables and figures that config.yaml asks for; `all` means those that this run's experiments suffice for."""
-    tables, figures = (
-        choose_contents(config, kind, all_of_them, document.get(kind, "all"), source)
-        for kind, all_of_them in (("tables", TABLES), ("figures", FIGURES))
-    )
-    if "reproduced" in figures and not set(tables) - {SCORES_TABLE}:
-        if document.get("figures", "all") != "all":
-            raise ConfigError(
-                "config.yaml: figures: reproduced needs a table of the paper, and `tables` leaves this run none."
-            )
-        figures.remove("reproduced")
-    return {"tables": tuple(tables), "figures": tuple(figures)}
-
-
-def choose_contents(config: Config, kind: str, known: dict, asked: Any, source: str) -> list[str]:
-    if asked == "all":
-        return [name for name in known if not lacks(config, name, source)]
-    for name in choose(kind, asked, list(known)):
-        if missing := lacks(config, name, source):
-            raise ConfigError(f"config.yaml: {kind}: {name} needs {missing}.")
-    return list(asked)
+def resolve_contents(config: Config, document: dict[str, Any], source: str) -> Config:
+    """`config` with the tables and figures that are asked for; `all` means those that this run suffices for."""
+    for kind, known in (("tables", TABLES), ("figures", FIGURES)):  # in this order: a figure shows the tables
+        asked = document.get(kind, "all")
+        chosen = choose(kind, asked, list(known))
+        missing = {name: lacks(config, name, source) for name in chosen}
+        if asked != "all" and (needs := next(filter(all, missing.items()), None)):
+            raise ConfigError(f"config.yaml: {kind}: {needs[0]} needs {needs[1]}.")
+        config = config.model_copy(update={kind: tuple(name for name in chosen if not missing[name])})
+    return config
 
 
 def lacks(config: Config, name: str, source: str) -> str:
     """What table or figure `name` is made from and this run leaves out, in words; empty if nothing."""
+    if name == "reproduced" and not set(config.tables) - {SCORES_TABLE}:
+        return "a table of the paper, and `tables` leaves this run none"
     for experiment in config.experiments_of(name):
         if experiment not in config.scale_config.experiments:
             return f"{experiment}, which this run leaves out"
