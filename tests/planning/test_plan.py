@@ -163,17 +163,6 @@ def test_memory_of_a_gpu(tmp_path):
     assert f"train {FACES}: not even one image" in warning
 
 
-def test_memory_of_a_cpu(tmp_path):
-    on_cpu = {"compute": {"device": "cpu"}}
-    config = paper(tmp_path, on_cpu, sources={"cifar10": {"root": str(tmp_path)}})
-    (warning,) = warnings(make_plan(config, machine(memory=64), tmp_path))
-    assert f"train {FACES}" in warning
-    assert "training.micro_batch: 29" in warning
-    smaller = on_cpu | {"experiments": {FACES: {"training": {"micro_batch": 29}}}}
-    config = paper(tmp_path, smaller, sources={"cifar10": {"root": str(tmp_path)}})
-    assert warnings(make_plan(config, machine(memory=64), tmp_path)) == []
-
-
 def test_an_unknown_size_is_said_to_be_in_no_sum(tmp_path):
     (warning,) = warnings(make_plan(paper(tmp_path, sources=NO_SIZE), machine(80), tmp_path))
     assert "download_data cifar10" in warning

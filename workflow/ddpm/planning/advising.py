@@ -8,11 +8,11 @@ from pathlib import Path
 from ddpm.config.enums import Objective, Parameterization
 from ddpm.config.experiment import Experiment
 from ddpm.config.registry import default_for
-from ddpm.config.resolving import SCALES, Config
+from ddpm.config.resolving import Config
 from ddpm.config.sources import RemoteFile
 from ddpm.planning.cluster import compare, misfits, read_profile
 from ddpm.planning.machine import GB, Machine, in_gb, this_machine
-from ddpm.planning.plan import Hours, Memory, Plan, duration
+from ddpm.planning.plan import Hours, Plan, duration
 from ddpm.planning.rates import RATES, Rates, no_rate, read_rates, slow_cpu
 from ddpm.planning.work import all_work
 from ddpm.storage.download import may_be_changed
@@ -24,11 +24,8 @@ COMMON_GPUS = (80 * GB, 24 * GB)
 
 
 def warnings(plan: Plan) -> list[str]:
-    """Where this machine cannot do what is planned."""
-    found = [*gpu_warnings(plan), *disk_warnings(plan)]
-    for memory in plan.memory:
-        found += cpu_memory_warnings(plan, memory) if plan.for_cpu else gpu_memory_warnings(plan, memory)
-    found += source_warnings(plan)
+    """Where this machine, or this cluster, cannot do what is planned."""
+    found = [*gpu_warnings(plan), *disk_warnings(plan), *memory_warnings(plan), *source_warnings(plan)]
     found += misfits(read_profile(), plan.machine.nodes)
     if unknown := [f"{work.rule} {work.subject}" for work in plan.work if work.disk is None]:
         found.append(f"Not known before it is there, and in no sum: the size of {', '.join(unknown)}.")
@@ -54,32 +51,20 @@ def disk_warnings(plan: Plan) -> Iterator[str]:
         free = disks[folders[0]].free
         needed = sum((work.disk or 0) * work.share for work in plan.work if work.folder in folders)
         if needed > free:
-            names = " and ".join(f"{folder}/" for folder in folders)
             yield (
-                f"Too little disk: {in_gb(needed)} are needed in {names}, {in_gb(free)} are free. Make the folder a "
-                "link to a larger disk, or run less."
+                f"Too little disk: {in_gb(needed)} are needed in {' and '.join(f'{name}/' for name in folders)}, "
+                f"{in_gb(free)} are free. Make the folder a link to a larger disk, or run less."
             )
 
 
-def cpu_memory_warnings(plan: Plan, memory: Memory) -> Iterator[str]:
-    available = plan.machine.memory
-    most, training = memory.images(available), plan.config.scale_config.experiments[memory.experiments[0]].training
-    if most < (training.micro_batch or memory.batch):
-        remedy = f"Set training.micro_batch: {most}" if most else "Train it on a larger machine"
-        yield (
-            f"Too little memory to train {', '.join(memory.experiments)}: {in_gb(memory.whole)} for a whole batch, "
-            f"this machine has {in_gb(available)}. {remedy}."
-        )
-
-
-def gpu_memory_warnings(plan: Plan, memory: Memory) -> Iterator[str]:
-    available = plan.gpu_memory
-    if available and not memory.images(USABLE * available):
-        needed = (memory.state + memory.per_image) / USABLE
-        yield (
-            f"Too little GPU memory to train {', '.join(memory.experiments)}: not even one image at a time fits into "
-            f"{in_gb(available)}; {in_gb(needed)} are needed."
-        )
+def memory_warnings(plan: Plan) -> Iterator[str]:
+    """A GPU has to take one image at a time, to which a training comes down by itself."""
+    for memory in plan.memory:
+        if plan.gpu_memory and not memory.images(USABLE * plan.gpu_memory):
+            yield (
+                f"Too little GPU memory to train {', '.join(memory.experiments)}: not even one image at a time fits "
+                f"into {in_gb(plan.gpu_memory)}; {in_gb((memory.state + memory.per_image) / USABLE)} are needed."
+            )
 
 
 def source_warnings(plan: Plan) -> Iterator[str]:
@@ -95,17 +80,14 @@ def source_warnings(plan: Plan) -> Iterator[str]:
 
 
 def memory_lines(plan: Plan) -> list[str]:
-    """What training needs, and the largest micro-batch that fits: here, or where a GPU is missing, into common ones."""
-    if plan.for_cpu:
-        sizes, usable = [plan.machine.memory], 1.0
-    else:
-        sizes, usable = [plan.gpu_memory] if plan.gpu_memory else COMMON_GPUS, USABLE
+    """What training needs of a GPU, and the largest micro-batch that fits: here, or into common ones."""
     lines = []
     for memory in plan.memory:
-        fitting = ", ".join(f"{memory.images(usable * size):,} fit into {in_gb(size)}" for size in sizes)
+        sizes = [plan.gpu_memory] if plan.gpu_memory else COMMON_GPUS
+        fitting = ", ".join(f"{memory.images(USABLE * size):,} fit into {in_gb(size)}" for size in sizes)
         needed = f"{in_gb(memory.state)} and {in_gb(memory.per_image)} per image, {in_gb(memory.whole)} at once"
         lines.append(f"{', '.join(memory.experiments)}: {needed}; of a batch's {memory.batch} images, {fitting}.")
-    if lines and not plan.on_cpu:
+    if lines:
         lines.append("Where a GPU's memory runs out, training halves its micro-batch by itself.")
     return lines
 
@@ -120,7 +102,7 @@ def what_fits(config: Config, rates: Rates, root: Path = Path()) -> list[str]:
     options = []
     if config.scale != "demo":
         options.append("`--config scale=demo`: the whole chain on digits, in minutes on any CPU.")
-    if config.scale not in ("demo", "quick") and (SCALES / "quick.yaml").exists():
+    if config.scale not in ("demo", "quick"):
         options.append("`--config scale=quick`: the paper's CIFAR-10 models, shortened, on one GPU.")
     experiments = config.scale_config.experiments
     if published := [name for name, experiment in experiments.items() if is_published(experiment)]:
@@ -157,11 +139,12 @@ def is_published(experiment: Experiment) -> bool:
 
 def hours_of(config: Config, names: Iterable[str], rates: Rates, root: Path, most: int | None = None) -> Hours:
     """For the experiments `names` alone, each with no more than `most` samples."""
-    experiments = {name: config.scale_config.experiments[name] for name in names}
-    for name, experiment in experiments.items():
-        sampling = experiment.sampling
-        fewer = sampling.model_copy(update={"images": min(sampling.images, most or sampling.images)})
-        experiments[name] = experiment.model_copy(update={"sampling": fewer})
+    experiments = {}
+    for name in names:
+        experiment = config.scale_config.experiments[name]
+        images = min(experiment.sampling.images, most or experiment.sampling.images)
+        sampling = experiment.sampling.model_copy(update={"images": images})
+        experiments[name] = experiment.model_copy(update={"sampling": sampling})
     scale = config.scale_config.model_copy(update={"experiments": experiments})
     return Hours.of(all_work(config.model_copy(update={"scale_config": scale}), root), rates)
 

@@ -108,9 +108,9 @@ class Plan:
 
     @property
     def memory(self) -> list[Memory]:
-        """Of every kind of training that is left."""
+        """Of every kind of training that is left; none at a scale that wants no GPU."""
         groups: dict[tuple, list[str]] = {}
-        for name in (work.subject for work in self.work if work.rule == "train"):
+        for name in (work.subject for work in self.work if work.rule == "train" and not self.for_cpu):
             experiment = self.config.scale_config.experiments[name]
             groups.setdefault((experiment.network, experiment.training.batch_size), []).append(name)
         return [
