@@ -48,6 +48,8 @@ def test_files_that_are_read_have_no_key_twice(tmp_path):
         read_config(tmp_path / "config.yaml")
     with pytest.raises(ConfigError, match=r"config\.yaml: .* lines 2 and 6"):
         read_snakemakes_config({"scale": "demo"}, [tmp_path / "config.yaml"], None)
+    (tmp_path / "other.json").write_text('{\n\t"scale": "demo"\n}\n')  # no YAML, since it has a tab
+    assert read_snakemakes_config({"scale": "demo"}, [tmp_path / "other.json"], None) == {"scale": "demo"}
     (tmp_path / "broken.yaml").write_text("description: a\ndescription: b\n")
     with pytest.raises(ConfigError, match=r"workflow/scales/broken\.yaml: .*lines 1 and 2"):
         load({"scale": "broken"}, tmp_path)

@@ -61,8 +61,9 @@ def read_snakemakes_config(
     Raises:
         ConfigError: a file or a value is not valid YAML, or a key stands twice.
     """
-    for file in files:
-        parse_yaml(Path(file).read_text(), Path(file).name)
+    for file in map(Path, files):
+        if file.suffix != ".json":
+            parse_yaml(file.read_text(), file.name)
     for argument in arguments or ():
         key, _, value = argument.partition("=")
         document = merge(document, {key: parse_yaml(value, f"--config {key}")})
