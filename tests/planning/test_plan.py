@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from math import isnan
 
 import pytest
 from helpers import run_ddpm
@@ -82,7 +83,7 @@ def test_damaged_rates_are_named(tmp_path):
 def test_a_cpu_scale_has_no_hours_before_it_was_measured(tmp_path):
     config = load({"scale": "demo"})
     plan = make_plan(config, machine(cores=4), tmp_path)
-    assert line(plan, "train", "digits-eps-simple").hours(plan.rates) is None
+    assert isnan(line(plan, "train", "digits-eps-simple").hours(plan.rates))
     assert "plan --measure" in as_text(plan)
     network = config.scale_config.experiments["digits-eps-simple"].network
     measured(tmp_path, "Test CPU, 1 of its cores", network, 1e9, 1e9)

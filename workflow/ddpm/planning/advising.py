@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 from ddpm.config.enums import Objective, Parameterization
@@ -14,7 +14,7 @@ from ddpm.planning.cluster import compare, misfits, read_profile
 from ddpm.planning.machine import GB, Machine, in_gb, this_machine
 from ddpm.planning.plan import Hours, Plan, duration
 from ddpm.planning.rates import RATES, Rates, no_rate, read_rates, slow_cpu
-from ddpm.planning.work import all_work
+from ddpm.planning.work import all_work, work_left
 from ddpm.storage.download import may_be_changed
 
 LONGEST = 24  # hours that a run may take on a CPU without being stopped
@@ -27,7 +27,7 @@ def warnings(plan: Plan) -> list[str]:
     """Where this machine, or this cluster, cannot do what is planned."""
     found = [*gpu_warnings(plan), *disk_warnings(plan), *memory_warnings(plan), *source_warnings(plan)]
     found += misfits(read_profile(), plan.machine.nodes)
-    if unknown := [f"{work.rule} {work.subject}" for work in plan.work if work.disk is None]:
+    if unknown := [f"{work.rule} {work.subject}" for work in plan.work if isnan(work.disk)]:
         found.append(f"Not known before it is there, and in no sum: the size of {', '.join(unknown)}.")
     return found
 
@@ -49,7 +49,7 @@ def disk_warnings(plan: Plan) -> Iterator[str]:
     for number in dict.fromkeys(disk.number for disk in disks.values()):
         folders = [folder for folder, disk in disks.items() if disk.number == number]
         free = disks[folders[0]].free
-        needed = sum((work.disk or 0) * work.share for work in plan.work if work.folder in folders)
+        needed = sum(work.disk for work in plan.work if work.folder in folders and not isnan(work.disk))
         if needed > free:
             yield (
                 f"Too little disk: {in_gb(needed)} are needed in {' and '.join(f'{name}/' for name in folders)}, "
@@ -106,14 +106,14 @@ def what_fits(config: Config, rates: Rates, root: Path = Path()) -> list[str]:
         options.append("`--config scale=quick`: the paper's CIFAR-10 models, shortened, on one GPU.")
     experiments = config.scale_config.experiments
     if published := [name for name, experiment in experiments.items() if is_published(experiment)]:
-        work = [work for work in all_work(config, root) if work.subject in published]
+        work = [work for work in work_left(config, root) if work.subject in published]
         saved = Hours.of((each for each in work if each.rule in ("train", "snapshot")), rates)
         options.append(
             "published weights, by `override: {experiments: {NAME: {weights: released}}}`, save "
             f"{saved} of training; there are some for {', '.join(published)}."
         )
     originals = [name for name, experiment in experiments.items() if not experiment.repeat]
-    if len(originals) > 1 and Hours.of(all_work(config, root), rates).known:
+    if len(originals) > 1 and Hours.of(work_left(config, root), rates).known:
         alone = {name: hours_of(config, [name, *config.repeats_of(name)], rates, root) for name in originals}
         least = min(alone, key=lambda name: alone[name].known)
         options.append(f"fewer experiments: {alone[least]} for `experiments: [{least}]`.")
@@ -146,7 +146,7 @@ def hours_of(config: Config, names: Iterable[str], rates: Rates, root: Path, mos
         sampling = experiment.sampling.model_copy(update={"images": images})
         experiments[name] = experiment.model_copy(update={"sampling": sampling})
     scale = config.scale_config.model_copy(update={"experiments": experiments})
-    return Hours.of(all_work(config.model_copy(update={"scale_config": scale}), root), rates)
+    return Hours.of(work_left(config.model_copy(update={"scale_config": scale}), root), rates)
 
 
 def advice(
@@ -165,17 +165,17 @@ def advice(
     compute = config.scale_config.compute
     measured = read_rates(machine.cpu_name(compute), root / RATES)
     rates = Rates(measured, slow_cpu, machine.jobs_on_cpu(compute))
-    # What is done already and runs nevertheless is done again.
-    works = [replace(work, done=0) for work in all_work(config, root)]
+    # Also of what is done already: if it runs nevertheless, it is done again.
+    works = [work for work in all_work(config, root) if work.kind]
     asked, known = Counter(jobs), Counter()
     for work in works:
         known[work.rule, work.subject] += work.jobs
     hours, sources = 0, set()
     for work in works:
         job = (work.rule, work.subject)
-        if asked[job] and (rate := work.rate(rates)):
-            hours += (work.hours(rates) or 0) * asked[job] / known[job]
-            sources.add(rate.source)
+        if asked[job] and not isnan(work.flops):
+            hours += work.hours(rates) * asked[job] / known[job]
+            sources.add(work.rate(rates).source)
     if hours <= LONGEST:
         return None
     options = "\n".join(f"  - {option}" for option in what_fits(config, rates, root))

@@ -1,7 +1,8 @@
 """Everything that would run at a scale: operations and bytes of each kind of job, and how much of it is done."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 
 from ddpm.compute.flops import FLOAT, INCEPTION_FLOPS, network_cost, training_flops
@@ -20,7 +21,7 @@ VECTORS = 4  # of a training's state: weights, average, and Adam's two
 
 @dataclass(frozen=True)
 class Work:
-    """All jobs of one rule for one experiment, data set or checkpoint. None stands for a number that is not known."""
+    """All jobs of one rule for one experiment, data set or checkpoint; nan stands for a number that is not known."""
 
     rule: str
     subject: str
@@ -33,11 +34,11 @@ class Work:
     """None where nothing is computed that takes long."""
     network: NetworkConfig | None = None
     """What computes; None beside a kind: Inception."""
-    flops: float | None = 0
+    flops: float = 0
     """Of all jobs."""
-    download: int | None = 0
+    download: float = 0
     """Bytes of all jobs."""
-    disk: int | None = 0
+    disk: float = 0
     """Bytes that all jobs leave behind."""
     folder: str = "results"
 
@@ -46,15 +47,18 @@ class Work:
         """The part that is still to do."""
         return 1 - self.done / self.jobs
 
-    def rate(self, rates: Rates) -> Rate | None:
-        return rates.of(self.kind, self.network) if self.kind else None
+    @property
+    def left(self) -> "Work":
+        """The work that is still to do."""
+        sizes = {key: self.share * getattr(self, key) for key in ("flops", "download", "disk")} if self.done else {}
+        return replace(self, jobs=self.jobs - self.done, done=0, **sizes)
 
-    def hours(self, rates: Rates) -> float | None:
-        """For what is left, one job after another; None where a count or a rate is not known."""
-        if not self.kind:
-            return 0.0
-        rate = self.rate(rates)
-        return None if rate is None or self.flops is None else self.flops * self.share / rate.flops / 3600
+    def rate(self, rates: Rates) -> Rate:
+        return rates.of(self.kind, self.network)
+
+    def hours(self, rates: Rates) -> float:
+        """One job after another."""
+        return self.flops / self.rate(rates).flops / 3600 if self.kind else 0.0
 
 
 def all_work(config: Config, root: Path = Path()) -> list[Work]:
@@ -73,18 +77,22 @@ def all_work(config: Config, root: Path = Path()) -> list[Work]:
     ]
 
 
+def work_left(config: Config, root: Path = Path()) -> tuple[Work, ...]:
+    """What of `all_work` is still to do."""
+    return tuple(work.left for work in all_work(config, root) if work.share)
+
+
 def data_work(data: DataSet, resources: Path) -> Iterator[Work]:
     """Downloading a data set and writing its arrays."""
     prepared = (resources / data.name / "card.json").exists()
-    size = total(getattr(file, "size", None) or file.about for file in data.files)
+    size = sum(getattr(file, "size", None) or file.about or nan for file in data.files)
     if data.files and not data.root:
         done = prepared or (resources / "downloads" / data.name / "card.json").exists()
         yield Work("download_data", data.name, done=int(done), download=size, disk=size, folder="resources")
     if data.reader is Reader.LSUN:  # which stays compressed, as it was downloaded
         disk = 0 if data.root else size
     else:
-        images = total(count_images(data, split, resources) for split in ("train", "test"))
-        disk = times(images, image_bytes(data))
+        disk = image_bytes(data) * sum(count_images(data, split, resources) for split in ("train", "test"))
     yield Work("prepare", data.name, done=int(prepared), disk=disk, folder="resources")
 
 
@@ -99,17 +107,17 @@ def download_weights_work(experiment: Experiment, resources: Path) -> Work:
 def reference_work(config: Config, data: DataSet, root: Path) -> Work:
     """What samples are compared with: features of the real images."""
     counts = [count_images(data, split, root / "resources") for split in ("train", "test")]
-    images = total(None if count is None else min(count, data.reference or count) for count in counts)
+    images = sum(min(count, data.reference or count) for count in counts)
     done = (root / "results" / config.scale / "reference" / data.name / "features.npz").exists()
     return features_work(config, "reference", data.name, images, jobs=1, done=int(done))
 
 
-def features_work(config: Config, rule: str, subject: str, images: int | None, jobs: int, done: int) -> Work:
+def features_work(config: Config, rule: str, subject: str, images: float, jobs: int, done: int) -> Work:
     """Features and class probabilities of `images`; those of the small classifier take next to no time."""
     if config.scale_config.features is Features.CLASSIFIER:
-        size = times(images, FLOAT * config.scale_config.classifier.features)
+        size = images * FLOAT * config.scale_config.classifier.features
         return Work(rule, subject, jobs=jobs, done=done, disk=size)
-    flops, disk = times(images, INCEPTION_FLOPS), times(images, FLOAT * INCEPTION_OUTPUTS)
+    flops, disk = images * INCEPTION_FLOPS, images * FLOAT * INCEPTION_OUTPUTS
     return Work(rule, subject, jobs=jobs, done=done, kind=Kind.SAMPLING, flops=flops, disk=disk)
 
 
@@ -129,12 +137,12 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
     timesteps, pixels = experiment.diffusion.timesteps, image_bytes(experiment.data_set)
 
     def drawn(
-        rule: str, stage: str, files: list[str], images: int | None, evaluations: float, size: float, part: str = ""
+        rule: str, stage: str, files: list[str], images: float, evaluations: float, size: float, part: str = ""
     ) -> Work:
         """Files with so many images in all, each of which takes evaluations of the network and leaves bytes."""
         done = count_done(experiment, stage, folder, files) if trained else 0
-        flops = times(images, evaluations * network_cost(network).flops)
-        return Work(rule, name, part, len(files), done, Kind.SAMPLING, network, flops, disk=times(images, size))
+        flops = images * evaluations * network_cost(network).flops
+        return Work(rule, name, part, len(files), done, Kind.SAMPLING, network, flops, disk=images * size)
 
     if steps and folder == trained_in and (settings := experiment.snapshots):
         images = len(steps) * (settings.images + settings.previews)
@@ -185,10 +193,12 @@ def shards(folder: str, number: int) -> list[str]:
     return [f"{folder}/{i}-of-{number}.npz" for i in range(1, number + 1)]
 
 
-def count_images(data: DataSet, split: str, resources: Path) -> int | None:
+def count_images(data: DataSet, split: str, resources: Path) -> float:
     """Images of a split: as known before, or as found when the data were prepared."""
     card, known = resources / data.name / "card.json", getattr(data, split)
-    return read_json(card).get(split) if known is None and card.exists() else known
+    if known is None and card.exists():
+        known = read_json(card).get(split)
+    return nan if known is None else known
 
 
 def image_bytes(data: DataSet) -> int:
@@ -197,12 +207,3 @@ def image_bytes(data: DataSet) -> int:
 
 def weights_bytes(experiment: Experiment) -> int:
     return FLOAT * network_cost(experiment.network).parameters
-
-
-def times(number: float | None, each: float) -> float | None:
-    return None if number is None else number * each
-
-
-def total(numbers: Iterable[float | None]) -> float | None:
-    numbers = list(numbers)
-    return None if None in numbers else sum(numbers)
