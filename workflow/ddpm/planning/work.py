@@ -8,6 +8,7 @@ from pathlib import Path
 from ddpm.compute.flops import FLOAT, INCEPTION_FLOPS, network_cost, training_flops
 from ddpm.config.enums import Features, WeightsSource
 from ddpm.config.experiment import Experiment
+from ddpm.config.layout import Layout
 from ddpm.config.resolving import Config
 from ddpm.config.schema import NetworkConfig
 from ddpm.config.sources import DataSet, Reader
@@ -123,14 +124,13 @@ def features_work(config: Config, rule: str, subject: str, images: float, jobs: 
 
 def experiment_work(config: Config, experiment: Experiment, root: Path) -> Iterator[Work]:
     """From the weights of an experiment to the features of its samples."""
-    name, network, results = experiment.name, experiment.network, root / "results" / config.scale
-    folder, trained_in = results / name, results / experiment.trained_as
-    steps = experiment.training.snapshot_steps if experiment.training else []
+    name, network, layout, own = experiment.name, experiment.network, Layout(config), experiment.trained_as
+    results = root / layout.results
     weights = "final.safetensors" if experiment.training else "model.safetensors"
-    trained = count_done(experiment, "training", trained_in, [weights])
-    if folder == trained_in:
+    trained = count_done(experiment, "training", results / own, [results / own / weights])
+    if name == own:
         if experiment.training:
-            yield train_work(experiment, folder, trained)
+            yield train_work(experiment, results / name, trained)
         else:
             yield Work("import_weights", name, done=trained, disk=weights_bytes(experiment))
 
@@ -140,36 +140,34 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
         rule: str, stage: str, files: list[str], images: float, evaluations: float, size: float, part: str = ""
     ) -> Work:
         """Files with so many images in all, each of which takes evaluations of the network and leaves bytes."""
-        done = count_done(experiment, stage, folder, files) if trained else 0
+        done = count_done(experiment, stage, results / name, [root / file for file in files]) if trained else 0
         flops = images * evaluations * network_cost(network).flops
         return Work(rule, name, part, len(files), done, Kind.SAMPLING, network, flops, disk=images * size)
 
-    if steps and folder == trained_in and (settings := experiment.snapshots):
-        images = len(steps) * (settings.images + settings.previews)
-        files = [f"snapshots/{step}.npz" for step in steps]
+    if (files := layout.snapshots(name)) and name == own and (settings := experiment.snapshots):
+        images = len(files) * (settings.images + settings.previews)
         yield drawn("snapshot", "snapshots", files, images, settings.steps or timesteps, pixels)
-    sampling = experiment.sampling
-    files = shards("samples", sampling.shards)
-    samples = drawn("sample", "sampling", files, sampling.images, timesteps, (1 + sampling.previews) * pixels)
-    yield samples
+    settings, files = experiment.sampling, layout.samples(name)
+    images, kept = settings.images, 1 + settings.previews
+    yield (samples := drawn("sample", "sampling", files, images, timesteps, kept * pixels))
+    features = [root / file for file in layout.features(name)] if samples.done == samples.jobs else []
+    scored = sum(file.exists() for file in features)
     if settings := experiment.few_steps:
-        files, each = shards("few_steps", settings.shards), len(settings.eta) * len(settings.steps) * pixels
-        evaluations = len(settings.eta) * sum(settings.steps)
-        yield drawn("few_steps", "few_steps", files, settings.images, evaluations, each)
+        each, evaluations = len(settings.steps) * len(settings.eta) * pixels, sum(settings.steps) * len(settings.eta)
+        yield drawn("few_steps", "few_steps", layout.few_steps(name), settings.images, evaluations, each)
     if settings := experiment.likelihood:
         for split in ("test", "train"):
-            files, images = shards(f"likelihood/{split}", settings.shards), getattr(settings, split)
-            if images == "all":
-                images = count_images(experiment.data_set, split, root / "resources")
-            yield drawn("likelihood", "likelihood", files, images, timesteps, 2 * FLOAT * timesteps, split)
+            if (count := getattr(settings, split)) == "all":
+                count = count_images(experiment.data_set, split, root / "resources")
+            files = layout.bounds(name, split)
+            yield drawn("likelihood", "likelihood", files, count, timesteps, 2 * FLOAT * timesteps, split)
     if settings := experiment.latents:
         # A chain, and three ways on from each quarter of it (Figure 7); eleven mixtures of each pair from the middle
         # (Figure 8), and of one pair from each eighth of T (Figure 9).
         chains = settings.chains * (1 + 3 * (1 + 0.75 + 0.5 + 0.25)) + 11 * (settings.pairs * 0.5 + 4.5)
-        yield drawn("latents", "latents", ["latents.npz"], round(chains), timesteps, pixels)
-    files = shards("features", sampling.shards) if samples.done == sampling.shards else []
-    scored = sum((folder / file).exists() for file in files)
-    yield features_work(config, "features", name, sampling.images * (1 + sampling.previews), sampling.shards, scored)
+        files = [f"{layout.results}/{name}/latents.npz"]
+        yield drawn("latents", "latents", files, round(chains), timesteps, pixels)
+    yield features_work(config, "features", name, images * kept, samples.jobs, scored)
 
 
 def train_work(experiment: Experiment, folder: Path, done: int) -> Work:
@@ -181,16 +179,12 @@ def train_work(experiment: Experiment, folder: Path, done: int) -> Work:
     return Work("train", experiment.name, "", 1, done, Kind.TRAINING, experiment.network, flops, disk=disk)
 
 
-def count_done(experiment: Experiment, stage: str, folder: Path, files: list[str]) -> int:
-    """How many of `files` are there, if the stage's settings are still those that they were made with."""
+def count_done(experiment: Experiment, stage: str, folder: Path, files: list[Path]) -> int:
+    """How many of `files` are there, if the settings in `folder` of the stage are still the experiment's."""
     document = folder / "config" / f"{stage}.json"
     if document.exists() and read_json(document) != experiment.stage_config(stage):
         return 0
-    return sum((folder / file).exists() for file in files)
-
-
-def shards(folder: str, number: int) -> list[str]:
-    return [f"{folder}/{i}-of-{number}.npz" for i in range(1, number + 1)]
+    return sum(file.exists() for file in files)
 
 
 def count_images(data: DataSet, split: str, resources: Path) -> float:
