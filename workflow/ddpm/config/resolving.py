@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from ddpm.config.base import ConfigError, FrozenModel, explain, validated
-from ddpm.config.catalogue import FIGURES, NEEDS, SCORES_TABLE, TABLES
+from ddpm.config.catalogue import FIGURES, SCORES_TABLE, TABLES
 from ddpm.config.enums import Parameterization, Selection, Variance, WeightsSource
 from ddpm.config.experiment import Experiment, InceptionSource, Scale
 from ddpm.config.reading import merge, parse_yaml
@@ -50,7 +50,7 @@ class Config(FrozenModel):
         """The experiments that table or figure `name` is made from, in the order of its rows or panels."""
         if name == SCORES_TABLE:
             return list(self.scale_config.experiments)
-        return [f"{self.stand_in(data)}-{ending}" for data, ending in {**TABLES, **FIGURES}[name]]
+        return [f"{self.stand_in(data)}-{ending}" for data, ending in (TABLES | FIGURES)[name].experiments]
 
     def repeats_of(self, name: str) -> list[str]:
         """The experiments that are experiment `name` with another seed, those of the training before the sampling's."""
@@ -63,7 +63,7 @@ class Config(FrozenModel):
             shown = [each.data for each in self.scale_config.experiments.values()]
         else:
             named = [name] if name != "reproduced" else self.tables
-            shown = [self.stand_in(data) for each in named for data, _ in {**TABLES, **FIGURES}[each]]
+            shown = [self.stand_in(data) for each in named for data, _ in (TABLES | FIGURES)[each].experiments]
         sets = (self.data_sets[data] for data in dict.fromkeys(shown))
         return " and ".join(each.title if each.reencoded else each.name for each in sets)
 
@@ -276,14 +276,15 @@ def lacks(config: Config, name: str, source: str) -> str:
     """What table or figure `name` is made from and this run leaves out, in words; empty if nothing."""
     if name == "reproduced" and not set(config.tables) - {SCORES_TABLE}:
         return "a table of the paper, and `tables` leaves this run none"
+    needs = (TABLES | FIGURES)[name].needs
     for experiment in config.experiments_of(name):
         if experiment not in config.scale_config.experiments:
             return f"{experiment}, which this run leaves out"
         value = config.scale_config.experiments[experiment]
-        for key in NEEDS.get(name, "name").split("."):
+        for key in needs.split("."):
             value = getattr(value, key)
         if not value:
-            return f"experiments.{experiment}.{NEEDS[name]}, which {source} leaves out"
+            return f"experiments.{experiment}.{needs}, which {source} leaves out"
     return ""
 
 
