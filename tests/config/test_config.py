@@ -7,6 +7,7 @@ import pytest
 from ddpm.config.base import ConfigError
 from ddpm.config.errors import UserError
 from ddpm.config.experiment import Experiment, Repeat, training_fingerprint
+from ddpm.config.registry import is_authors
 from ddpm.config.resolving import SCALES, load
 from ddpm.storage.documents import read_repeat, read_stage_config
 from ddpm.storage.files import write_json
@@ -304,9 +305,31 @@ def test_patterns_are_no_message():
 
 
 def test_fewer_experiments_leave_what_they_suffice_for():
+    """A table is made of the rows that there are, a figure of all its panels."""
     config = load({"scale": "demo", "experiments": ["digits-eps-simple"]})
-    assert config.tables == ("table4", "scores")
+    assert config.tables == ("table1", "table2", "table4", "scores")
+    assert config.experiments_of("table2") == ["digits-eps-simple"]
     assert "figure13" in config.figures
+    without = load({"scale": "demo", "experiments": ["digits-eps-vlb-fixed"]})
+    assert without.tables == ("table1", "table2", "scores")
+    assert "figure13" not in without.figures
+    asked = {"scale": "demo", "experiments": ["digits-mu-simple"], "tables": ["table4"]}
+    with pytest.raises(ConfigError, match="tables: table4 needs one of digits-eps-simple, which this run leaves out"):
+        load(asked)
+
+
+def test_the_released_scale_is_the_papers_protocol_from_the_authors_weights():
+    released, paper = (load({"scale": scale}).scale_config.experiments for scale in ("released", "paper"))
+    assert list(released) == [f"{data}-eps-simple" for data in
+                              ("cifar10", "lsun-church256", "lsun-bedroom256", "lsun-cat256")]  # fmt: skip
+    for name, experiment in released.items():
+        theirs = paper[name]
+        assert is_authors(experiment.stage_config("training")["checkpoint"])
+        assert (experiment.network, experiment.diffusion) == (theirs.network, theirs.diffusion)
+        assert experiment.sampling == theirs.sampling
+        assert (experiment.likelihood, experiment.evaluation) == (theirs.likelihood, theirs.evaluation)
+    alone = load({"scale": "released", "experiments": ["cifar10-eps-simple"]})
+    assert alone.tables == ("table1", "table2", "table4", "scores")
 
 
 @pytest.mark.parametrize(

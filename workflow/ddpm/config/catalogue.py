@@ -53,6 +53,7 @@ FIGURES = {
     "reproduced": Entry([]),
     "training-curve": Entry([CIFAR10], ("training.csv", SCORED), "training"),
     "fewsteps": Entry([CIFAR10], ("few_steps.csv", SCORED), "few_steps"),
+    "bound": Entry([CIFAR10], ("rate_distortion.csv", SCORED), "likelihood"),
 }
 
 

@@ -47,10 +47,14 @@ class Config(FrozenModel):
         return self.scale_config.stand_ins.get(data, data)
 
     def experiments_of(self, name: str) -> list[str]:
-        """The experiments that table or figure `name` is made from, in the order of its rows or panels."""
+        """The experiments that table or figure `name` is made from, in the order of its rows or panels.
+
+        Of a table, those that this run has; its other rows say "not run".
+        """
         if name == SCORES_TABLE:
             return list(self.scale_config.experiments)
-        return [f"{self.stand_in(data)}-{ending}" for data, ending in (TABLES | FIGURES)[name].experiments]
+        named = [f"{self.stand_in(data)}-{ending}" for data, ending in (TABLES | FIGURES)[name].experiments]
+        return [each for each in named if name not in TABLES or each in self.scale_config.experiments]
 
     def repeats_of(self, name: str) -> list[str]:
         """The experiments that are experiment `name` with another seed, those of the training before the sampling's."""
@@ -276,15 +280,18 @@ def lacks(config: Config, name: str, source: str) -> str:
     """What table or figure `name` is made from and this run leaves out, in words; empty if nothing."""
     if name == "reproduced" and not set(config.tables) - {SCORES_TABLE}:
         return "a table of the paper, and `tables` leaves this run none"
-    needs = (TABLES | FIGURES)[name].needs
-    for experiment in config.experiments_of(name):
+    experiments, entry = config.experiments_of(name), (TABLES | FIGURES)[name]
+    if not experiments and name in TABLES:
+        rows = ", ".join(f"{config.stand_in(data)}-{ending}" for data, ending in entry.experiments)
+        return f"one of {rows}, which this run leaves out"
+    for experiment in experiments:
         if experiment not in config.scale_config.experiments:
             return f"{experiment}, which this run leaves out"
         value = config.scale_config.experiments[experiment]
-        for key in needs.split("."):
+        for key in entry.needs.split("."):
             value = getattr(value, key)
         if not value:
-            return f"experiments.{experiment}.{needs}, which {source} leaves out"
+            return f"experiments.{experiment}.{entry.needs}, which {source} leaves out"
     return ""
 
 

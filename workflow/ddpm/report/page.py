@@ -28,6 +28,7 @@ SETS = {"train": "training", "test": "test"}
 TITLES = {  # of those with no number
     IDEA: "The diffusion process",
     "fewsteps": "Few-step sampling with DDIM",
+    "bound": "The bound, term by term",
     "training-curve": "The course of training",
     "reproduced": "Reproduced and published numbers",
     SCORES_TABLE: "Other scores, and how certain they are",
