@@ -1,5 +1,6 @@
 # Where jobs run: what each job's shell begins with, GPUs, SLURM. What is asked of `workflow` beyond Snakemake's
-# documentation (`basedir`, `cores`) stands in this file alone, and is read, not changed, but for the number of GPUs.
+# documentation (`basedir`, `cores`) stands in this file, and what --config says in common.smk. It is read, not changed, but
+# for the number of GPUs.
 
 # Jobs find the package here in any environment. They keep bytecode also where the environment, as in many images of
 # containers, says otherwise: to compile torch's thousand modules anew would be more than half of a job's start.
