@@ -167,6 +167,10 @@ def test_wrong_keys_are_refused(case):
         ({"scale": "demo", "sources": {"inception": {"url": "x"}}}, ["sources.inception", "url", "urls"]),
         ({"scale": "demo", "sources": {"inception": {"root": "/none"}}}, ["sources.inception.root: /none", "no such"]),
         ({"scale": "demo", "sources": {"mine": {"reader": "folder"}}}, ["sources.mine.image_size", "required"]),
+        ({"scale": "demo", "sources": {"mine": {"crop": "none"}}}, ["sources.mine.crop", "no setting", "Prepare them"]),
+        ({"scale": "demo", "sources": {"cifar10": {"resize": "16x16"}}}, ["sources.cifar10.resize", "no setting"]),
+        ({"scale": "demo", "sources": {"mine": {"background": [0, 0, 300]}}}, ["sources.mine.background.2", "255"]),
+        ({"scale": "demo", "sources": {"mine": {"depth": 4}}}, ["sources.mine.depth: 4", "8"]),
         ({"scale": "demo", "figures": ["figure3"]}, ["figure3 needs lsun-church256-eps-simple"]),
         (
             {"scale": "demo", "experiments": ["digits-mu-simple", "digits-mu-simple-sampling-seed12"]},
@@ -196,6 +200,7 @@ def test_a_folder_of_images_becomes_a_data_set(tmp_path):
     assert experiment.data_set == config.data_sets["flowers"]
     del override["features"]
     (tmp_path / "rose.jpg").touch()
+    (tmp_path / ".thumbnails").mkdir()  # no class
     with pytest.raises(ConfigError, match=r"features: classifier: flowers of flowers-eps-simple has no labels"):
         load({"scale": "demo", "sources": {"flowers": flowers}, "override": override})
     (tmp_path / "roses").mkdir()  # a class

@@ -142,6 +142,12 @@ def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:
         where = f"config.yaml: sources.{name}"
         if not isinstance(changes, dict):
             raise ConfigError(f"{where}: {changes!r}: must be a mapping, as in {{root: FOLDER}}.")
+        for key in ("crop", "resize"):
+            if key in changes:
+                raise ConfigError(
+                    f"{where}.{key}: says how the images are prepared, and is no setting: the images of a folder are "
+                    "cut to the centre square and resized by Lanczos. Prepare them otherwise before."
+                )
         if name == "inception":
             found[name] = validated(InceptionSource, changes, where)
         elif name in FOLDERS:

@@ -1,6 +1,5 @@
 """A plan as a text to read, or as a JSON document."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import isnan
@@ -9,6 +8,7 @@ from ddpm.planning.advising import cluster_lines, memory_lines, warnings, what_f
 from ddpm.planning.cluster import read_profile
 from ddpm.planning.machine import GB, Machine, in_gb
 from ddpm.planning.plan import Plan
+from ddpm.storage.files import to_json
 
 
 def rows(plan: Plan) -> list[dict]:
@@ -36,7 +36,7 @@ def as_json(plan: Plan) -> str:
         "warnings": warnings(plan),
         "what_would_fit": what_fits(plan.config, plan.rates, plan.root),
     }
-    return json.dumps(document, indent=2)
+    return to_json(document, indent=2)
 
 
 def as_text(plan: Plan) -> str:
