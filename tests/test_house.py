@@ -97,7 +97,7 @@ def test_helpers_of_rules_are_few():
 
 
 def test_the_rules_ask_snakemake_for_no_more_than_they_must():
-    """Its documentation names `basedir` and `cores`; what else is read stands, with its reason, in one file, or is --config's."""
+    """Its documentation names `basedir` and `cores`; what else is read stands in one file, or is --config's."""
     documented = {"basedir", "cores"}
     for path in RULE_FILES:
         asked = set(re.findall(r"(?<!/)\bworkflow\.(\w+)", path.read_text())) - documented
