@@ -18,9 +18,10 @@ def rows(plan: Plan) -> list[dict]:
         rate = work.rate(plan.rates) if work.kind else None
         row = {"rule": work.rule, "of": work.subject, "part": work.part, "jobs": work.jobs}
         numbers = {"flops": work.flops, "hours": work.hours(plan.rates)}
-        numbers |= {"download_bytes": work.download, "disk_bytes": work.disk}
+        sizes = {"download_bytes": work.download, "disk_bytes": work.disk}
         row |= {"rate": None if rate is None or isnan(rate.flops) else asdict(rate)}
-        found.append(row | {key: None if isnan(value) else value for key, value in numbers.items()})
+        row |= {key: None if isnan(value) else value for key, value in numbers.items()}
+        found.append(row | {key: None if isnan(size) else round(size) for key, size in sizes.items()})
     return found
 
 
