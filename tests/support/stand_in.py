@@ -17,7 +17,9 @@ class StandIn(nn.Module):
     def __init__(self, features: int = 64, classes: int = 20):
         super().__init__()
         torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Conv2d(3, features, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, features, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
         self.output = nn.Linear(features, classes)
         nn.init.normal_(self.output.weight)
         nn.init.normal_(self.output.bias)

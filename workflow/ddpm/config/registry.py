@@ -19,11 +19,24 @@ def fashion(name: str, md5: str, size: int) -> RemoteFile:
     return RemoteFile(name=name, urls=tuple(f"{host}/{name}" for host in hosts), md5=md5, size=size)
 
 
-def clean_fid(name: str, split: str, size: int, images: int, notes: str) -> PublishedStatistics:
-    """clean-fid's, with the paper's network and its resize inside (as listed for version 0.1.35)."""
-    file = f"{name}_legacy_tensorflow_{split}_{size}.npz"
-    urls = (f"https://www.cs.cmu.edu/~clean-fid/stats/{file}",)
-    return PublishedStatistics(name=file, urls=urls, publisher="clean-fid", images=images, notes=notes)
+def clean_fid(name: str, size: int, notes: str, **images: int) -> dict[str, PublishedStatistics]:
+    """clean-fid's, as listed for version 0.1.35: of so many `images` by split, with the resize of FID and its own."""
+    found = {}
+    for split, count in images.items():
+        for key, mode in ((split, "legacy_tensorflow"), (f"{split}-clean", "clean")):
+            file = f"{name}_{mode}_{split}_{size}.npz"
+            urls = (f"https://www.cs.cmu.edu/~clean-fid/stats/{file}",)
+            found[key] = PublishedStatistics(name=file, urls=urls, publisher="clean-fid", images=count, notes=notes)
+    return found
+
+
+TTUR = PublishedStatistics(
+    name="fid_stats_cifar10_train.npz",
+    urls=("https://bioinf.jku.at/research/ttur/ttur_stats/fid_stats_cifar10_train.npz",),
+    publisher="TTUR",
+    images=50_000,
+    notes="Of all training images, by the authors of FID (Heusel et al. 2017). They publish no checksum.",
+)
 
 
 def lsun(
@@ -69,7 +82,7 @@ def lsun(
             ),
         ),
         reference=50_000,
-        statistics={"train": clean_fid(f"lsun_{part}", "train", 256, 50_000, statistics)} if statistics else {},
+        statistics=clean_fid(f"lsun_{part}", 256, statistics, train=50_000) if statistics else {},
     )  # fmt: skip
 
 
@@ -133,8 +146,8 @@ DATASETS = {
                 ),
             ),
             statistics={
-                "train": clean_fid("cifar10", "train", 32, 50_000, "Of all training images."),
-                "test": clean_fid("cifar10", "test", 32, 10_000, "Of all test images."),
+                **clean_fid("cifar10", 32, "Of all images of the split.", train=50_000, test=10_000),
+                "train-ttur": TTUR,
             },
         ),
         DataSet(

@@ -1,17 +1,20 @@
-"""Others' statistics of the real images, and how far ours are from them: this checks data, network and resize at once.
+"""Others' statistics of the real images: how far ours, and samples, are from them.
 
-No other result depends on it. What cannot be fetched or compared is recorded with the reason, and the run goes on.
+The first checks data, network and resize at once. No other result depends on any of it: what cannot be fetched or
+compared is recorded with the reason, and the run goes on.
 """
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from ddpm.config.errors import DamagedFile, UserError
-from ddpm.config.sources import DataSet, PublishedStatistics
-from ddpm.evaluation.fid import frechet_distance
+from ddpm.config.sources import DataSet, PublishedStatistics, StatisticsName
+from ddpm.evaluation.fid import Statistics, frechet_distance
+from ddpm.evaluation.networks.base import CLEAN, FeatureNetwork
 from ddpm.evaluation.networks.inception import NAME, SHA256
-from ddpm.evaluation.reference import SPLITS
+from ddpm.evaluation.reference import has_covariance, statistics_keys
 from ddpm.storage.download import NotDownloaded, fetch, verify_copy
 from ddpm.storage.files import claim_card, read_json, read_npz, sha256, write_json
 from ddpm.storage.shards import unpack_header
@@ -26,7 +29,7 @@ def download_statistics(data: DataSet, folder: Path, log=print) -> None:
     A file that lies in the data set's `root`, or in `folder` already, is used as it is.
     """
     claim_card(folder / "card.json", "statistics")
-    found = {split: fetch_statistics(file, data.root, folder, log) for split, file in data.statistics.items()}
+    found = {key: fetch_statistics(file, data.root, folder, log) for key, file in data.statistics.items()}
     write_json(folder / "card.json", {"data": data.name, "to_try_again": AGAIN, "statistics": found})
 
 
@@ -54,49 +57,89 @@ def write_comparison(reference: Path, card: Path, path: Path) -> None:
         reference: real features, from `reference.write_reference`. card: of `download_statistics`.
     """
     header = unpack_header(read_npz(reference, "header")["header"])
-    listed = read_json(card)["statistics"]
-    comparisons = [
-        compare_split(split, listed[split], header, reference, card.parent) for split in SPLITS if split in listed
-    ]
+    comparisons = [compare_real(known, header, reference, card.parent) for known in read_card(card)]
     write_json(path, {"data": header["data"], "comparisons": comparisons})
 
 
-def compare_split(split: str, known: dict, header: dict, reference: Path, folder: Path) -> dict:
+def read_card(card: Path) -> list[dict]:
+    """What is known of each of the published statistics, with its `split` and the `kind` of its features."""
+    listed = read_json(card)["statistics"]
+    found = []
+    for key in (key for key in get_args(StatisticsName) if key in listed):
+        known = listed[key]
+        whose = [known["name"], known["publisher"], known["images"] and f"{known['images']:,} images"]
+        split, _, which = key.partition("-")
+        kind = CLEAN if which == "clean" else "features"
+        found.append({**known, "split": split, "kind": kind, "source": ", ".join(filter(None, whose))})
+    return found
+
+
+def compare_real(known: dict, header: dict, reference: Path, folder: Path) -> dict:
     """Fréchet distance between both and the largest difference of a mean; both None where `reason` says why."""
-    whose = [known["name"], known["publisher"], known["images"] and f"{known['images']:,} images"]
+    split, kind = known["split"], known["kind"]
     ours = header.get(split, {"images": None, "sha256": None})
-    comparison = {
-        "split": split,
-        "images": ours["images"],
-        "sha256": ours["sha256"],
-        "source": ", ".join(filter(None, whose)),
-        "url": known["url"],
-        "notes": known["notes"],
-    }
-    distance = difference = None
-    if not (reason := why_not_comparable(split, known, header)):
-        mu, sigma = read_npz(reference, f"{split}_mu", f"{split}_sigma").values()
-        try:
-            their_mu, their_sigma = read_statistics(folder / known["file"], known["sha256"], len(mu))
-        except UserError as error:  # the report says it, which is passed on: no folders of this machine
-            reason = str(error).replace(f"{(folder / known['file']).parent}/", "")
-        else:
-            distance = frechet_distance(mu, sigma, their_mu, their_sigma)
-            difference = float(np.abs(mu - their_mu).max())
+    distance = difference = reason = None
+    try:
+        refuse_incomparable(known, header)
+        if not has_covariance(header, split):
+            raise Incomparable(f"there are {ours['images'] or 'no'} {split} images here")
+        mu, sigma = read_npz(reference, *statistics_keys(split, kind)).values()
+        their_mu, their_sigma = read_theirs(known, folder, len(mu))
+        distance = frechet_distance(mu, sigma, their_mu, their_sigma)
+        difference = float(np.abs(mu - their_mu).max())
+    except Incomparable as why:
+        reason = str(why)
     status = "not compared" if reason else "compared"
     found = {"status": status, "reason": reason, "frechet_distance": distance, "mean_difference": difference}
-    return comparison | found
+    return {"split": split, **ours, **{key: known[key] for key in ("source", "url", "notes")}, **found}
 
 
-def why_not_comparable(split: str, known: dict, header: dict) -> str | None:
+def score_by_published(card: Path, header: dict, ours: dict[str, Statistics]) -> list[dict]:
+    """FID and clean-FID of samples against each of the published statistics; None where `reason` says why.
+
+    Args:
+        card: of `download_statistics`. header: of the real features. ours: of the samples, by kind of features.
+    """
+    scores = []
+    for known in read_card(card):
+        value = reason = None
+        try:
+            refuse_incomparable(known, header)
+            if known["kind"] not in ours:
+                raise Incomparable("the samples have no such statistics")
+            mine = ours[known["kind"]]
+            value = frechet_distance(*mine, *read_theirs(known, card.parent, len(mine[0])))
+        except Incomparable as why:
+            reason = str(why)
+        score = "clean-FID" if known["kind"] == CLEAN else "FID"
+        said = {key: known[key] for key in ("split", "publisher", "source", "url", "notes")}
+        scores.append({"score": score, **said, "value": value, "reason": reason})
+    return scores
+
+
+class Incomparable(Exception):
+    """Why nothing is compared with published statistics."""
+
+
+def refuse_incomparable(known: dict, header: dict) -> None:
+    """Raise where the published statistics were not fetched, or are of other features than ours, by their header."""
     if header["network_sha256"] != SHA256:
-        return f"they are of the features of {NAME}, ours of those of {header['network']}"
-    if split not in header:
-        return f"there are no {split} images here"
-    return None if known["status"] == "fetched" else f"not fetched: {known['reason']}"
+        raise Incomparable(f"they are of the features of {NAME}, ours of those of {header['network']}")
+    if known["kind"] not in header.get("kinds", FeatureNetwork.kinds):
+        raise Incomparable("our features are of an earlier version, which had none of clean-FID")
+    if known["status"] != "fetched":
+        raise Incomparable(f"not fetched: {known['reason']}")
 
 
-def read_statistics(path: Path, checksum: str, width: int) -> tuple[np.ndarray, np.ndarray]:
+def read_theirs(known: dict, folder: Path, width: int) -> Statistics:
+    """`read_statistics`; what is wrong is said without the folders of this machine, as the report is passed on."""
+    try:
+        return read_statistics(folder / known["file"], known["sha256"], width)
+    except UserError as error:
+        raise Incomparable(str(error).replace(f"{(folder / known['file']).parent}/", "")) from error
+
+
+def read_statistics(path: Path, checksum: str, width: int) -> Statistics:
     """Others' mean [D] and covariance [D, D], D = `width`.
 
     Raises:

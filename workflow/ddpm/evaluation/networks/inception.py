@@ -73,7 +73,9 @@ class Inception(FeatureNetwork):
     def output_weight(self, x: "Tensor", features: "Tensor") -> "Tensor":
         """The weight [K, D] of the last layer, after a check that the probabilities are those of `model` itself."""
         found = [
-            p for p in self.model.base.parameters() if features.dim() == p.dim() == 2 and p.shape[1] == features.shape[1]
+            p
+            for p in self.model.base.parameters()
+            if features.dim() == p.dim() == 2 and p.shape[1] == features.shape[1]
         ]
         if len(found) != 1:
             raise self.unlike("has no last layer that could be Inception's")
