@@ -1,5 +1,6 @@
 """Commands of the evaluation stage."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +25,11 @@ from ddpm.cli.options import (
     processes,
     section_of_shard,
 )
+from ddpm.config.errors import UserError
 from ddpm.storage.files import read_json
 
 app = typer.Typer()
+Statistics = Annotated[Path | None, typer.Option(help="card.json of `download-statistics`.")]
 
 
 @app.command()
@@ -143,7 +146,7 @@ def likelihood(
     images, split = Images(data), data.stem
     settings = section_of_shard(config, "likelihood", shard)
     asked = getattr(settings, split)
-    count = len(images) if asked == "all" else asked
+    count = len(images) if asked == "all" else min(asked, len(images))
     with processes(device) as (on, group):
         bound = Bound(load_model(weights, on), images, split, count, settings, on)
         likelihood_shard(bound, shard, out, log, state, group)
@@ -158,13 +161,49 @@ def evaluate(
     out: Out,
     scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
     bound: Annotated[list[Path] | None, typer.Option(help="A shard of `likelihood`; repeat for each.")] = None,
+    statistics: Statistics = None,
 ) -> None:
     """Score an experiment: metrics.json."""
     from ddpm.evaluation.metrics import write_metrics
     from ddpm.storage.documents import read_repeat, read_section
 
     settings, repeat = read_section(config, "evaluation"), read_repeat(config)
-    write_metrics(settings, scale, features, bound or [], reference, card, out, repeat)
+    write_metrics(settings, scale, features, bound or [], reference, card, out, repeat, statistics)
+
+
+@app.command()
+def score(
+    images: Annotated[Path, typer.Argument(help="Folder of pictures or of .npz, or one .npz: uint8 [N, H, W, C].")],
+    data: Annotated[str, typer.Option(help="Name of the data set that they are compared with.")],
+    scale: Annotated[
+        str, typer.Option(help="Scale whose features of the real images, and whose network, count.")
+    ] = "paper",
+    reference: Annotated[Path | None, typer.Option(help="Features of the real images, if from elsewhere.")] = None,
+    network: Annotated[Path | None, typer.Option(help="Network of the scores, if from elsewhere.")] = None,
+    statistics: Statistics = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, beside the output.", callback=claim_output)] = None,
+    device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
+) -> None:
+    """Score anybody's images as this project's own: FID, clean-FID, KID, Inception Score, precision and recall."""
+    from ddpm.evaluation.foreign import score_images
+    from ddpm.evaluation.networks import load_network
+    from ddpm.evaluation.networks.inception import INCEPTION
+    from ddpm.storage.files import write_json
+
+    real = Path("results", scale, "reference", data)
+    classifier, published = real / "classifier.safetensors", Path("resources/statistics", data, "card.json")
+    network = network or (classifier if classifier.exists() else Path("resources/inception", INCEPTION.name))
+    reference = reference or real / "features.npz"
+    if not reference.exists():
+        made = f"`./run snakemake --cores 1 {reference} --config scale={scale}`"
+        raise UserError(f"{reference}: no such file. Make it with {made}, or name another with --reference.")
+    statistics = statistics or (published if published.exists() else None)
+    scoring = load_network(network, choose_device(device), network_sha256)
+    found = score_images(images, scoring, reference, Path("resources", data, "card.json"), statistics)
+    if out:
+        write_json(out, found)
+    typer.echo(json.dumps(found, indent=2))
 
 
 @app.command("rate-distortion")

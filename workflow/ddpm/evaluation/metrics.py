@@ -18,7 +18,7 @@ from ddpm.evaluation.precision_recall import precision_recall
 from ddpm.evaluation.protocol import deviations
 from ddpm.evaluation.published import score_by_published
 from ddpm.evaluation.rate_distortion import likelihood_summary, read_bounds
-from ddpm.evaluation.reference import SPLITS, read_header, read_reference
+from ddpm.evaluation.reference import SPLITS, RealStatistics, read_header, read_reference
 from ddpm.evaluation.uncertainty import fid_spread
 from ddpm.jobs.provenance import provenance
 from ddpm.storage.files import read_json, read_npz, sha256, write_json
@@ -118,40 +118,39 @@ def scores_of(
         except TooFewImages as error:
             left_out[name] = str(error)
 
-    def distances(name: str, kind: str) -> tuple[dict, dict, dict | None]:
-        """FIDs by split, what they are to, and the kernel distance to the training images."""
-        features, real = load(kind), read_reference(reference, header["network"]["sha256"], kind)[0]
+    def distances(name: str, kind: str) -> tuple[np.ndarray, np.ndarray, RealStatistics, dict]:
+        """Features of the images and of the training set, the real statistics; FIDs by split, and the KID."""
+        features, training = load(kind), read_npz(reference, f"train_{kind}")[f"train_{kind}"]
+        real, _ = read_reference(reference, header["network"]["sha256"], kind)
         if mine := attempt(name, moments_of, features):
             ours[kind] = mine
-        for split in set(SPLITS) - set(real):
+        for split in (split for split in SPLITS if split not in real):
             count = real_header.get(split, {"images": 0})["images"]
-            left_out[f"{name}_{split}"] = f"a covariance needs two or more images, of {split} there are {count}"
-        fid = {split: frechet_distance(*mine, *real[split]) if mine and split in real else None for split in SPLITS}
-        key = f"train_{kind}"
+            left_out[f"{name}_{split}"] = f"a covariance needs two or more images, of the {split} set there are {count}"
+        fids = {split: frechet_distance(*mine, *real[split]) if mine and split in real else None for split in SPLITS}
         kid = name.replace("fid", "kid")
-        return fid, real, attempt(kid, kernel_distance, features, read_npz(reference, key)[key], config.seed)
+        return (
+            features,
+            training,
+            real,
+            {name: fids, kid: attempt(kid, kernel_distance, features, training, config.seed)},
+        )
 
     score = attempt("inception_score", inception_score, load("probabilities"), config.splits)
-    fid, real, kid = distances("fid", "features")
-    features, training = load("features"), read_npz(reference, "train_features")["train_features"]
+    score = {"mean": score[0], "std": score[1], "splits": config.splits} if score else None
+    features, training, real, found = distances("fid", "features")
     spread = fid_spread(features, real, config.seed, config.replicates) if "features" in ours else {}
-    found = {
-        "inception_score": dict(zip(("mean", "std"), score, strict=True)) | {"splits": config.splits}
-        if score
-        else None,
-        "fid": fid,
+    found |= {
+        "inception_score": score,
         "fid_spread": dict.fromkeys(SPLITS) | spread,
-        "kid": kid,
         "precision_recall": attempt("precision_recall", precision_recall, features, training),
-        "clean_fid": None,
-        "clean_kid": None,
     }
     if reason := why_not_clean(header, real_header):
-        left_out |= {"clean_fid": reason, "clean_kid": reason}
+        left_out |= dict.fromkeys(("clean_fid", "clean_kid"), reason)
     else:
-        found["clean_fid"], _, found["clean_kid"] = distances("clean_fid", CLEAN)
+        found |= distances("clean_fid", CLEAN)[-1]
     found["published"] = score_by_published(statistics, real_header, ours) if statistics else []
-    return found | {"left_out": left_out}
+    return NO_SCORES | found | {"left_out": left_out}
 
 
 def why_not_clean(header: dict, real_header: dict) -> str | None:
