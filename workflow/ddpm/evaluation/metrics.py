@@ -125,8 +125,8 @@ def scores_of(
         if mine := attempt(name, moments_of, features):
             ours[kind] = mine
         for split in (split for split in SPLITS if split not in real):
-            count = real_header.get(split, {"images": 0})["images"]
-            left_out[f"{name}_{split}"] = f"a covariance needs two or more images, of the {split} set there are {count}"
+            count = real_header.get(split, {"images": "no"})["images"]
+            left_out[f"{name}_{split}"] = f"there are {count} {split} images, and a covariance needs two"
         fids = {split: frechet_distance(*mine, *real[split]) if mine and split in real else None for split in SPLITS}
         kid = name.replace("fid", "kid")
         return (
