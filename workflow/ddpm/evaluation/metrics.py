@@ -139,7 +139,7 @@ def scores_of(
     score = attempt("inception_score", inception_score, load("probabilities"), config.splits)
     score = {"mean": score[0], "std": score[1], "splits": config.splits} if score else None
     features, training, real, found = distances("fid", "features")
-    spread = fid_spread(features, real, config.seed, config.replicates) if "features" in ours else {}
+    spread = fid_spread(features, real, config.seed, config.replicates) if "features" in ours and real else {}
     found |= {
         "inception_score": score,
         "fid_spread": dict.fromkeys(SPLITS) | spread,

@@ -15,7 +15,7 @@ from ddpm.planning.rates import Kind, Rate, Rates
 from ddpm.storage.files import read_json
 from ddpm.storage.weights_file import KEPT_STATES, saved_states, step_of
 
-INCEPTION_OUTPUTS = 2048 + 1008  # features and probabilities of an image
+INCEPTION_OUTPUTS, CLEAN_OUTPUTS = 2048 + 1008, 2048  # features and probabilities of an image; those of clean-FID
 VECTORS = 4  # of a training's state: weights, average, and Adam's two
 
 
@@ -102,15 +102,22 @@ def reference_work(config: Config, data: DataSet, root: Path) -> Work:
     counts = [count_images(data, split, root / "resources") for split in ("train", "test")]
     images = total(None if count is None else min(count, data.reference or count) for count in counts)
     done = (root / "results" / config.scale / "reference" / data.name / "features.npz").exists()
-    return features_work(config, "reference", data.name, images, jobs=1, done=int(done))
+    return features_work(config, "reference", data.name, images, 0, jobs=1, done=int(done))
 
 
-def features_work(config: Config, rule: str, subject: str, images: int | None, jobs: int, done: int) -> Work:
-    """Features and class probabilities of `images`; those of the small classifier take next to no time."""
+def features_work(
+    config: Config, rule: str, subject: str, images: int | None, previews: int, jobs: int, done: int
+) -> Work:
+    """Features and class probabilities; those of the small classifier take next to no time.
+
+    Args:
+        previews: further images for each of `images`, of which clean-FID needs none.
+    """
     if config.scale_config.features is Features.CLASSIFIER:
-        size = times(images, FLOAT * config.scale_config.classifier.features)
+        size = times(images, FLOAT * config.scale_config.classifier.features * (1 + previews))
         return Work(rule, subject, jobs=jobs, done=done, disk=size)
-    flops, disk = times(images, INCEPTION_FLOPS), times(images, FLOAT * INCEPTION_OUTPUTS)
+    flops = times(images, INCEPTION_FLOPS * (2 + previews))
+    disk = times(images, FLOAT * (CLEAN_OUTPUTS + INCEPTION_OUTPUTS * (1 + previews)))
     return Work(rule, subject, jobs=jobs, done=done, kind=Kind.SAMPLING, flops=flops, disk=disk)
 
 
@@ -135,7 +142,7 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
     sampling = experiment.sampling
     files = shards("features", sampling.shards) if done["sample"] == sampling.shards else []
     scored = sum((folder / file).exists() for file in files)
-    yield features_work(config, "features", name, sampling.images * (1 + sampling.previews), sampling.shards, scored)
+    yield features_work(config, "features", name, sampling.images, sampling.previews, sampling.shards, scored)
 
 
 def train_work(experiment: Experiment, folder: Path, done: int) -> Work:
