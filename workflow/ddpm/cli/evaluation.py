@@ -32,6 +32,20 @@ app = typer.Typer()
 Statistics = Annotated[Path | None, typer.Option(help="card.json of `download-statistics`.")]
 
 
+def load_scorer(path: Path, device, sha256: str | None):
+    """The network of the scores in a file."""
+    from ddpm.evaluation.networks import load_network
+
+    return load_network(path, device, sha256)
+
+
+def read_settings(config: Path):
+    """The keys of the evaluation in a stage's document."""
+    from ddpm.storage.documents import read_section
+
+    return read_section(config, "evaluation")
+
+
 @app.command()
 def classifier(
     config: Config,
@@ -80,12 +94,9 @@ def reference(
     network_sha256: NetworkSha256 = None,
 ) -> None:
     """Features of the real images, which samples are compared with."""
-    from ddpm.evaluation.networks import load_network
     from ddpm.evaluation.reference import write_reference
 
-    write_reference(
-        load_network(network, choose_device(device), network_sha256), data, splits, out, summary, state, log
-    )
+    write_reference(load_scorer(network, choose_device(device), network_sha256), data, splits, out, summary, state, log)
 
 
 @app.command("download-statistics")
@@ -122,10 +133,9 @@ def features(
 ) -> None:
     """Features and class probabilities of one shard of samples."""
     from ddpm.evaluation.features import write_features
-    from ddpm.evaluation.networks import load_network
 
     with processes(device) as (on, group):
-        write_features(load_network(network, on, network_sha256), samples, out, state, log, group)
+        write_features(load_scorer(network, on, network_sha256), samples, out, state, log, group)
 
 
 @app.command()
@@ -165,9 +175,9 @@ def evaluate(
 ) -> None:
     """Score an experiment: metrics.json."""
     from ddpm.evaluation.metrics import write_metrics
-    from ddpm.storage.documents import read_repeat, read_section
+    from ddpm.storage.documents import read_repeat
 
-    settings, repeat = read_section(config, "evaluation"), read_repeat(config)
+    settings, repeat = read_settings(config), read_repeat(config)
     write_metrics(settings, scale, features, bound or [], reference, card, out, repeat, statistics)
 
 
@@ -187,7 +197,6 @@ def score(
 ) -> None:
     """Score anybody's images as this project's own: FID, clean-FID, KID, Inception Score, precision and recall."""
     from ddpm.evaluation.foreign import score_images
-    from ddpm.evaluation.networks import load_network
     from ddpm.evaluation.networks.inception import INCEPTION
     from ddpm.storage.files import write_json
 
@@ -199,7 +208,7 @@ def score(
         made = f"`./run snakemake --cores 1 {reference} --config scale={scale}`"
         raise UserError(f"{reference}: no such file. Make it with {made}, or name another with --reference.")
     statistics = statistics or (published if published.exists() else None)
-    scoring = load_network(network, choose_device(device), network_sha256)
+    scoring = load_scorer(network, choose_device(device), network_sha256)
     found = score_images(images, scoring, reference, Path("resources", data, "card.json"), statistics)
     if out:
         write_json(out, found)
@@ -225,9 +234,8 @@ def progressive(
 ) -> None:
     """Scores of x0-hat over the reverse process: the curves of Figure 10."""
     from ddpm.evaluation.curves import write_progressive
-    from ddpm.storage.documents import read_section
 
-    write_progressive(read_section(config, "evaluation"), features, reference, out)
+    write_progressive(read_settings(config), features, reference, out)
 
 
 @app.command("few-steps-scores")
@@ -242,11 +250,9 @@ def few_steps_scores(
 ) -> None:
     """Score few-step samples, a row for each eta and number of steps."""
     from ddpm.evaluation.curves import write_few_steps
-    from ddpm.evaluation.networks import load_network
-    from ddpm.storage.documents import read_section
 
-    scoring = load_network(network, choose_device(device), network_sha256)
-    write_few_steps(read_section(config, "evaluation"), scoring, samples, reference, out)
+    scoring = load_scorer(network, choose_device(device), network_sha256)
+    write_few_steps(read_settings(config), scoring, samples, reference, out)
 
 
 @app.command("snapshot-scores")
@@ -261,11 +267,9 @@ def snapshot_scores(
 ) -> None:
     """Score samples of a training's snapshots, a row for each step."""
     from ddpm.evaluation.curves import write_snapshot_scores
-    from ddpm.evaluation.networks import load_network
-    from ddpm.storage.documents import read_section
 
-    scoring = load_network(network, choose_device(device), network_sha256)
-    write_snapshot_scores(read_section(config, "evaluation"), scoring, samples, reference, out)
+    scoring = load_scorer(network, choose_device(device), network_sha256)
+    write_snapshot_scores(read_settings(config), scoring, samples, reference, out)
 
 
 @app.command()
@@ -285,11 +289,9 @@ def neighbours(
 ) -> None:
     """Nearest training images of the first samples: Figures 12 and 15."""
     from ddpm.evaluation.neighbours import write_neighbours
-    from ddpm.evaluation.networks import load_network
-    from ddpm.storage.documents import read_section
 
     def comparing():
-        return load_network(network, choose_device(device), network_sha256)
+        return load_scorer(network, choose_device(device), network_sha256)
 
-    settings = read_section(config, "evaluation")
+    settings = read_settings(config)
     write_neighbours(settings, samples, features, data, reference, out, comparing if network else None, crop)
