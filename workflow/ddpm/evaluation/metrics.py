@@ -109,6 +109,7 @@ def scores_of(
         load: gives the images' arrays by kind. header: of the images' features. reference, statistics: see above.
     """
     left_out: dict[str, str] = {}
+    found = NO_SCORES | {"left_out": left_out}
     ours: dict[str, Statistics] = {}
     real_header = read_header(reference, header["network"]["sha256"])
 
@@ -118,39 +119,36 @@ def scores_of(
         except TooFewImages as error:
             left_out[name] = str(error)
 
-    def distances(name: str, kind: str) -> tuple[np.ndarray, np.ndarray, RealStatistics, dict]:
-        """Features of the images and of the training set, the real statistics; FIDs by split, and the KID."""
+    def add_distances(name: str, kind: str) -> tuple[np.ndarray, np.ndarray, RealStatistics]:
+        """Find the FIDs and the KID; returns the features of the images and of the training set, and what FIDs need."""
         features, training = load(kind), read_npz(reference, f"train_{kind}")[f"train_{kind}"]
         real, _ = read_reference(reference, header["network"]["sha256"], kind)
-        if mine := attempt(name, moments_of, features):
+        mine = attempt(name, moments_of, features)
+        if mine:
             ours[kind] = mine
-        for split in (split for split in SPLITS if split not in real):
-            count = real_header.get(split, {"images": "no"})["images"]
-            left_out[f"{name}_{split}"] = f"there are {count} {split} images, and a covariance needs two"
-        fids = {split: frechet_distance(*mine, *real[split]) if mine and split in real else None for split in SPLITS}
+        found[name] = {}
+        for split in SPLITS:
+            found[name][split] = frechet_distance(*mine, *real[split]) if mine and split in real else None
+            if split not in real:
+                count = real_header.get(split, {"images": "no"})["images"]
+                left_out[f"{name}_{split}"] = f"there are {count} {split} images, and a covariance needs two"
         kid = name.replace("fid", "kid")
-        return (
-            features,
-            training,
-            real,
-            {name: fids, kid: attempt(kid, kernel_distance, features, training, config.seed)},
-        )
+        found[kid] = attempt(kid, kernel_distance, features, training, config.seed)
+        return features, training, real
 
-    score = attempt("inception_score", inception_score, load("probabilities"), config.splits)
-    score = {"mean": score[0], "std": score[1], "splits": config.splits} if score else None
-    features, training, real, found = distances("fid", "features")
+    features, training, real = add_distances("fid", "features")
     spread = fid_spread(features, real, config.seed, config.replicates) if "features" in ours and real else {}
-    found |= {
-        "inception_score": score,
-        "fid_spread": dict.fromkeys(SPLITS) | spread,
-        "precision_recall": attempt("precision_recall", precision_recall, features, training),
-    }
+    found["fid_spread"] = dict.fromkeys(SPLITS) | spread
+    if score := attempt("inception_score", inception_score, load("probabilities"), config.splits):
+        found["inception_score"] = {"mean": score[0], "std": score[1], "splits": config.splits}
+    found["precision_recall"] = attempt("precision_recall", precision_recall, features, training)
     if reason := why_not_clean(header, real_header):
         left_out |= dict.fromkeys(("clean_fid", "clean_kid"), reason)
     else:
-        found |= distances("clean_fid", CLEAN)[-1]
-    found["published"] = score_by_published(statistics, real_header, ours) if statistics else []
-    return NO_SCORES | found | {"left_out": left_out}
+        add_distances("clean_fid", CLEAN)
+    if statistics:
+        found["published"] = score_by_published(statistics, real_header, ours)
+    return found
 
 
 def why_not_clean(header: dict, real_header: dict) -> str | None:

@@ -12,9 +12,9 @@ import numpy as np
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet, PublishedStatistics, StatisticsName
 from ddpm.evaluation.fid import Statistics, frechet_distance
-from ddpm.evaluation.networks.base import CLEAN, FeatureNetwork
+from ddpm.evaluation.networks.base import CLEAN
 from ddpm.evaluation.networks.inception import NAME, SHA256
-from ddpm.evaluation.reference import has_covariance, statistics_keys
+from ddpm.evaluation.reference import has_covariance, kinds_of, statistics_keys
 from ddpm.storage.download import NotDownloaded, fetch, verify_copy
 from ddpm.storage.files import claim_card, read_json, read_npz, sha256, write_json
 from ddpm.storage.shards import unpack_header
@@ -75,23 +75,15 @@ def read_card(card: Path) -> list[dict]:
 
 
 def compare_real(known: dict, header: dict, reference: Path, folder: Path) -> dict:
-    """Fréchet distance between both and the largest difference of a mean; both None where `reason` says why."""
+    """Our statistics of the real images beside published ones, as published.json has it."""
     split, kind = known["split"], known["kind"]
     ours = header.get(split, {"images": None, "sha256": None})
-    distance = difference = reason = None
-    try:
-        refuse_incomparable(known, header)
-        if not has_covariance(header, split):
-            raise Incomparable(f"there are {ours['images'] or 'no'} {split} images here")
-        mu, sigma = read_npz(reference, *statistics_keys(split, kind)).values()
-        their_mu, their_sigma = read_theirs(known, folder, len(mu))
-        distance = frechet_distance(mu, sigma, their_mu, their_sigma)
-        difference = float(np.abs(mu - their_mu).max())
-    except Incomparable as why:
-        reason = str(why)
-    status = "not compared" if reason else "compared"
-    found = {"status": status, "reason": reason, "frechet_distance": distance, "mean_difference": difference}
-    return {"split": split, **ours, **{key: known[key] for key in ("source", "url", "notes")}, **found}
+    mine = None
+    if has_covariance(header, split) and kind in kinds_of(header):
+        mine = tuple(read_npz(reference, *statistics_keys(split, kind)).values())
+    found = compare(mine, known, header, folder, f"there are {ours['images'] or 'no'} {split} images here")
+    said = {key: known[key] for key in ("source", "url", "notes")}
+    return {"split": split, **ours, **said, "status": "not compared" if found["reason"] else "compared", **found}
 
 
 def score_by_published(card: Path, header: dict, ours: dict[str, Statistics]) -> list[dict]:
@@ -102,41 +94,38 @@ def score_by_published(card: Path, header: dict, ours: dict[str, Statistics]) ->
     """
     scores = []
     for known in read_card(card):
-        value = reason = None
-        try:
-            refuse_incomparable(known, header)
-            if known["kind"] not in ours:
-                raise Incomparable("the samples have no such statistics")
-            mine = ours[known["kind"]]
-            value = frechet_distance(*mine, *read_theirs(known, card.parent, len(mine[0])))
-        except Incomparable as why:
-            reason = str(why)
+        found = compare(ours.get(known["kind"]), known, header, card.parent, "the samples have no such statistics")
         score = "clean-FID" if known["kind"] == CLEAN else "FID"
         said = {key: known[key] for key in ("split", "publisher", "source", "url", "notes")}
-        scores.append({"score": score, **said, "value": value, "reason": reason})
+        scores.append({"score": score, **said, "value": found["frechet_distance"], "reason": found["reason"]})
     return scores
 
 
-class Incomparable(Exception):
-    """Why nothing is compared with published statistics."""
+def compare(mine: Statistics | None, known: dict, header: dict, folder: Path, missing: str) -> dict:
+    """Fréchet distance to published statistics and the largest difference of a mean; None where `reason` says why.
+
+    Args:
+        header: of the real features. missing: the reason if there are none of `mine`.
+    """
+    distance = difference = None
+    reason = why_not_comparable(known, header) or (missing if mine is None else None)
+    if not reason:
+        try:
+            theirs = read_statistics(folder / known["file"], known["sha256"], len(mine[0]))
+        except UserError as error:  # the report says it, which is passed on: no folders of this machine
+            reason = str(error).replace(f"{(folder / known['file']).parent}/", "")
+        else:
+            distance, difference = frechet_distance(*mine, *theirs), float(np.abs(mine[0] - theirs[0]).max())
+    return {"reason": reason, "frechet_distance": distance, "mean_difference": difference}
 
 
-def refuse_incomparable(known: dict, header: dict) -> None:
-    """Raise where the published statistics were not fetched, or are of other features than ours, by their header."""
+def why_not_comparable(known: dict, header: dict) -> str | None:
+    """The published statistics were not fetched, or are of other features than ours, by the real ones' header."""
     if header["network_sha256"] != SHA256:
-        raise Incomparable(f"they are of the features of {NAME}, ours of those of {header['network']}")
-    if known["kind"] not in header.get("kinds", FeatureNetwork.kinds):
-        raise Incomparable("our features are of an earlier version, which had none of clean-FID")
-    if known["status"] != "fetched":
-        raise Incomparable(f"not fetched: {known['reason']}")
-
-
-def read_theirs(known: dict, folder: Path, width: int) -> Statistics:
-    """`read_statistics`; what is wrong is said without the folders of this machine, as the report is passed on."""
-    try:
-        return read_statistics(folder / known["file"], known["sha256"], width)
-    except UserError as error:
-        raise Incomparable(str(error).replace(f"{(folder / known['file']).parent}/", "")) from error
+        return f"they are of the features of {NAME}, ours of those of {header['network']}"
+    if known["kind"] not in kinds_of(header):
+        return "our features are of an earlier version, which had none of clean-FID"
+    return None if known["status"] == "fetched" else f"not fetched: {known['reason']}"
 
 
 def read_statistics(path: Path, checksum: str, width: int) -> Statistics:

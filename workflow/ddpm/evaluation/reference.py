@@ -126,10 +126,15 @@ def read_reference(path: Path, network_sha256: str, kind: str = "features") -> t
         kind: of which features; there are none of a kind that the network does not have.
     """
     header = read_header(path, network_sha256)
-    known = kind in header.get("kinds", FeatureNetwork.kinds)  # which earlier versions did not say
-    keys = {split: statistics_keys(split, kind) for split in SPLITS if known and has_covariance(header, split)}
+    known = [split for split in SPLITS if kind in kinds_of(header) and has_covariance(header, split)]
+    keys = {split: statistics_keys(split, kind) for split in known}
     return {split: tuple(read_npz(path, *of_split).values()) for split, of_split in keys.items()}, header
 
 
 def has_covariance(header: dict, split: str) -> bool:
     return header.get(split, {"images": 0})["images"] > 1
+
+
+def kinds_of(header: dict) -> tuple[str, ...]:
+    """The kinds of arrays that there are, by the header, which did not say it in earlier versions."""
+    return header.get("kinds", FeatureNetwork.kinds)

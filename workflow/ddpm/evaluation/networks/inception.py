@@ -15,7 +15,7 @@ from ddpm.evaluation.networks.base import CLEAN, FeatureNetwork
 
 if TYPE_CHECKING:
     import torch
-    from cleanfid.inception_torchscript import InceptionV3W
+    from cleanfid.inception_torchscript import InceptionV3W  # clean-fid's other modules load torchvision: 3 CPU seconds
     from torch import Tensor
 
 # NVIDIA's translation to TorchScript of the graph that OpenAI's Inception Score and TTUR's FID load
@@ -103,7 +103,7 @@ def load_inception(path: Path, device: "torch.device | str" = "cpu", trusted: st
             the first images come.)
     """
     import torch
-    from cleanfid.inception_torchscript import InceptionV3W
+    from cleanfid.inception_torchscript import InceptionV3W  # clean-fid's other modules load torchvision: 3 CPU seconds
 
     content, expected = path.read_bytes(), trusted or SHA256  # read once: what is compared is what is opened
     if (found := hashlib.sha256(content).hexdigest()) != expected:
