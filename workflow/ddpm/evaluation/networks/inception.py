@@ -15,7 +15,7 @@ from ddpm.evaluation.networks.base import CLEAN, FeatureNetwork
 
 if TYPE_CHECKING:
     import torch
-    from cleanfid.inception_torchscript import InceptionV3W  # clean-fid's other modules load torchvision: 3 CPU seconds
+    from cleanfid.inception_torchscript import InceptionV3W
     from torch import Tensor
 
 # NVIDIA's translation to TorchScript of the graph that OpenAI's Inception Score and TTUR's FID load
