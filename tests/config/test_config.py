@@ -161,7 +161,10 @@ def test_wrong_keys_are_refused(case):
             {"scale": "demo", "sources": {"cifar10": {"statistics": {"train": {"url": "x"}}}}},
             ["sources.cifar10.statistics.train.url", "unknown key", "publisher"],
         ),
-        ({"scale": "demo", "sources": {"cifar10": {"statistics": {"trian": {}}}}}, ["trian", "'train' or 'test'"]),
+        (
+            {"scale": "demo", "sources": {"cifar10": {"statistics": {"trian": {}}}}},
+            ["trian", "'train', 'test', 'train-clean', 'test-clean' or 'train-ttur'"],
+        ),
         (
             {"scale": "demo", "sources": {"cifar10": {"root": "/none/here"}}},
             ["sources.cifar10.root: /none/here", "no such"],

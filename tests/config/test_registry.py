@@ -57,14 +57,23 @@ def test_published_statistics_are_those_that_clean_fid_asks_for(monkeypatch):
     theirs = {"cifar10": "cifar10", "lsun-church256": "lsun_church", "lsun-cat256": "lsun_cat"}
     ours = []
     for name, data in DATASETS.items():
-        for split, file in data.statistics.items():
-            features.get_reference_statistics(theirs[name], data.image_size, mode="legacy_tensorflow", split=split)
-            ours += file.urls
+        for key, file in data.statistics.items():
+            split, _, which = key.partition("-")
             assert file.urls[0].endswith(f"/{file.name}")
             assert file.images == (data.reference or getattr(data, split))
-            assert file.publisher == "clean-fid" and file.notes
+            assert file.publisher == ("TTUR" if which == "ttur" else "clean-fid") and file.notes
+            if which != "ttur":
+                mode = which or "legacy_tensorflow"
+                features.get_reference_statistics(theirs[name], data.image_size, mode=mode, split=split)
+                ours += file.urls
     assert ours == [url.replace("/stats//", "/stats/") for url in asked]
-    assert len(ours) == 4
+    assert len(ours) == 8
+
+
+def test_the_statistics_of_the_authors_of_fid_are_those_of_cifar10s_training_images():
+    assert {name: "train-ttur" in data.statistics for name, data in DATASETS.items()}["cifar10"]
+    assert sum("train-ttur" in data.statistics for data in DATASETS.values()) == 1
+    assert DATASETS["cifar10"].statistics["train-ttur"].name == "fid_stats_cifar10_train.npz"
 
 
 def test_a_known_set_with_changes():

@@ -59,7 +59,8 @@ def evaluated(trained, network, reference, digits, folder):
     for split, count in (("test", 20), ("train", 12)):
         bounds.append(folder / f"{split}.npz")
         config = experiment.likelihood.model_copy(update={"shards": 1})
-        bound = Bound(trained, Images(digits / f"{split}.npy"), split, count, config, CPU)
+        images = Images(digits / f"{split}.npy")
+        bound = Bound(trained, images, split, min(count, len(images)), config, CPU)
         likelihood_shard(bound, 1, bounds[-1], **QUIET)
     arrays, card = reference / "features.npz", digits / "card.json"
     write_metrics(CONFIG, "demo", features, bounds, arrays, card, folder / "metrics.json")
@@ -67,6 +68,43 @@ def evaluated(trained, network, reference, digits, folder):
     write_progressive(CONFIG, features, arrays, folder / "progressive.csv")
     write_neighbours(CONFIG, samples[0], features[0], digits / "train.npy", arrays, folder / "neighbours.npz")
     return samples, features
+
+
+@pytest.mark.parametrize(("count", "test_images"), [(12, 0), (12, 1), (5, 5), (1, 0)])
+def test_a_set_of_a_few_pictures_is_evaluated(count, test_images, trained, network, digits, tmp_path):
+    """All commands get through, in JSON that is valid; what there are too few images for is left out with a reason."""
+    pictures = Images(digits / "train.npy")[:40]
+    data = write_data_set(tmp_path / "data", pictures[:count], pictures[20 : 20 + test_images])
+    write_reference(network, data, 10, tmp_path / "features.npz", tmp_path / "reference.json")
+    samples, _ = evaluated(trained, network, tmp_path, data, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    for split, images in (("train", count), ("test", test_images)):
+        assert (metrics["fid"][split] is None) == (f"fid_{split}" in metrics["left_out"]) == (images < 2)
+        assert (metrics["nll"][split] is None) == (images == 0)
+    assert metrics["inception_score"]["mean"] >= 1
+    assert (metrics["precision_recall"] is None) == (metrics["kid"] is None) == (count == 1)
+    assert metrics["left_out"]["clean_fid"] == f"clean-FID is of Inception's features, not of {network.name}"
+    assert read_npz(tmp_path / "neighbours.npz", "pixel")["pixel"].shape[1] == min(count, CONFIG.neighbours)
+    rows = read_records(tmp_path / "progressive.csv", "fid_test", "inception_score")
+    assert len(rows) == tiny_experiment().sampling.previews
+    assert all((row["fid_test"] == "nan") == (test_images < 2) for row in rows)
+    write_snapshot_scores(CONFIG, network, samples, tmp_path / "features.npz", tmp_path / "snapshots.csv")
+    assert len(read_records(tmp_path / "snapshots.csv")) == 2
+
+
+def test_features_of_an_earlier_version_have_no_clean_fid(run, reference, digits, tmp_path):
+    _, _, features = run
+    for path in features:
+        arrays = dict(np.load(path))
+        header = json.loads(str(arrays["header"]))
+        del header["kinds"]
+        np.savez(tmp_path / path.name, **arrays | {"header": np.array(json.dumps(header))})
+    earlier = [tmp_path / path.name for path in features]
+    write_metrics(
+        CONFIG, "demo", earlier, [], reference / "features.npz", digits / "card.json", tmp_path / "metrics.json"
+    )
+    metrics = read_json(tmp_path / "metrics.json")
+    assert metrics["clean_fid"] is None and metrics["left_out"]["clean_kid"].startswith("features of an earlier")
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ class Sharper(StandIn):
     def forward(
         self, img: Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
     ) -> Tensor:
-        features = torch.relu(self.layers((img - 128) / 128)).mean([2, 3])
+        features = self.layers((img - 128) / 128)
         if return_features:
             return features
         return (2 * torch.matmul(features, self.output.weight.t())).softmax(1)
@@ -80,6 +80,7 @@ class Plain(nn.Module):
 
     def __init__(self):
         super().__init__()
+        self.layers = nn.Identity()
         self.output = nn.Linear(3, 20)
 
     def forward(self, img: Tensor) -> Tensor:

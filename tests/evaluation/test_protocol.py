@@ -80,7 +80,7 @@ def test_the_papers_scale_is_the_papers_protocol(name):
         case "celeba64":
             assert any(text.startswith("data: celeba64") for text in found)
         case "celebahq256":
-            assert found == ["checkpoint: the final one, not the one of lowest FID", "10,000 sample images, not 50,000"]
+            assert found == ["10,000 sample images, not 50,000", "checkpoint: the final one, not the one of lowest FID"]
         case _:
             assert found == []
 

@@ -137,12 +137,13 @@ def test_what_is_left_of_other_images_is_not_taken(network, tmp_path, monkeypatc
     assert again.seen == 50
 
 
-@pytest.mark.parametrize(("count", "splits"), [(4, 5), (3, 1)])
-def test_too_few_images_are_said(count, splits, network, tmp_path):
-    data = write_data_set(tmp_path / "data", TRAIN[:count])
-    with pytest.raises(UserError, match=f"data: {count} train images are too few .* {splits} parts"):
-        write_reference(network, data, splits, tmp_path / "features.npz", tmp_path / "reference.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+@pytest.mark.parametrize("count", [0, 1, 3, 5])
+def test_a_score_of_too_few_images_is_left_out(count, written, network):
+    """Over four parts: of three images there is none, and of one no covariance either."""
+    arrays, summary = written(TRAIN[: max(count, 1)], TEST[:count])
+    assert set(summary["inception_score"]) == ({"train", "test"} if count > 3 else set())
+    assert set(read_reference(arrays, network.sha256)[0]) == ({"train", "test"} if count > 1 else set())
+    assert read_npz(arrays, "train_features")["train_features"].shape == (max(count, 1), 64)
 
 
 def test_only_the_first_images_are_taken_where_the_card_says_so(written, network, tmp_path):
@@ -168,6 +169,7 @@ def test_a_set_without_test_images_has_no_test_arrays(written, network):
         assert set(archive.files) == {
             "header",
             *(f"train_{key}" for key in ("features", "probabilities", "mu", "sigma")),
+            *(f"train_clean_{key}" for key in ("features", "mu", "sigma")),
         }
 
 

@@ -5,7 +5,7 @@ from math import isnan
 import pytest
 from planned import CHURCH, CIFAR, FACES, NO_SIZE, paper
 
-from ddpm.compute.flops import network_cost
+from ddpm.compute.flops import INCEPTION_FLOPS, network_cost
 from ddpm.config.resolving import load
 from ddpm.planning.work import KEPT_STATES, all_work
 from ddpm.storage.files import write_json
@@ -47,7 +47,8 @@ def test_numbers_of_the_papers_scale(tmp_path):
     assert (train.part, train.flops) == ("train", 50_000 * 1000 * forward)
     features = of(config, tmp_path, "features", CIFAR)
     assert (features.jobs, features.network) == (5, None)
-    assert features.disk == 50_000 * 21 * (2048 + 1008) * 4
+    assert features.disk == 50_000 * (21 * (2048 + 1008) + 2048) * 4
+    assert features.flops == 50_000 * (21 + 1) * INCEPTION_FLOPS
     assert of(config, tmp_path, "prepare", "cifar10").disk == 60_000 * image
     assert of(config, tmp_path, "download_weights", "lsun-church256-ema").download == 4 * 113_673_219
     assert of(config, tmp_path, "import_weights", CHURCH).kind is None

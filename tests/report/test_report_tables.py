@@ -134,6 +134,15 @@ def test_the_authors_weights_are_compared_and_it_is_said_whose_they_are(table, r
     assert row_of(rows, Model="Ours (L, fixed isotropic Σ)")["Verdict"] == "not run"
 
 
+def test_the_fid_by_the_statistics_that_the_papers_is_against_is_named_in_table_1(table, results, make):
+    ttur = {"score": "FID", "split": "train", "publisher": "TTUR", "source": "a.npz", "value": 3.254, "reason": None}
+    path = results.add(make.as_published("eps-simple", 9.4, 0.1, 3.32) | {"published": [ttur]})
+    said = "FID train against TTUR's published statistics, as the paper's: 3.25."
+    rows, texts = table("table1", [path])
+    assert said in row_of(rows, Model="Ours (L_simple)")["Verdict note"] and said in texts["md"]
+    assert said not in table("table2", [path])[1]["md"]
+
+
 def test_far_off_is_said_with_the_quantity(table, results, make):
     rows, _ = table("table2", [results.add(make.as_published("eps-simple", 9.4, 0.1, 6.0))])
     row = row_of(rows, Experiment="digits-eps-simple")

@@ -69,6 +69,36 @@ def test_what_was_not_measured_is_a_dash(scores, make):
     assert not any(row[key] for key in row if key.endswith((" ±", " ≤", " note")))
 
 
+def test_clean_fid_and_scores_by_published_statistics_have_columns_where_there_are_some(scores, make):
+    ttur = {"score": "FID", "split": "train", "publisher": "TTUR", "source": "a.npz", "value": 3.25, "reason": None}
+    lost = ttur | {"publisher": "clean-fid", "value": None, "reason": "not fetched: 404"}
+    kid = {"mean": 0.002, "std": 0.0001, "subsets": 100, "subset_size": 1000}
+    inception = make.as_published("eps-simple", 9.4, 0.1, 3.2) | {
+        "clean_fid": {"train": 4.5, "test": None}, "clean_kid": kid, "published": [ttur, lost],
+        "left_out": {"clean_fid_test": "there are no test images"}, "experiment": "cifar10-eps-simple",
+    }  # fmt: skip
+    other = make.metrics() | {"left_out": {"clean_fid": "of Inception's features"}}
+    rows, _ = scores(inception, other)
+    row, without = rows.values()
+    assert (row["Clean-FID train"], row["Clean-KID × 1000"], row["Clean-KID × 1000 ±"]) == ("4.50", "2.00", "0.10")
+    assert row["FID train, by TTUR's statistics"] == "3.25"
+    assert not any("by clean-fid" in column or column == "Clean-FID test" for column in row)
+    assert (without["Clean-FID train"], without["FID train, by TTUR's statistics"]) == ("–", "–")
+    assert without["Clean-FID train note"] == "Clean-FID train: of Inception's features."
+    (row,) = scores(other)[0].values()
+    assert not any("Clean" in column for column in row), "what no run has is no column"
+
+
+def test_why_a_score_was_left_out_stands_at_its_dash(scores, make):
+    left_out = {"inception_score": "3 images cannot be split", "kid": "one image", "fid_test": "no test images"}
+    run = make.metrics() | {"inception_score": None, "kid": None, "left_out": left_out}
+    run["fid"], run["fid_spread"] = {"train": 5.0, "test": None}, {"train": make.certainty(5.0), "test": None}
+    (row,) = scores(run)[0].values()
+    assert (row["IS"], row["IS note"]) == ("–", "Left out: 3 images cannot be split.")
+    assert row["KID × 1000 note"] == "Left out: one image." and row["FID test, of these note"].endswith("test images.")
+    assert row["Precision note"] == "By the 3 nearest neighbours among 300 images."
+
+
 def test_repeats_are_in_the_row_of_what_they_repeat(scores, make):
     run = make.metrics()
     other = make.repeat(

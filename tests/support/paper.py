@@ -104,8 +104,9 @@ def sources(server: Server, folder: Path) -> dict:
             files[f"lsun-{part}256"] = [served(server, folder / f"{database}.zip")]
     statistics = {}
     for split in ("train", "test"):
-        path = write("statistics", f"cifar10_legacy_tensorflow_{split}_32.npz", write_statistics)
-        statistics[split] = served(server, path)
+        for key, mode in ((split, "legacy_tensorflow"), (f"{split}-clean", "clean")):
+            statistics[key] = served(server, write("statistics", f"cifar10_{mode}_{split}_32.npz", write_statistics))
+    statistics["train-ttur"] = served(server, write("statistics", "fid_stats_cifar10_train.npz", write_statistics))
     path = write("inception", "inception-2015-12-05.pt", lambda path: write_torchscript(StandIn(), path))
     found = {name: {"files": listed, "train": COUNT} for name, listed in files.items()}
     found["cifar10"] |= {"train": 50, "test": 10, "statistics": statistics}

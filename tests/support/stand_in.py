@@ -17,7 +17,9 @@ class StandIn(nn.Module):
     def __init__(self, features: int = 64, classes: int = 20):
         super().__init__()
         torch.manual_seed(0)
-        self.layers = nn.Conv2d(3, features, 3, stride=2)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, features, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
         self.output = nn.Linear(features, classes)
         nn.init.normal_(self.output.weight)
         nn.init.normal_(self.output.bias)
@@ -26,7 +28,7 @@ class StandIn(nn.Module):
         self, img: Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
     ) -> Tensor:
         assert img.shape[0] > 0 and img.shape[1] == 3
-        features = torch.relu(self.layers((img - 128) / 128)).mean([2, 3])
+        features = self.layers((img - 128) / 128)
         if return_features:
             return features
         logits = torch.matmul(features, self.output.weight.t())
@@ -54,12 +56,19 @@ class Counting:
     def __init__(self, network, until=np.inf, batch_size=4):
         self.network, self.until, self.seen, self.batch_size = network, until, 0, batch_size
         self.name, self.sha256, self.device = network.name, network.sha256, network.device
+        self.kinds = network.kinds
 
     def __call__(self, images):
+        return self.count(images, self.network)
+
+    def arrays(self, images):
+        return self.count(images, self.network.arrays)
+
+    def count(self, images, compute):
         self.seen += len(images)
         if self.seen > self.until:
             raise KeyboardInterrupt
-        return self.network(images)
+        return compute(images)
 
 
 def write_data_set(folder: Path, train: np.ndarray, test: np.ndarray | None = None, **card) -> Path:

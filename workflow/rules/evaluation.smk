@@ -131,6 +131,11 @@ rule evaluate:
         ],
         reference=reference_of("features.npz"),
         card=prepared("card.json"),
+        statistics=lambda wildcards: [
+            f"resources/statistics/{data}/card.json"
+            for data in WITH_STATISTICS
+            if data == experiment_of(wildcards).data
+        ],
     output:
         f"{RESULTS}/{{experiment}}/metrics.json",
     log:
@@ -143,9 +148,11 @@ rule evaluate:
     params:
         scale=SCALE,
         bounds=lambda wildcards, input: repeat("--bound", input.bounds),
+        statistics=lambda wildcards, input: repeat("--statistics", input.statistics),
     shell:
         "python -m ddpm evaluate --config {input.config:q} {input.features:q} {params.bounds:q}"
-        " --reference {input.reference:q} --card {input.card:q} --scale {params.scale:q} --out {output:q} > {log:q} 2>&1"
+        " --reference {input.reference:q} --card {input.card:q} {params.statistics:q} --scale {params.scale:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule rate_distortion:

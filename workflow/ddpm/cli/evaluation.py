@@ -1,5 +1,6 @@
 """Commands of the evaluation stage."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +25,25 @@ from ddpm.cli.options import (
     processes,
     section_of_shard,
 )
+from ddpm.config.errors import UserError
 from ddpm.storage.files import read_json
 
 app = typer.Typer()
+Statistics = Annotated[Path | None, typer.Option(help="card.json of `download-statistics`.")]
+
+
+def load_scorer(path: Path, device, sha256: str | None):
+    """The network of the scores in a file."""
+    from ddpm.evaluation.networks import load_network
+
+    return load_network(path, device, sha256)
+
+
+def read_settings(config: Path):
+    """The keys of the evaluation in a stage's document."""
+    from ddpm.storage.documents import read_section
+
+    return read_section(config, "evaluation")
 
 
 @app.command()
@@ -77,12 +94,9 @@ def reference(
     network_sha256: NetworkSha256 = None,
 ) -> None:
     """Features of the real images, which samples are compared with."""
-    from ddpm.evaluation.networks import load_network
     from ddpm.evaluation.reference import write_reference
 
-    write_reference(
-        load_network(network, choose_device(device), network_sha256), data, splits, out, summary, state, log
-    )
+    write_reference(load_scorer(network, choose_device(device), network_sha256), data, splits, out, summary, state, log)
 
 
 @app.command("download-statistics")
@@ -119,10 +133,9 @@ def features(
 ) -> None:
     """Features and class probabilities of one shard of samples."""
     from ddpm.evaluation.features import write_features
-    from ddpm.evaluation.networks import load_network
 
     with processes(device) as (on, group):
-        write_features(load_network(network, on, network_sha256), samples, out, state, log, group)
+        write_features(load_scorer(network, on, network_sha256), samples, out, state, log, group)
 
 
 @app.command()
@@ -143,7 +156,7 @@ def likelihood(
     images, split = Images(data), data.stem
     settings = section_of_shard(config, "likelihood", shard)
     asked = getattr(settings, split)
-    count = len(images) if asked == "all" else asked
+    count = len(images) if asked == "all" else min(asked, len(images))
     with processes(device) as (on, group):
         bound = Bound(load_model(weights, on), images, split, count, settings, on)
         likelihood_shard(bound, shard, out, log, state, group)
@@ -158,13 +171,48 @@ def evaluate(
     out: Out,
     scale: Annotated[str, typer.Option(help="Name of the scale, for the record.")] = "",
     bound: Annotated[list[Path] | None, typer.Option(help="A shard of `likelihood`; repeat for each.")] = None,
+    statistics: Statistics = None,
 ) -> None:
     """Score an experiment: metrics.json."""
     from ddpm.evaluation.metrics import write_metrics
-    from ddpm.storage.documents import read_repeat, read_section
+    from ddpm.storage.documents import read_repeat
 
-    settings, repeat = read_section(config, "evaluation"), read_repeat(config)
-    write_metrics(settings, scale, features, bound or [], reference, card, out, repeat)
+    settings, repeat = read_settings(config), read_repeat(config)
+    write_metrics(settings, scale, features, bound or [], reference, card, out, repeat, statistics)
+
+
+@app.command()
+def score(
+    images: Annotated[Path, typer.Argument(help="Folder of pictures or of .npz, or one .npz: uint8 [N, H, W, C].")],
+    data: Annotated[str, typer.Option(help="Name of the data set that they are compared with.")],
+    scale: Annotated[
+        str, typer.Option(help="Scale whose features of the real images, and whose network, count.")
+    ] = "paper",
+    reference: Annotated[Path | None, typer.Option(help="Features of the real images, if from elsewhere.")] = None,
+    network: Annotated[Path | None, typer.Option(help="Network of the scores, if from elsewhere.")] = None,
+    statistics: Statistics = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, beside the output.", callback=claim_output)] = None,
+    device: Device = "auto",
+    network_sha256: NetworkSha256 = None,
+) -> None:
+    """Score anybody's images as this project's own: FID, clean-FID, KID, Inception Score, precision and recall."""
+    from ddpm.evaluation.foreign import score_images
+    from ddpm.evaluation.networks.inception import INCEPTION
+    from ddpm.storage.files import write_json
+
+    real = Path("results", scale, "reference", data)
+    classifier, published = real / "classifier.safetensors", Path("resources/statistics", data, "card.json")
+    network = network or (classifier if classifier.exists() else Path("resources/inception", INCEPTION.name))
+    reference = reference or real / "features.npz"
+    if not reference.exists():
+        made = f"`./run snakemake --cores 1 {reference} --config scale={scale}`"
+        raise UserError(f"{reference}: no such file. Make it with {made}, or name another with --reference.")
+    statistics = statistics or (published if published.exists() else None)
+    scoring = load_scorer(network, choose_device(device), network_sha256)
+    found = score_images(images, scoring, reference, Path("resources", data, "card.json"), statistics)
+    if out:
+        write_json(out, found)
+    typer.echo(json.dumps(found, indent=2))
 
 
 @app.command("rate-distortion")
@@ -186,9 +234,8 @@ def progressive(
 ) -> None:
     """Scores of x0-hat over the reverse process: the curves of Figure 10."""
     from ddpm.evaluation.curves import write_progressive
-    from ddpm.storage.documents import read_section
 
-    write_progressive(read_section(config, "evaluation"), features, reference, out)
+    write_progressive(read_settings(config), features, reference, out)
 
 
 @app.command("few-steps-scores")
@@ -203,11 +250,9 @@ def few_steps_scores(
 ) -> None:
     """Score few-step samples, a row for each eta and number of steps."""
     from ddpm.evaluation.curves import write_few_steps
-    from ddpm.evaluation.networks import load_network
-    from ddpm.storage.documents import read_section
 
-    scoring = load_network(network, choose_device(device), network_sha256)
-    write_few_steps(read_section(config, "evaluation"), scoring, samples, reference, out)
+    scoring = load_scorer(network, choose_device(device), network_sha256)
+    write_few_steps(read_settings(config), scoring, samples, reference, out)
 
 
 @app.command("snapshot-scores")
@@ -222,11 +267,9 @@ def snapshot_scores(
 ) -> None:
     """Score samples of a training's snapshots, a row for each step."""
     from ddpm.evaluation.curves import write_snapshot_scores
-    from ddpm.evaluation.networks import load_network
-    from ddpm.storage.documents import read_section
 
-    scoring = load_network(network, choose_device(device), network_sha256)
-    write_snapshot_scores(read_section(config, "evaluation"), scoring, samples, reference, out)
+    scoring = load_scorer(network, choose_device(device), network_sha256)
+    write_snapshot_scores(read_settings(config), scoring, samples, reference, out)
 
 
 @app.command()
@@ -246,11 +289,9 @@ def neighbours(
 ) -> None:
     """Nearest training images of the first samples: Figures 12 and 15."""
     from ddpm.evaluation.neighbours import write_neighbours
-    from ddpm.evaluation.networks import load_network
-    from ddpm.storage.documents import read_section
 
     def comparing():
-        return load_network(network, choose_device(device), network_sha256)
+        return load_scorer(network, choose_device(device), network_sha256)
 
-    settings = read_section(config, "evaluation")
+    settings = read_settings(config)
     write_neighbours(settings, samples, features, data, reference, out, comparing if network else None, crop)

@@ -56,6 +56,10 @@ class Reader(StrEnum):
     """Image files."""
 
 
+StatisticsName = Literal["train", "test", "train-clean", "test-clean", "train-ttur"]
+"""A split, of features with the resize of FID or with that of clean-FID; a second one of FID is TTUR's."""
+
+
 class PublishedStatistics(RemoteFile):
     """Mean and covariance of Inception's features of one split, as others computed them: an .npz with `mu`, `sigma`."""
 
@@ -118,7 +122,7 @@ class DataSet(FrozenModel):
         {}, description="Mean of each channel / 255 of all images of a split, to eight digits, where others report it."
     )
     reference: int | None = Field(None, ge=1, description="So many training images, from the first, are the FID's.")
-    statistics: dict[Literal["train", "test"], PublishedStatistics] = Field(
+    statistics: dict[StatisticsName, PublishedStatistics] = Field(
         {}, description="Others' statistics of a split, which ours are compared with. Nothing else depends on them."
     )
 

@@ -1,17 +1,23 @@
 """Scores over the reverse process, numbers of steps and the training, and the rate-distortion curve, as CSV."""
 
+import math
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ddpm.config.schema import EvaluationConfig
 from ddpm.evaluation.features import FeatureShards
+from ddpm.evaluation.fid import Moments, TooFewImages, frechet_distance
+from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.rate_distortion import rate_distortion, read_bounds
-from ddpm.evaluation.reference import RealStatistics, read_reference
-from ddpm.evaluation.scores import SCORES, compute_scores
+from ddpm.evaluation.reference import SPLITS, RealStatistics, read_reference
 from ddpm.storage.files import write_csv
 from ddpm.storage.shards import DDIM, read_shard
+
+SCORES = ("inception_score", "inception_score_std", *(f"fid_{split}" for split in SPLITS))
 
 
 def write_rate_distortion(shards: list[Path], path: Path) -> None:
@@ -83,3 +89,23 @@ def score_images(
     """The SCORES of images, whose features are not kept."""
     features, probabilities = network(images)
     return compute_scores([features], probabilities, config, real)
+
+
+def compute_scores(
+    features: Iterable[np.ndarray], probabilities: np.ndarray, config: EvaluationConfig, real: RealStatistics
+) -> tuple[float, ...]:
+    """The SCORES of one set of images; nan where it, or the real images of a split, are too few.
+
+    Args:
+        features: blocks [n, D] of the N images, in any number. probabilities: [N, K] of all images.
+    """
+    score, distances = (math.nan, math.nan), [math.nan] * len(SPLITS)
+    moments = Moments()
+    for block in features:
+        moments.add(block)
+    with suppress(TooFewImages):
+        ours = moments.statistics()
+        distances = [frechet_distance(*ours, *real[split]) if split in real else math.nan for split in SPLITS]
+    with suppress(TooFewImages):
+        score = inception_score(probabilities, config.splits)
+    return *score, *distances

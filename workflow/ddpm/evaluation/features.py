@@ -3,18 +3,17 @@
 import hashlib
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.errors import UserError
-from ddpm.evaluation.networks.base import FeatureNetwork
+from ddpm.evaluation.networks.base import CLEAN, FeatureNetwork
 from ddpm.storage.chunk_cache import Arrays, ChunkCache
 from ddpm.storage.files import read_npz, write_npz
 from ddpm.storage.shards import pack_header, read_shard, unpack_header
-
-KINDS = ("features", "probabilities")
 
 
 def array_name(kind: str, t: int | None) -> str:
@@ -30,7 +29,7 @@ def write_features(
     log=print,
     group: Group = SINGLE_PROCESS,
 ) -> None:
-    """Write `features` [n, D] and `probabilities` [n, K] of a shard, and of its previews under each time's name.
+    """Write the network's `kinds` of arrays of a shard's samples, and the first two of its previews by their times.
 
     With a folder `state` a killed call is gone on with, and what is known of images of other shards is taken from
     there.
@@ -46,18 +45,17 @@ def write_features(
     drawn |= {key: header[key] for key in ("sampler", "quantisation", "device", "precision")}
     source = hashlib.sha256(f"{header['weights_sha256']} {network.sha256}".encode()).hexdigest()
     on = str(network.device).partition(":")[0]  # whichever GPU
-    keys = tuple(array_name(kind, t) for t in (None, *times) for kind in KINDS)
+    names = {t: [array_name(kind, t) for kind in FeatureNetwork.kinds] for t in times}
+    keys = tuple(chain(network.kinds, *names.values()))
     cache = ChunkCache(state if group.is_main else None, source, drawn | {"features on": on}, keys, log)
 
     def make(first: int, last: int) -> Arrays:
-        rows, made = slice(first - start, last - start), {}
-        for slot, t in enumerate((None, *times)):
-            images = shard["images"][rows] if t is None else shard["previews"][rows, slot - 1]
-            made |= zip((array_name(kind, t) for kind in KINDS), outputs := network(images), strict=True)
-            if not all(np.isfinite(output).all() for output in outputs):
-                raise UserError(
-                    f"{network.name} gives NaN or infinite numbers for images of {samples}: no score of that."
-                )
+        rows = slice(first - start, last - start)
+        made = network.arrays(shard["images"][rows])
+        for slot, t in enumerate(times):
+            made |= zip(names[t], network(shard["previews"][rows, slot]), strict=True)
+        if not all(np.isfinite(array).all() for array in made.values()):
+            raise UserError(f"{network.name} gives NaN or infinite numbers for images of {samples}: no score of that.")
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
         return made
 
@@ -72,7 +70,9 @@ def write_features(
         preview_times=shard["preview_times"],
         start=shard["start"],
         count=np.array(stop - start),
-        header=pack_header({**header, "network": {"name": network.name, "sha256": network.sha256}}),
+        header=pack_header(
+            {**header, "network": {"name": network.name, "sha256": network.sha256}, "kinds": network.kinds}
+        ),
     )
     cache.finish(start, stop, path)
 
@@ -92,6 +92,7 @@ class FeatureShards:
         self.unstable = any(shard.header["status"]["status"] == "unstable" for shard in found)
         self.header = next((s.header for s in found if s.header["status"]["status"] == "unstable"), first.header)
         self.paths, self.times = [shard.path for shard in found], first.times
+        self.clean = all(CLEAN in shard.header.get("kinds", ()) for shard in found)  # earlier versions had none
         self.images = 0
         for shard in found:
             if shard.run != first.run:
@@ -104,7 +105,7 @@ class FeatureShards:
             self.images += shard.images
 
     def each(self, kind: str, t: int | None = None) -> Iterator[np.ndarray]:
-        """`features` or `probabilities` of the samples, or of x0-hat at the 0-based time t, a shard at a time."""
+        """One kind of arrays of the samples, or of x0-hat at the 0-based time t, a shard at a time."""
         for path in self.paths:
             yield read_npz(path, array_name(kind, t))[array_name(kind, t)]
 

@@ -10,6 +10,10 @@ Statistics = tuple[np.ndarray, np.ndarray]
 BLOCK = 4096  # features that are copied to float64 at a time: 64 MB at D = 2048
 
 
+class TooFewImages(ValueError):
+    """A score needs more images than there are."""
+
+
 class Moments:
     """Count, mean and scatter of features that come batch after batch; its size does not depend on their number.
 
@@ -46,7 +50,7 @@ class Moments:
     def statistics(self) -> Statistics:
         """Mean [D] and covariance [D, D] (normalised by N - 1)."""
         if self.count < 2:
-            raise ValueError(f"a covariance needs two or more images, there are {self.count}")
+            raise TooFewImages(f"a covariance needs two or more images, there are {self.count}")
         return self.mean, self.scatter / (self.count - 1)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ddpm.evaluation.fid import require_finite
+from ddpm.evaluation.fid import TooFewImages, require_finite
 
 
 def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float, float]:
@@ -15,11 +15,12 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
         Mean and (population) standard deviation over the parts, between 1 and K.
 
     Raises:
-        ValueError: there are fewer images than parts, or some probabilities are not finite.
+        TooFewImages: there are fewer images than parts.
+        ValueError: some probabilities are not finite.
     """
     count = len(probabilities)
     if count < splits:
-        raise ValueError(f"{count} images cannot be split into {splits} parts")
+        raise TooFewImages(f"{count} images cannot be split into {splits} parts")
     require_finite(probabilities, "probabilities")
     from scipy.special import rel_entr  # here, as in fid.py
 

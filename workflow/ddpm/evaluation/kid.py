@@ -3,7 +3,7 @@
 import numpy as np
 
 from ddpm.compute.rng import seed_of
-from ddpm.evaluation.fid import require_finite
+from ddpm.evaluation.fid import TooFewImages, require_finite
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
@@ -24,11 +24,12 @@ def kernel_distance(
         subset is a whole set.
 
     Raises:
-        ValueError: there are fewer than two images, or features that are not finite.
+        TooFewImages: there are fewer than two images.
+        ValueError: there are features that are not finite.
     """
     size = min(subset_size, len(ours), len(real))
     if size < 2:
-        raise ValueError(f"a kernel distance needs two or more images of each kind, there are {size}")
+        raise TooFewImages(f"a kernel distance needs two or more images of each kind, there are {size}")
     require_finite(ours)
     require_finite(real)
     distances = []

@@ -10,17 +10,12 @@ from ddpm.config.errors import UserError
 from ddpm.config.schema import EvaluationConfig
 from ddpm.data.store import Images
 from ddpm.evaluation.networks.base import FeatureNetwork
+from ddpm.evaluation.precision_recall import squared_distances
 from ddpm.evaluation.reference import read_header
 from ddpm.storage.files import read_npz, rows_of_npz, write_npz
 from ddpm.storage.shards import read_shard, unpack_header
 
 CHUNK = 256  # training images in memory at a time; 400 MB in float64 at 256x256
-
-
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """|a_i - b_j|^2 of rows [n, P] and [m, P] as [n, m]: in float64, and so exact for 8-bit pixels."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
 
 
 class Nearest:

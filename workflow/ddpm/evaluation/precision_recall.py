@@ -4,10 +4,9 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from ddpm.evaluation.fid import require_finite
+from ddpm.evaluation.fid import TooFewImages, require_finite
 
 NEIGHBOURS = 3
-FEWEST = NEIGHBOURS + 1  # images of each kind: an image is not its own neighbour
 BLOCK = 4096  # images of each kind that are compared at a time: 134 MB of distances, whatever their number
 ROUNDING = 1e-12  # of |x|^2: what the squared distance of equal features comes out as, at the most
 
@@ -27,10 +26,11 @@ def precision_recall(ours: np.ndarray, real: np.ndarray, neighbours: int = NEIGH
         `precision` and `recall` in 0 .. 1, `neighbours`, and how many of ours there were: `images`.
 
     Raises:
-        ValueError: there are no more images of a kind than neighbours, or features that are not finite.
+        TooFewImages: there are no more images of a kind than neighbours.
+        ValueError: there are features that are not finite.
     """
     if min(len(ours), len(real)) <= neighbours:
-        raise ValueError(f"{neighbours} neighbours need more images than {len(ours)} and {len(real)}")
+        raise TooFewImages(f"{neighbours} neighbours need more images than {len(ours)} and {len(real)}")
     require_finite(ours)
     require_finite(real)
     our_radii, real_radii = radii(ours, neighbours), radii(real, neighbours)

@@ -109,19 +109,40 @@ def deviations(header: dict, images: int, splits: int, card: dict, likelihood: d
         reference: header of the real features.
     """
     paper = protocol_of(card["name"], header["training"]["name"])
-    network, weights, sampler = header["network"]["name"], header["weights"], header["sampler"]
+    weights, sampler = header["weights"], header["sampler"]
     checks = [
         *data_checks(card, paper),
-        Check(network != paper.features, f"features and classes: {network}, not Inception", OF_SAMPLES),
+        *score_checks(header["network"]["name"], images, splits, paper),
         Check(weights != "ema", f"weights: {weights}, not their running mean"),
         Check(sampler != ANCESTRAL_SAMPLER, f"sampler: {sampler}", OF_SAMPLES),
         *training_checks(header["training"], header["trained"], paper),
-        Check(images != paper.images, f"{images:,} sample images, not {paper.images:,}", OF_SAMPLES),
-        Check(splits != paper.splits, f"Inception Score over {splits} splits, not {paper.splits}", ("is",)),
         *reference_checks(reference, card, paper),
         *likelihood_checks(likelihood, card),
     ]
+    return describe_differences(checks)
+
+
+def deviations_of_scores(network: str, images: int, splits: int, card: dict, reference: dict) -> list[dict]:
+    """`deviations` as far as they are known of images from anywhere."""
+    paper = protocol_of(card["name"], "")
+    return describe_differences(
+        [
+            *data_checks(card, paper),
+            *score_checks(network, images, splits, paper),
+            *reference_checks(reference, card, paper),
+        ]
+    )
+
+
+def describe_differences(checks: list[Check]) -> list[dict]:
     return [{"text": check.text, "affects": list(check.affects)} for check in checks if check.differs]
+
+
+def score_checks(network: str, images: int, splits: int, paper: Protocol) -> Iterator[Check]:
+    """Another network of the scores, another number of images or of parts."""
+    yield Check(network != paper.features, f"features and classes: {network}, not Inception", OF_SAMPLES)
+    yield Check(images != paper.images, f"{images:,} sample images, not {paper.images:,}", OF_SAMPLES)
+    yield Check(splits != paper.splits, f"Inception Score over {splits} splits, not {paper.splits}", ("is",))
 
 
 def data_checks(card: dict, paper: Protocol) -> Iterator[Check]:

@@ -1,17 +1,20 @@
-"""Others' statistics of the real images, and how far ours are from them: this checks data, network and resize at once.
+"""Others' statistics of the real images: how far ours, and samples, are from them.
 
-No other result depends on it. What cannot be fetched or compared is recorded with the reason, and the run goes on.
+The first checks data, network and resize at once. No other result depends on any of it: what cannot be fetched or
+compared is recorded with the reason, and the run goes on.
 """
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from ddpm.config.errors import DamagedFile, UserError
-from ddpm.config.sources import DataSet, PublishedStatistics
-from ddpm.evaluation.fid import frechet_distance
+from ddpm.config.sources import DataSet, PublishedStatistics, StatisticsName
+from ddpm.evaluation.fid import Statistics, frechet_distance
+from ddpm.evaluation.networks.base import CLEAN
 from ddpm.evaluation.networks.inception import NAME, SHA256
-from ddpm.evaluation.reference import SPLITS
+from ddpm.evaluation.reference import has_covariance, kinds_of, statistics_keys
 from ddpm.storage.download import NotDownloaded, fetch, verify_copy
 from ddpm.storage.files import claim_card, read_json, read_npz, sha256, write_json
 from ddpm.storage.shards import unpack_header
@@ -26,7 +29,7 @@ def download_statistics(data: DataSet, folder: Path, log=print) -> None:
     A file that lies in the data set's `root`, or in `folder` already, is used as it is.
     """
     claim_card(folder / "card.json", "statistics")
-    found = {split: fetch_statistics(file, data.root, folder, log) for split, file in data.statistics.items()}
+    found = {key: fetch_statistics(file, data.root, folder, log) for key, file in data.statistics.items()}
     write_json(folder / "card.json", {"data": data.name, "to_try_again": AGAIN, "statistics": found})
 
 
@@ -54,49 +57,78 @@ def write_comparison(reference: Path, card: Path, path: Path) -> None:
         reference: real features, from `reference.write_reference`. card: of `download_statistics`.
     """
     header = unpack_header(read_npz(reference, "header")["header"])
-    listed = read_json(card)["statistics"]
-    comparisons = [
-        compare_split(split, listed[split], header, reference, card.parent) for split in SPLITS if split in listed
-    ]
+    comparisons = [compare_real(known, header, reference, card.parent) for known in read_card(card)]
     write_json(path, {"data": header["data"], "comparisons": comparisons})
 
 
-def compare_split(split: str, known: dict, header: dict, reference: Path, folder: Path) -> dict:
-    """Fréchet distance between both and the largest difference of a mean; both None where `reason` says why."""
-    whose = [known["name"], known["publisher"], known["images"] and f"{known['images']:,} images"]
+def read_card(card: Path) -> list[dict]:
+    """What is known of each of the published statistics, with its `split` and the `kind` of its features."""
+    listed = read_json(card)["statistics"]
+    found = []
+    for key in (key for key in get_args(StatisticsName) if key in listed):
+        known = listed[key]
+        whose = [known["name"], known["publisher"], known["images"] and f"{known['images']:,} images"]
+        split, _, which = key.partition("-")
+        kind = CLEAN if which == "clean" else "features"
+        found.append({**known, "split": split, "kind": kind, "source": ", ".join(filter(None, whose))})
+    return found
+
+
+def compare_real(known: dict, header: dict, reference: Path, folder: Path) -> dict:
+    """Our statistics of the real images beside published ones, as published.json has it."""
+    split, kind = known["split"], known["kind"]
     ours = header.get(split, {"images": None, "sha256": None})
-    comparison = {
-        "split": split,
-        "images": ours["images"],
-        "sha256": ours["sha256"],
-        "source": ", ".join(filter(None, whose)),
-        "url": known["url"],
-        "notes": known["notes"],
-    }
+    mine = None
+    if has_covariance(header, split) and kind in kinds_of(header):
+        mine = tuple(read_npz(reference, *statistics_keys(split, kind)).values())
+    found = compare(mine, known, header, folder, f"there are {ours['images'] or 'no'} {split} images here")
+    said = {key: known[key] for key in ("source", "url", "notes")}
+    return {"split": split, **ours, **said, "status": "not compared" if found["reason"] else "compared", **found}
+
+
+def score_by_published(card: Path, header: dict, ours: dict[str, Statistics]) -> list[dict]:
+    """FID and clean-FID of samples against each of the published statistics; None where `reason` says why.
+
+    Args:
+        card: of `download_statistics`. header: of the real features. ours: of the samples, by kind of features.
+    """
+    scores = []
+    for known in read_card(card):
+        found = compare(ours.get(known["kind"]), known, header, card.parent, "the samples have no such statistics")
+        score = "clean-FID" if known["kind"] == CLEAN else "FID"
+        said = {key: known[key] for key in ("split", "publisher", "source", "url", "notes")}
+        scores.append({"score": score, **said, "value": found["frechet_distance"], "reason": found["reason"]})
+    return scores
+
+
+def compare(mine: Statistics | None, known: dict, header: dict, folder: Path, missing: str) -> dict:
+    """Fréchet distance to published statistics and the largest difference of a mean; None where `reason` says why.
+
+    Args:
+        header: of the real features. missing: the reason if there are none of `mine`.
+    """
     distance = difference = None
-    if not (reason := why_not_comparable(split, known, header)):
-        mu, sigma = read_npz(reference, f"{split}_mu", f"{split}_sigma").values()
+    reason = why_not_comparable(known, header) or (missing if mine is None else None)
+    if not reason:
         try:
-            their_mu, their_sigma = read_statistics(folder / known["file"], known["sha256"], len(mu))
+            theirs = read_statistics(folder / known["file"], known["sha256"], len(mine[0]))
         except UserError as error:  # the report says it, which is passed on: no folders of this machine
             reason = str(error).replace(f"{(folder / known['file']).parent}/", "")
         else:
-            distance = frechet_distance(mu, sigma, their_mu, their_sigma)
-            difference = float(np.abs(mu - their_mu).max())
-    status = "not compared" if reason else "compared"
-    found = {"status": status, "reason": reason, "frechet_distance": distance, "mean_difference": difference}
-    return comparison | found
+            distance, difference = frechet_distance(*mine, *theirs), float(np.abs(mine[0] - theirs[0]).max())
+    return {"reason": reason, "frechet_distance": distance, "mean_difference": difference}
 
 
-def why_not_comparable(split: str, known: dict, header: dict) -> str | None:
+def why_not_comparable(known: dict, header: dict) -> str | None:
+    """The published statistics were not fetched, or are of other features than ours, by the real ones' header."""
     if header["network_sha256"] != SHA256:
         return f"they are of the features of {NAME}, ours of those of {header['network']}"
-    if split not in header:
-        return f"there are no {split} images here"
+    if known["kind"] not in kinds_of(header):
+        return "our features are of an earlier version, which had none of clean-FID"
     return None if known["status"] == "fetched" else f"not fetched: {known['reason']}"
 
 
-def read_statistics(path: Path, checksum: str, width: int) -> tuple[np.ndarray, np.ndarray]:
+def read_statistics(path: Path, checksum: str, width: int) -> Statistics:
     """Others' mean [D] and covariance [D, D], D = `width`.
 
     Raises:

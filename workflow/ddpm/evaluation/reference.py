@@ -1,6 +1,7 @@
 """What samples are compared with: features and class probabilities of the real images, and how those score."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -8,11 +9,9 @@ import numpy as np
 
 from ddpm.config.errors import UserError
 from ddpm.data.store import Images
-from ddpm.evaluation.features import KINDS
-from ddpm.evaluation.fid import Moments, Statistics
+from ddpm.evaluation.fid import Moments, Statistics, TooFewImages
 from ddpm.evaluation.inception_score import inception_score
 from ddpm.evaluation.networks.base import FeatureNetwork
-from ddpm.evaluation.precision_recall import FEWEST
 from ddpm.storage.chunk_cache import ChunkCache, discard
 from ddpm.storage.files import NpzWriter, read_npz, write_json, writing_npz
 from ddpm.storage.shards import pack_header, unpack_header
@@ -33,12 +32,13 @@ def write_reference(
     state: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
-    """Features and probabilities of the real training and test images, and how real images score.
+    """The network's outputs for the real training and test images, and how real images score.
 
     The arrays are `{split}_features` [N, D], `{split}_probabilities` [N, K], and of the features `{split}_mu` [D] and
-    `{split}_sigma` [D, D] in float64: of all images of the split, or of the first `reference` ones where the data set's
-    card has such a number. A split without images has no arrays. Memory does not grow with the number of images, but
-    for one part of the Inception Score's.
+    `{split}_sigma` [D, D] in float64; of clean-FID `{split}_clean_features`, `..._clean_mu` and `..._clean_sigma`. They
+    are of all images of the split, or of the first `reference` ones where the data set's card has such a number. A
+    split without images has no arrays, and one image no mean and covariance. Memory does not grow with the number of
+    images, but for one part of the Inception Score's.
 
     Args:
         data: folder of the prepared data set. splits: parts of the Inception Score.
@@ -46,22 +46,21 @@ def write_reference(
     """
     card = Images(data / "train.npy").card
     document = {"data": card["name"], "title": card["title"], "network": network.name, "network_sha256": network.sha256}
+    document["kinds"] = network.kinds
     scores = {}
     with writing_npz(arrays) as archive:
         for split in (split for split in SPLITS if card[split]):
             images = Images(data / f"{split}.npy")
             count = min(len(images), card.get("reference") or len(images))
-            if count < max(splits, FEWEST):
-                raise UserError(
-                    f"{data}: {count} {split} images are too few for an Inception Score over {splits} parts, and for "
-                    f"precision and recall, which need {FEWEST}."
-                )
-            parts = ChunkCache(state, network.sha256, {"images": images.sha256}, KINDS, log)
+            parts = ChunkCache(state, network.sha256, {"images": images.sha256}, network.kinds, log)
             probabilities = add_split(archive, network, images, count, split, arrays.parent, parts)
             parts.release()
-            mean, std = inception_score(probabilities, splits)
-            scores[split] = {"mean": mean, "std": std, "splits": splits}
             document[split] = {"images": count, "sha256": images.sha256}
+            try:
+                mean, std = inception_score(probabilities, splits)
+                scores[split] = {"mean": mean, "std": std, "splits": splits}
+            except TooFewImages as error:
+                log(f"no Inception Score of the {split} images: {error}")
             if split == "test" and card["classes"]:
                 labels = read_npz(data / "labels.npz", "test")["test"][:count]
                 document["accuracy"] = float((probabilities.argmax(1) == labels).mean())
@@ -82,25 +81,25 @@ def add_split(
     Returns:
         The probabilities [count, K], mapped from a file in `folder` that has no name and goes with the array.
     """
-    moments = Moments()
+    moments = {kind: Moments() for kind in network.kinds if kind.endswith("features")}
+    with ExitStack() as stack:  # an archive takes one array at a time, and the network gives all
+        files = {kind: stack.enter_context(TemporaryFile(dir=folder)) for kind in network.kinds}
+        for piece in parts.each(0, count, CHUNK, lambda first, last: network.arrays(images[slice(first, last)])):
+            for kind, file in files.items():
+                file.write(piece[kind].tobytes())
+            for kind, of_kind in moments.items():
+                of_kind.add(piece[kind])
+        arrays = {kind: np.memmap(file, np.float32, "r").reshape(count, -1) for kind, file in files.items()}
+    for kind, array in arrays.items():
+        archive.add_rows(f"{split}_{kind}", count, (array[i : i + CHUNK] for i in range(0, count, CHUNK)))
+    for kind, of_kind in moments.items() if count > 1 else ():
+        archive.add(**dict(zip(statistics_keys(split, kind), of_kind.statistics(), strict=True)))
+    return arrays["probabilities"]
 
-    def make(first: int, last: int) -> dict[str, np.ndarray]:
-        return dict(zip(KINDS, network(images[slice(first, last)]), strict=True))
 
-    with TemporaryFile(dir=folder) as file:  # an archive takes one array at a time, and the features go first
-
-        def features() -> Iterator[np.ndarray]:
-            for piece in parts.each(0, count, CHUNK, make):
-                moments.add(piece["features"])
-                file.write(piece["probabilities"].astype(np.float32, copy=False).tobytes())
-                yield piece["features"]
-
-        archive.add_rows(f"{split}_features", count, features())
-        probabilities = np.memmap(file, np.float32, "r").reshape(count, -1)
-    archive.add_rows(f"{split}_probabilities", count, (probabilities[i : i + CHUNK] for i in range(0, count, CHUNK)))
-    mu, sigma = moments.statistics()
-    archive.add(**{f"{split}_mu": mu, f"{split}_sigma": sigma})
-    return probabilities
+def statistics_keys(split: str, kind: str) -> list[str]:
+    """The names of the mean and the covariance of features of this kind."""
+    return [f"{split}_{kind.removesuffix('features')}{key}" for key in ("mu", "sigma")]
 
 
 def read_header(path: Path, network_sha256: str) -> dict:
@@ -118,12 +117,24 @@ def read_header(path: Path, network_sha256: str) -> dict:
     return header
 
 
-def read_reference(path: Path, network_sha256: str) -> tuple[RealStatistics, dict]:
-    """What a FID needs of each split that has images, and the header; see `read_header`.
+def read_reference(path: Path, network_sha256: str, kind: str = "features") -> tuple[RealStatistics, dict]:
+    """What a FID needs of each split of two images or more, and the header; see `read_header`.
 
     The features themselves are read by `read_npz`, or in blocks by `rows_of_npz`.
+
+    Args:
+        kind: of which features; there are none of a kind that the network does not have.
     """
     header = read_header(path, network_sha256)
-    splits = [split for split in SPLITS if split in header]
-    arrays = read_npz(path, *(f"{split}_{key}" for split in splits for key in ("mu", "sigma")))
-    return {split: (arrays[f"{split}_mu"], arrays[f"{split}_sigma"]) for split in splits}, header
+    known = [split for split in SPLITS if kind in kinds_of(header) and has_covariance(header, split)]
+    keys = {split: statistics_keys(split, kind) for split in known}
+    return {split: tuple(read_npz(path, *of_split).values()) for split, of_split in keys.items()}, header
+
+
+def has_covariance(header: dict, split: str) -> bool:
+    return header.get(split, {"images": 0})["images"] > 1
+
+
+def kinds_of(header: dict) -> tuple[str, ...]:
+    """The kinds of arrays that there are, by the header, which did not say it in earlier versions."""
+    return header.get("kinds", FeatureNetwork.kinds)

@@ -16,7 +16,7 @@ from ddpm.planning.rates import Kind, Rate, Rates
 from ddpm.storage.files import read_json
 from ddpm.storage.weights_file import KEPT_STATES, saved_states, step_of
 
-INCEPTION_OUTPUTS = 2048 + 1008  # features and probabilities of an image
+INCEPTION_OUTPUTS, CLEAN_OUTPUTS = 2048 + 1008, 2048  # features and probabilities of an image; those of clean-FID
 VECTORS = 4  # of a training's state: weights, average, and Adam's two
 
 
@@ -110,15 +110,20 @@ def reference_work(config: Config, data: DataSet, root: Path) -> Work:
     counts = [count_images(data, split, root / "resources") for split in ("train", "test")]
     images = sum(min(count, data.reference or count) for count in counts)
     done = (root / "results" / config.scale / "reference" / data.name / "features.npz").exists()
-    return features_work(config, "reference", data.name, images, jobs=1, done=int(done))
+    return features_work(config, "reference", data.name, images, 0, jobs=1, done=int(done))
 
 
-def features_work(config: Config, rule: str, subject: str, images: float, jobs: int, done: int) -> Work:
-    """Features and class probabilities of `images`; those of the small classifier take next to no time."""
+def features_work(config: Config, rule: str, subject: str, images: float, previews: int, jobs: int, done: int) -> Work:
+    """Features and class probabilities; those of the small classifier take next to no time.
+
+    Args:
+        previews: further images for each of `images`, of which clean-FID needs none.
+    """
     if config.scale_config.features is Features.CLASSIFIER:
-        size = images * FLOAT * config.scale_config.classifier.features
+        size = images * FLOAT * config.scale_config.classifier.features * (1 + previews)
         return Work(rule, subject, jobs=jobs, done=done, disk=size)
-    flops, disk = images * INCEPTION_FLOPS, images * FLOAT * INCEPTION_OUTPUTS
+    flops = images * INCEPTION_FLOPS * (2 + previews)
+    disk = images * FLOAT * (CLEAN_OUTPUTS + INCEPTION_OUTPUTS * (1 + previews))
     return Work(rule, subject, jobs=jobs, done=done, kind=Kind.SAMPLING, flops=flops, disk=disk)
 
 
@@ -148,8 +153,8 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
         images = len(files) * (settings.images + settings.previews)
         yield drawn("snapshot", "snapshots", files, images, settings.steps or timesteps, pixels)
     settings, files = experiment.sampling, layout.samples(name)
-    images, kept = settings.images, 1 + settings.previews
-    yield (samples := drawn("sample", "sampling", files, images, timesteps, kept * pixels))
+    images, previews = settings.images, settings.previews
+    yield (samples := drawn("sample", "sampling", files, images, timesteps, (1 + previews) * pixels))
     features = [root / file for file in layout.features(name)] if samples.done == samples.jobs else []
     scored = sum(file.exists() for file in features)
     if settings := experiment.few_steps:
@@ -167,7 +172,7 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
         chains = settings.chains * (1 + 3 * (1 + 0.75 + 0.5 + 0.25)) + 11 * (settings.pairs * 0.5 + 4.5)
         files = [f"{layout.results}/{name}/latents.npz"]
         yield drawn("latents", "latents", files, round(chains), timesteps, pixels)
-    yield features_work(config, "features", name, images * kept, samples.jobs, scored)
+    yield features_work(config, "features", name, images, previews, samples.jobs, scored)
 
 
 def train_work(experiment: Experiment, folder: Path, done: int) -> Work:

@@ -50,6 +50,12 @@ def notes_on_run(run: dict | None, quantities: tuple[Quantity, ...], ours: dict[
     return [" ".join(said)] if said else []
 
 
+def notes_on_published(ours: dict[str, Number]) -> list[str]:
+    """The FID against the statistics that the paper's is against, where they could be fetched."""
+    theirs = ours.get("FID train, by TTUR's statistics")
+    return [f"FID train against TTUR's published statistics, as the paper's: {theirs.value:.2f}."] if theirs else []
+
+
 def notes_on_paper(paper: dict[str, str]) -> list[str]:
     """What the paper says elsewhere than in its table."""
     where = "The paper gives this FID against the test set in its text, not in the table."

@@ -77,11 +77,22 @@ def read_numbers(run: dict) -> dict[str, Number]:
                     found[f"fid_{split}_{name}"] = Number(value)
         if (bound := (run["nll"] or {}).get(split)) and bound["bits_per_dim"] is not None:
             found[f"nll_{split}"] = Number(bound["bits_per_dim"], error=known_error(bound["standard_error"]))
-    if kid := run["kid"]:
-        found["kid"] = Number(1000 * kid["mean"], 1000 * kid["std"])
+        if (clean := (run.get("clean_fid") or {}).get(split)) is not None:  # not in those of earlier versions
+            found[f"clean_fid_{split}"] = Number(clean)
+    for each in run.get("published", ()):
+        if each["value"] is not None:
+            found[by_published(each)] = Number(each["value"])
+    for name in ("kid", "clean_kid"):
+        if kid := run.get(name):
+            found[name] = Number(1000 * kid["mean"], 1000 * kid["std"])
     for name in ("precision", "recall") if run["precision_recall"] else ():
         found[name] = Number(run["precision_recall"][name])
     return found
+
+
+def by_published(score: dict) -> str:
+    """The name of a score against published statistics: 'FID train, by TTUR's statistics'."""
+    return f"{score['score']} {score['split']}, by {score['publisher'] or score['source']}'s statistics"
 
 
 def known_error(error: float | None) -> float:

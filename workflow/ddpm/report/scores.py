@@ -6,6 +6,7 @@ from ddpm.report.inputs import ending_of, network_name
 from ddpm.report.numbers import (
     DASH,
     Number,
+    by_published,
     describe_left_out,
     describe_seeds,
     format_number,
@@ -13,6 +14,7 @@ from ddpm.report.numbers import (
     mean_over_seeds,
 )
 
+CLEAN = {"clean_fid_train": "Clean-FID train", "clean_fid_test": "Clean-FID test", "clean_kid": "Clean-KID × 1000"}
 TITLES = {
     "fid_train": "FID train",
     "fid_test": "FID test",
@@ -32,16 +34,19 @@ def rows_by_experiment(runs: list[dict]) -> list[dict[str, str]]:
     """
     if not runs:
         raise UserError("scores: a table of experiments needs at least one. Give it a --metrics.")
-    return [make_row(run) for run in runs]
+    numbers = [mean_over_seeds(run) for run in runs]
+    published = {name: name for run in runs for name in map(by_published, run.get("published", ()))}
+    shown = {column: title for column, title in (CLEAN | published).items() if any(column in ours for ours in numbers)}
+    return [make_row(run, ours, shown) for run, ours in zip(runs, numbers, strict=True)]
 
 
-def make_row(run: dict) -> dict[str, str]:
-    ours = mean_over_seeds(run)
+def make_row(run: dict, ours: dict[str, Number], further: dict[str, str]) -> dict[str, str]:
+    """The cells of a run. `further`: scores that only some tables have, and their titles."""
     images = (run["made_from"] or {}).get("images") if run["status"] == "measured" else None
     row = {
         "Experiment": run["experiment"],
         "Run": run["experiment"],
-        "Run note": rendering.NOTE_SEPARATOR.join(notes_on_row(run, ours)),
+        "Run note": rendering.NOTE_SEPARATOR.join(notes_on_row(run, ours, TITLES | further)),
         "Data set": run["data"]["name"],
         "Network": network_name(run),
         "Images": f"{images:,}" if images else DASH,
@@ -60,10 +65,15 @@ def make_row(run: dict) -> dict[str, str]:
     row |= cell_columns("KID × 1000", ours.get("kid"), note_on_kid(run))
     for name in ("precision", "recall"):
         row |= cell_columns(name.capitalize(), ours.get(name), note_on_neighbours(run), decimals=3)
-    row |= cell_columns("IS", ours.get("is"))
+    row |= cell_columns("IS", ours.get("is"), note_on_left_out(run, "inception_score"))
     if bits := ours.get("nll_test"):
         bits = Number(bits.value, bits.spread or bits.error or None)
-    return row | cell_columns("Bits/dim test", bits, decimals=3) | {"Bits/dim test ≤": "<=" if bits else ""}
+    row |= cell_columns("Bits/dim test", bits, decimals=3) | {"Bits/dim test ≤": "<=" if bits else ""}
+    reasons = {by_published(each): each["reason"] for each in run.get("published", ())} | run.get("left_out", {})
+    for column, title in further.items():
+        reason = None if column in ours else reasons.get(column) or reasons.get(column.rpartition("_")[0])
+        row |= cell_columns(title, ours.get(column), f"{title}: {reason}." if reason else "")
+    return row
 
 
 def cell_columns(title: str, value: Number | None, note: str = "", decimals: int = 2) -> dict[str, str]:
@@ -72,11 +82,11 @@ def cell_columns(title: str, value: Number | None, note: str = "", decimals: int
     return {title: text, f"{title} ±": format_spread(value.spread, text) if value else "", f"{title} note": note}
 
 
-def notes_on_row(run: dict, ours: dict[str, Number]) -> list[str]:
+def notes_on_row(run: dict, ours: dict[str, Number], titles: dict[str, str]) -> list[str]:
     """Where an unstable run ended, and which seeds a row is the mean of."""
     if run["status"] == "unstable":
         return [f"Unstable{ending_of(run)}."]
-    said = describe_seeds({title: ours[column] for column, title in TITLES.items() if column in ours})
+    said = describe_seeds({title: ours[column] for column, title in titles.items() if column in ours})
     if said and "fid_train_low" in ours:
         said.append("The ends of intervals are means too.")
     said += describe_left_out(run)
@@ -85,14 +95,28 @@ def notes_on_row(run: dict, ours: dict[str, Number]) -> list[str]:
 
 def note_on_fid(run: dict, split: str) -> str:
     """What the evaluation says about the FID: that its covariance is singular, or that there are too few images."""
-    return ((run["fid_spread"] or {}).get(split) or {}).get("note") or ""
+    return ((run["fid_spread"] or {}).get(split) or {}).get("note") or note_on_left_out(run, f"fid_{split}", "fid")
 
 
 def note_on_kid(run: dict) -> str:
     kid = run["kid"]
-    return f"KID: over {kid['subsets']:,} subsets of {kid['subset_size']:,} images." if kid else ""
+    return (
+        f"KID: over {kid['subsets']:,} subsets of {kid['subset_size']:,} images."
+        if kid
+        else note_on_left_out(run, "kid")
+    )
 
 
 def note_on_neighbours(run: dict) -> str:
     those = run["precision_recall"]
-    return f"By the {those['neighbours']} nearest neighbours among {those['images']:,} images." if those else ""
+    return (
+        f"By the {those['neighbours']} nearest neighbours among {those['images']:,} images."
+        if those
+        else note_on_left_out(run, "precision_recall")
+    )
+
+
+def note_on_left_out(run: dict, *names: str) -> str:
+    """Why there is no such score, by the first of these names that metrics.json gives a reason for."""
+    reasons = [reason for name in names if (reason := run.get("left_out", {}).get(name))]  # earlier versions had none
+    return f"Left out: {reasons[0]}." if reasons else ""

@@ -14,6 +14,7 @@ from ddpm.report.notes import (
     notes_on_choice,
     notes_on_numbers,
     notes_on_paper,
+    notes_on_published,
     notes_on_run,
 )
 from ddpm.report.numbers import DASH, Number, format_number, format_spread, group_repeats, mean_over_seeds
@@ -104,6 +105,7 @@ def rows_by_method(name: str, runs: list[dict], labels: dict[str, str], quantiti
         ours = mean_over_seeds(run)
         row = number_cells(quantities, paper, run, ours, runs, own=all(method))
         notes = notes_on_run(run, quantities, ours)
+        notes += notes_on_published(ours) if name == "table1" else []
         notes += notes_on_paper(paper) + notes_on_choice(runs, run) + notes_on_checkpoint(run)
         heads = {label: paper[column] for label, column in labels.items()}
         rows.append(heads | experiment_cell(run) | row | verdict_cells(row, quantities, notes))

@@ -1,7 +1,6 @@
 """A classifier of the data set: its activations and class probabilities stand for Inception's at small scales."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.storage.checkpoints import save_weights, unpack
-from ddpm.storage.files import read_npz
+from ddpm.storage.files import Log, read_npz
 
 ADAMW = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.05, "amsgrad": False, "maximize": False}
 SGD = {"momentum": 0.9, "weight_decay": 5e-4, "dampening": 0.0, "nesterov": True, "maximize": False}
@@ -111,12 +110,10 @@ def train_classifier(config: ClassifierConfig, data: Path, path: Path, device: t
     x = to_model_range(images[:]).to(device)
     torch.manual_seed(rng.seed_of(config.seed, "classifier"))
     model = MODELS[config.architecture](images.card["channels"], classes, config)
-    if config.architecture is Architecture.CONVNET:
-        name = f"{images.card['name']} classifier"
-        train_convnet(model.to(device), x, labels, config)
-    else:
-        name = f"{images.card['name']} ResNet-10"
-        train_resnet(model.to(device, memory_format=torch.channels_last), x, labels, config, images.card["flip"], log)
+    resnet = config.architecture is Architecture.RESNET10
+    name = f"{images.card['name']} {'ResNet-10' if resnet else 'classifier'}"
+    model.to(device, memory_format=torch.channels_last if resnet else torch.contiguous_format)
+    train(model, x, labels, config, images.card["flip"], log)
     log(f"trained the {name} for {config.epochs} epochs")
     header = {
         "name": name,
@@ -129,42 +126,33 @@ def train_classifier(config: ClassifierConfig, data: Path, path: Path, device: t
     save_weights(path, model.state_dict(), header)
 
 
-def batches(count: int, config: ClassifierConfig, device: torch.device) -> Iterator[tuple[int, int, Tensor]]:
-    """Epoch, step, and the indices of each batch: every epoch is one random order of all `count` images."""
-    step = 0
-    for epoch in range(config.epochs):
-        order = torch.randperm(count, generator=rng.generator(config.seed, "classifier order", epoch))
-        for batch in order.to(device).split(config.batch_size):
-            yield epoch, step, batch
-            step += 1
+def train(
+    model: ConvNet | ResNet10, x: Tensor, labels: Tensor, config: ClassifierConfig, flip: bool, log: Log = print
+) -> None:
+    """Train on x [N, C, H, W] in [-1, 1] and labels [N] int64, each epoch in a random order.
 
-
-def train_convnet(model: ConvNet, x: Tensor, labels: Tensor, config: ClassifierConfig) -> None:
-    """By AdamW at one rate. x [N, C, H, W] in [-1, 1], labels [N] int64."""
-    weights = list(model.parameters())
+    A ConvNet by AdamW at one rate; a ResNet on moved images, in bf16 on a GPU, by SGD with one cycle of the rate (Smith
+    and Topin, 2017).
+    """
+    weights, resnet = list(model.parameters()), isinstance(model, ResNet10)
     means, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
-    steps = [torch.tensor(0.0) for _ in weights]
-    for _, _, batch in batches(len(x), config, x.device):
-        gradients = torch.autograd.grad(F.cross_entropy(model(x[batch])[1], labels[batch]), weights)
-        with torch.no_grad():
-            adamw(weights, list(gradients), means, squares, [], steps, lr=config.learning_rate, **ADAMW)
-
-
-def train_resnet(model: ResNet10, x: Tensor, labels: Tensor, config: ClassifierConfig, flip: bool, log=print) -> None:
-    """By SGD with one cycle of the rate (Smith and Topin, 2017), in bf16 on a GPU; arguments as of `train_convnet`."""
-    weights = list(model.parameters())
-    momenta = [torch.zeros_like(weight) for weight in weights]
+    updates, step = [torch.tensor(0.0) for _ in weights], 0
     total = config.epochs * -(-len(x) // config.batch_size)
-    for epoch, step, batch in batches(len(x), config, x.device):
-        shifted = augmented(x[batch], flip, config.seed, step)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
-            loss = F.cross_entropy(model(shifted)[1].float(), labels[batch])
-        gradients = torch.autograd.grad(loss, weights)
-        with torch.no_grad():
-            rate = config.learning_rate * min(step / (0.25 * total), (total - step) / (0.75 * total))
-            sgd(weights, list(gradients), momenta, lr=rate, has_sparse_grad=False, foreach=True, **SGD)
-        if (step + 1) * config.epochs % total < config.epochs:
-            log(f"classifier: epoch {epoch + 1}/{config.epochs} loss {loss.item():.3f}")
+    for epoch in range(config.epochs):
+        order = torch.randperm(len(x), generator=rng.generator(config.seed, "classifier order", epoch))
+        for batch in order.to(x.device).split(config.batch_size):
+            images = augmented(x[batch], flip, config.seed, step) if resnet else x[batch]
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=resnet and x.device.type == "cuda"):
+                loss = F.cross_entropy(model(images)[1].float(), labels[batch])
+            gradients = list(torch.autograd.grad(loss, weights))
+            with torch.no_grad():
+                if resnet:
+                    rate = config.learning_rate * min(step / (0.25 * total), (total - step) / (0.75 * total))
+                    sgd(weights, gradients, means, lr=rate, has_sparse_grad=False, foreach=True, **SGD)
+                else:
+                    adamw(weights, gradients, means, squares, [], updates, lr=config.learning_rate, **ADAMW)
+            step += 1
+        log(f"classifier: epoch {epoch + 1}/{config.epochs} loss {loss.item():.3f}")
 
 
 def augmented(x: Tensor, flip: bool, seed: int, step: int) -> Tensor:

@@ -1,19 +1,21 @@
 """The Inception network of the paper's scores, as others published it for PyTorch (no torch to import this)."""
 
 import hashlib
-import io
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import RemoteFile
-from ddpm.evaluation.networks.base import FeatureNetwork
+from ddpm.evaluation.networks.base import CLEAN, FeatureNetwork
 
 if TYPE_CHECKING:
     import torch
+    from cleanfid.inception_torchscript import InceptionV3W
     from torch import Tensor
 
 # NVIDIA's translation to TorchScript of the graph that OpenAI's Inception Score and TTUR's FID load
@@ -32,34 +34,53 @@ ARGUMENTS = {"return_features", "no_output_bias"}
 
 
 class Inception(FeatureNetwork):
-    """Both outputs of one pass: the features of FID, and the Inception Score's softmax without bias."""
+    """The features of FID, and the Inception Score's softmax without bias, in one pass; those of clean-FID in another.
+
+    The first has the graph's own resize (clean-fid's mode `legacy_tensorflow`), the second clean-fid's (`clean`).
+    """
 
     batch_size = 128  # some 2 GB at the network's own 299x299
+    kinds = (*FeatureNetwork.kinds, CLEAN)
 
-    def __init__(self, model: "torch.jit.ScriptModule", path: Path, device: "torch.device | str", checksum: str):
+    def __init__(self, model: "InceptionV3W", path: Path, device: "torch.device | str", checksum: str):
         self.model, self.path, self.device, self.sha256 = model, path, device, checksum
         # Whatever else has the same interface is not called by Inception's name.
         self.name = NAME if self.sha256 == SHA256 else f"TorchScript network {self.sha256[:8]}"
         self.output: Tensor | None = None  # [K, D], known after the first pass
 
     def batch(self, images: np.ndarray) -> tuple["Tensor", "Tensor"]:
-        import torch
-
-        x = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).float()  # channels_last, as it lies
-        x = x.expand(-1, 3, -1, -1)  # a grey image has one channel, which stands for three
-        features = self.model(x, return_features=True)
+        x = self.on_device(images)
+        features = self.model.base(x, return_features=True)
         if self.output is None:
             self.output = self.output_weight(x, features)
         return features, (features @ self.output.T).softmax(1)
 
+    def clean_batch(self, images: np.ndarray) -> tuple["Tensor"]:
+        import torch
+        from cleanfid.resize import build_resizer
+
+        colour = np.broadcast_to(images, (*images.shape[:3], 3))
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow holds no lock while it resizes
+            x = self.on_device(np.stack(list(pool.map(build_resizer("clean"), colour))))
+        return (self.model.layers((x - 128) / 128).flatten(1),)  # as InceptionV3W, but of any width
+
+    def on_device(self, images: np.ndarray) -> "Tensor":
+        """Images [n, H, W, 1 or 3] as float [n, 3, H, W], 0..255: a grey image's channel stands for three."""
+        import torch
+
+        x = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).float()  # channels_last, as it lies
+        return x.expand(-1, 3, -1, -1)
+
     def output_weight(self, x: "Tensor", features: "Tensor") -> "Tensor":
         """The weight [K, D] of the last layer, after a check that the probabilities are those of `model` itself."""
         found = [
-            p for p in self.model.parameters() if features.dim() == p.dim() == 2 and p.shape[1] == features.shape[1]
+            p
+            for p in self.model.base.parameters()
+            if features.dim() == p.dim() == 2 and p.shape[1] == features.shape[1]
         ]
         if len(found) != 1:
             raise self.unlike("has no last layer that could be Inception's")
-        probabilities, expected = (features @ found[0].T).softmax(1), self.model(x, no_output_bias=True)
+        probabilities, expected = (features @ found[0].T).softmax(1), self.model.base(x, no_output_bias=True)
         if probabilities.shape != expected.shape or (probabilities - expected).abs().max() > AGREEMENT:
             raise self.unlike("gives other probabilities than its features and its last layer")
         return found[0]
@@ -83,6 +104,7 @@ def load_inception(path: Path, device: "torch.device | str" = "cpu", trusted: st
             the first images come.)
     """
     import torch
+    from cleanfid.inception_torchscript import InceptionV3W  # clean-fid's other modules load torchvision: 3 CPU seconds
 
     content, expected = path.read_bytes(), trusted or SHA256  # read once: what is compared is what is opened
     if (found := hashlib.sha256(content).hexdigest()) != expected:
@@ -95,10 +117,11 @@ def load_inception(path: Path, device: "torch.device | str" = "cpu", trusted: st
     try:
         with warnings.catch_warnings():  # torch would have the file in another format; it is published in this one
             warnings.simplefilter("ignore", FutureWarning)
-            model = (
-                torch.jit.load(io.BytesIO(content), map_location=device).eval().to(memory_format=torch.channels_last)
-            )
-        arguments = {argument.name for argument in model.forward.schema.arguments}
+            with TemporaryDirectory() as folder:  # clean-fid opens a file of this name in a folder
+                (Path(folder) / INCEPTION.name).write_bytes(content)
+                model = InceptionV3W(folder, download=False).eval()
+        model = model.to(device=device, memory_format=torch.channels_last)
+        arguments = {argument.name for argument in model.base.forward.schema.arguments}
     except (RuntimeError, AttributeError) as error:
         raise DamagedFile(path, f"not a TorchScript network ({str(error).splitlines()[0]})", ANOTHER) from error
     if not arguments >= ARGUMENTS:
