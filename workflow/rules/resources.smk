@@ -9,7 +9,7 @@ PREFIX = (
     "export PYTHONPATH={} {}={} MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=33554432; "
     "unset PYTHONDONTWRITEBYTECODE; "
 ).format(
-    shlex.quote(f"{workflow.basedir}/workflow").replace("{", "{{").replace("}", "}}"),
+    literal(shlex.quote(f"{workflow.basedir}/workflow")),
     PRECISION_ENV,
     shlex.quote(COMPUTE.precision),
 )
@@ -80,7 +80,7 @@ def refuse_without_image():
     ):
         raise WorkflowError(
             "--sdm apptainer runs every job in the image ddpm.sif, which is not in this folder. Make it: "
-            f"(cd {workflow.basedir} && apptainer build {Path.cwd()}/ddpm.sif envs/ddpm.def)"
+            f"(cd {shlex.quote(workflow.basedir)} && apptainer build {shlex.quote(f'{Path.cwd()}/ddpm.sif')} envs/ddpm.def)"
         )
 
 

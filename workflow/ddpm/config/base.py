@@ -1,10 +1,12 @@
 """What all checked documents share: unknown keys are errors, and errors say what is wrong in words."""
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ddpm.config.errors import UserError
 
@@ -43,7 +45,20 @@ def holds_secrets(text: str) -> bool:
     return False
 
 
-Address = Annotated[str, AfterValidator(without_secrets)]
+def is_elsewhere(address: str) -> str:
+    """An address that one downloads from; raises ValueError for a file of this machine."""
+    if urlsplit(address).scheme == "file":
+        raise ValueError(f"{address}: a file of this machine is used in place: `root` names the folder that holds it")
+    return address
+
+
+def expand_folder(folder: Any) -> Any:
+    """A folder's name with `~` and variables, as in `$HOME`, filled in; one that is not set stays as it is."""
+    return os.path.expanduser(os.path.expandvars(folder)) if isinstance(folder, str) else folder
+
+
+Address = Annotated[str, AfterValidator(without_secrets), AfterValidator(is_elsewhere)]
+Folder = Annotated[Path, BeforeValidator(expand_folder)]
 
 
 def is_open(address: str) -> bool:

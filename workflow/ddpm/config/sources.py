@@ -1,12 +1,11 @@
 """Descriptions of what others publish: files, data sets and weights."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ddpm.config.base import Address, FrozenModel
+from ddpm.config.base import Address, Folder, FrozenModel
 
 
 class RemoteFile(FrozenModel):
@@ -88,7 +87,7 @@ class DataSet(FrozenModel):
         exclude_if=lambda allowed: not allowed,
         description="Whether files without a known checksum may come by plain HTTP, on which anybody can change them.",
     )
-    root: Path | None = Field(None, description="A folder that holds the published files already, used in place.")
+    root: Folder | None = Field(None, description="A folder that holds the published files already, used in place.")
     reencoded: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9]+$",
