@@ -1,4 +1,4 @@
-"""`./run`: from any folder, in one that was moved, and with another environment's variables; no package is installed."""
+"""`./run` from any folder, in one that was moved, and with another environment's variables; no package is installed."""
 
 import os
 import shutil
