@@ -47,7 +47,7 @@ def rules() -> Iterator[tuple[str, str]]:
 
 def commands(environment: str) -> set[str]:
     """The commands of the package that rules run in an environment."""
-    own = [text for _, text in rules() if f"envs/{environment}.yaml" in text]
+    own = [text for _, text in rules() if f" {environment.upper()}_ENV\n" in text]
     return {command for text in own for command in re.findall(r" -m ddpm ([\w-]+)", text)}
 
 

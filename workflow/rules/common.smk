@@ -1,7 +1,6 @@
 # Helpers of the rules: the checked configuration, and where things lie.
 
 import json
-import os
 import shlex
 import signal
 import sys
@@ -22,7 +21,7 @@ try:
     from ddpm.jobs.failed_jobs import read_failed_jobs
     from ddpm.jobs.locks import Lock, Locked
     from ddpm.planning import advising
-    from ddpm.report.code import figure_code, page_code, published, table_code
+    from ddpm.report import code
     from ddpm.report.figures import BEYOND
 except ModuleNotFoundError as error:
     raise WorkflowError(
@@ -61,27 +60,6 @@ WITH_STATISTICS = [
 TRUSTED_NETWORK = ["--network-sha256", CONFIG.inception.sha256] * bool(
     CONFIG.inception.sha256
 )
-
-
-def literal(text):
-    """Text in which Snakemake fills nothing in: its braces are doubled."""
-    return text.replace("{", "{{").replace("}", "}}")
-
-
-if "{" in os.path.relpath(workflow.basedir):
-    raise WorkflowError(
-        f"{workflow.basedir}: a folder with braces in its name. Snakemake can work in it, and not elsewhere with what is "
-        "in it: rename the folder, or leave out --directory."
-    )
-
-# The conda environments: all that computes, and what draws and prints.
-COMPUTING = literal(f"{workflow.basedir}/envs/torch.yaml")
-DRAWING = literal(f"{workflow.basedir}/envs/report.yaml")
-
-
-def own(*files):
-    """Files of the project, from the folder that Snakemake runs in: it takes braces in a folder's name for wildcards."""
-    return [os.path.relpath(file) for file in files]
 
 
 def one_of(names):

@@ -78,7 +78,7 @@ rule download_data:
         "resources/logs/download-{data}.log",
     localrule: True
     conda:
-        COMPUTING
+        TORCH_ENV
     shell:
         "python -m ddpm download {input:q} --out resources/downloads/{wildcards.data:q} > {log:q} 2>&1"
 
@@ -93,7 +93,7 @@ rule download_statistics:
         "resources/logs/statistics-{data}.log",
     localrule: True
     conda:
-        COMPUTING
+        TORCH_ENV
     shell:
         "python -m ddpm download-statistics {input:q} --out resources/statistics/{wildcards.data:q} > {log:q} 2>&1"
 
@@ -108,7 +108,7 @@ rule download_network:
         "resources/logs/inception.log",
     localrule: True
     conda:
-        COMPUTING
+        TORCH_ENV
     shell:
         "python -m ddpm download-network {input:q} --out resources/inception > {log:q} 2>&1"
 
@@ -139,7 +139,7 @@ rule prepare:
     benchmark:
         f"{RESULTS}/benchmarks/data/{{data}}.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: COMPUTE.threads
     params:
         files=lambda wildcards, input: repeat(

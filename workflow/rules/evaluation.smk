@@ -20,7 +20,7 @@ rule classifier:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-classifier.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
@@ -43,7 +43,7 @@ rule reference:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-reference.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
@@ -67,7 +67,7 @@ rule published:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-published.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     shell:
         "python -m ddpm compare-reference {input.reference:q} --statistics {input.card:q} --out {output:q} > {log:q} 2>&1"
 
@@ -83,7 +83,7 @@ rule features:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-features-{{shard}}-of-{{shards}}.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
         gpu=COMPUTE.gpus,
@@ -108,7 +108,7 @@ rule likelihood:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-likelihood-{{split}}-{{shard}}-of-{{shards}}.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
         gpu=COMPUTE.gpus,
@@ -138,7 +138,7 @@ rule evaluate:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-metrics.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: COMPUTE.threads
     params:
         scale=SCALE,
@@ -158,7 +158,7 @@ rule rate_distortion:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-rate-distortion.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     shell:
         "python -m ddpm rate-distortion {input:q} --out {output:q} > {log:q} 2>&1"
 
@@ -175,7 +175,7 @@ rule progressive:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-progressive.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     shell:
         "python -m ddpm progressive --config {input.config:q} {input.features:q} --reference {input.reference:q}"
         " --out {output:q} > {log:q} 2>&1"
@@ -194,7 +194,7 @@ rule few_steps_scores:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-few-steps.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
@@ -219,7 +219,7 @@ rule snapshot_scores:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-snapshots.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
@@ -246,7 +246,7 @@ rule neighbours:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-neighbours{{kind}}.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),

@@ -24,7 +24,7 @@ for name in CONFIG.figures:
             name
         input:
             sources=FILES.figure_sources(name),
-            code=own(*figure_code(name)),
+            code=code.figure_code(name),
         output:
             report(
                 DRAWN[name],
@@ -39,7 +39,7 @@ for name in CONFIG.figures:
         benchmark:
             f"{RESULTS}/benchmarks/report/{name}.tsv"
         conda:
-            DRAWING
+            REPORT_ENV
         params:
             names=name,
             data=CONFIG.data_of(name),
@@ -62,8 +62,8 @@ for name in CONFIG.tables:
                 for experiment in FILES.with_repeats(name)
             ],
             curve=FILES.curves(name),
-            code=own(*table_code()),
-            published=[] if name == SCORES_TABLE else own(published(name)),
+            code=code.table_code(),
+            published=[] if name == SCORES_TABLE else code.published(name),
         output:
             csv=TABULATED[name],
             markdown=f"{RESULTS}/tables/{name}.md",
@@ -79,7 +79,7 @@ for name in CONFIG.tables:
         benchmark:
             f"{RESULTS}/benchmarks/report/{name}.tsv"
         conda:
-            DRAWING
+            REPORT_ENV
         params:
             name=name,
             data=CONFIG.data_of(name),
@@ -117,19 +117,14 @@ rule page:
                 else []
             ),
         ],
-        captions=own(
-            *(
-                f"{workflow.basedir}/workflow/report/{name}.rst"
-                for name in (*CONFIG.tables, *CONFIG.figures)
-            )
-        ),
-        code=own(*page_code()),
+        captions=code.captions(*CONFIG.tables, *CONFIG.figures),
+        code=code.page_code(),
     output:
         f"{RESULTS}/report.html",
     log:
         f"{RESULTS}/logs/report/page.log",
     conda:
-        DRAWING
+        REPORT_ENV
     params:
         scale=SCALE,
         description=lambda wildcards: CONFIG.scale_config.description.strip(),
@@ -162,7 +157,7 @@ rule plan:
         f"{RESULTS}/logs/report/plan.log",
     localrule: True
     conda:
-        COMPUTING
+        TORCH_ENV
     params:
         document=lambda wildcards: json.dumps(config),
     shell:

@@ -1,6 +1,25 @@
 # Where jobs run: what each job's shell begins with, GPUs, SLURM. What is asked of `workflow` beyond Snakemake's
 # documentation (`basedir`, `cores`) stands in this file alone, and is read, not changed, but for the number of GPUs.
 
+import os
+from importlib.util import find_spec
+
+if "{" in os.path.relpath(workflow.basedir):
+    raise WorkflowError(
+        f"{workflow.basedir}: with braces in its name, Snakemake can work in this folder and in none outside of it: "
+        "rename it, or leave out --directory."
+    )
+
+
+def literal(text):
+    """Text in which Snakemake fills nothing in: its braces are doubled."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+# The conda environments: of all that computes, and of what draws and prints.
+TORCH_ENV = literal(f"{workflow.basedir}/envs/torch.yaml")
+REPORT_ENV = literal(f"{workflow.basedir}/envs/report.yaml")
+
 # Jobs find the package here in any environment. They keep bytecode also where the environment, as in many images of
 # containers, says otherwise: to compile torch's thousand modules anew would be more than half of a job's start.
 # glibc keeps freed memory for the next tensor, a tenth of the CPU time of sampling; as it is set by itself, it gives the
@@ -71,9 +90,13 @@ def jobs_to_run():
         yield job.rule.name, next((wildcards[key] for key in keys), None)
 
 
-def refuse_without_image():
-    """Where jobs are to run in an image, say how it is made if it is not there."""
+def refuse_without_packages():
+    """Where jobs run in Snakemake's own environment or in an image, say what to do if that has nothing for them."""
     methods = workflow.deployment_settings.deployment_method
+    if not methods and find_spec("typer") is None:
+        raise WorkflowError(
+            "The environment that Snakemake runs in has none of the packages that the jobs need: add --use-conda."
+        )
     if (
         any(method.name == "APPTAINER" for method in methods)
         and not Path("ddpm.sif").exists()

@@ -19,7 +19,7 @@ rule sample:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-{{shard}}-of-{{shards}}.tsv"
     priority: 1
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
         gpu=COMPUTE.gpus,
@@ -43,7 +43,7 @@ rule few_steps:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-few-steps-{{shard}}-of-{{shards}}.tsv"
     priority: 1
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
         gpu=COMPUTE.gpus,
@@ -66,7 +66,7 @@ rule trajectory:
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-trajectory.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
@@ -89,7 +89,7 @@ rule snapshot:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-snapshot-{{step}}.tsv"
     priority: 1
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
         gpu=COMPUTE.gpus,
@@ -111,7 +111,7 @@ rule snapshot_previews:
     log:
         f"{RESULTS}/logs/sampling/{{experiment}}-snapshot-previews.log",
     conda:
-        COMPUTING
+        TORCH_ENV
     shell:
         "python -m ddpm snapshot-previews --config {input.config:q} {input.samples:q} --out {output:q} > {log:q} 2>&1"
 
@@ -126,7 +126,7 @@ rule latents:
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-latents.tsv"
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),
@@ -152,7 +152,7 @@ rule interpolate:
     wildcard_constraints:
         grid="interpolations|coarse-to-fine",
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(min(COMPUTE.gpus, 1))
     resources:
         gpu=min(COMPUTE.gpus, 1),

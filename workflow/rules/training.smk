@@ -28,7 +28,7 @@ rule train:
     wildcard_constraints:
         experiment=one_of(TRAINED),
     conda:
-        COMPUTING
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus_of_training)
     resources:
         gpu=COMPUTE.gpus_of_training,
@@ -59,7 +59,7 @@ rule select:
     wildcard_constraints:
         experiment=one_of(TRAINED),
     conda:
-        COMPUTING
+        TORCH_ENV
     params:
         checkpoint=lambda wildcards: experiment_of(wildcards).checkpoint,
         scores=lambda wildcards, input: repeat(
@@ -80,7 +80,7 @@ rule download_weights:
         "resources/logs/weights-{checkpoint}.log",
     localrule: True
     conda:
-        COMPUTING
+        TORCH_ENV
     shell:
         "python -m ddpm download-weights {input.config:q} --out resources/weights/{wildcards.checkpoint:q} > {log:q} 2>&1"
 
@@ -99,7 +99,7 @@ rule import_weights:
     wildcard_constraints:
         experiment=one_of(RELEASED),
     conda:
-        COMPUTING
+        TORCH_ENV
     shell:
         "python -m ddpm import-weights {input.card:q} --config {input.config:q} --out {output.weights:q}"
         " --outcome {output.outcome:q} > {log:q} 2>&1"
