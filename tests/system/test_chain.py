@@ -1,11 +1,14 @@
 """The whole chain in one command: what it makes, and that each part can be had by name."""
 
+import csv
 import json
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
+from workspace import PROJECT
 
 BEYOND = ("reproduced", "training-curve", "fewsteps")
 NUMBERED = (1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
@@ -52,6 +55,18 @@ def test_numbers_reach_the_tables(finished):
     table = (finished.results / "tables/table1.csv").read_text()
     assert f"{metrics['fid']['train']:.2f}" in table
     assert f"{metrics['nll']['test']['bits_per_dim']:.2f}" in table
+
+
+def test_a_cluster_is_asked_for_more_memory_than_jobs_take(finished):
+    """Twice what these smallest of jobs keep resident; of the paper's sizes, docs/clusters.md has the sums."""
+    profile = yaml.safe_load((PROJECT / "profiles/slurm/profile.yaml").read_text())
+    least = min(rule["mem_mb"] for rule in profile["set-resources"].values())
+    files = [*(finished.results / "benchmarks").glob("*/*.tsv")]
+    assert len(files) > 60
+    for file in files:
+        (row,) = csv.DictReader(file.open(), delimiter="\t")
+        asked = profile["default-resources"]["mem_mb"] if file.parent.name == "report" else least
+        assert 2 * float(row["max_rss"].replace("-", "0")) < asked, file
 
 
 def test_snakemakes_own_report_has_captions_and_labels(finished, tmp_path):
