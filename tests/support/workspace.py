@@ -67,8 +67,9 @@ class Workspace:
         return done
 
     def jobs(self, *arguments: str) -> list[tuple[str, str]]:
-        """Run, and return the jobs that ran as (rule, experiment), without `all` and the small JSON documents."""
-        log = self.snakemake(*arguments).stderr
+        """Run, and return the jobs that ran, or with -n would: (rule, experiment), without `all` and JSON documents."""
+        done = self.snakemake(*arguments)
+        log = done.stdout + done.stderr
         ran = []
         for block in re.split(r"\n\[.*\]\n", log):
             if found := re.match(r"(?:local)?rule ([\w-]+):", block):
