@@ -57,6 +57,7 @@ def test_every_dependency_is_pinned_and_known_to_an_environment():
 def test_conda_environments_have_the_pins_of_pyproject(environment):
     document = yaml.safe_load(ENVIRONMENTS[environment].read_text())
     assert document["channels"] == ["conda-forge"]
+    assert document.get("name") == {"snakemake": "ddpm"}.get(environment), "that docs/environments.md activates"
     assert document["variables"] == {"PYTHONNOUSERSITE": "1"}
     assert document["dependencies"][:-1] == [PYTHON, "pip"]
     by_hand = pins(PROJECT_FILE["project"]["dependencies"])

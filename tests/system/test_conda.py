@@ -165,3 +165,16 @@ def test_there_are_wheels_for_the_python_of_the_files():
     wheels = {f"{name}=={version}\n" for environment in ENVIRONMENTS for name, version in listed(environment).items()}
     only = ["--no-deps", "--only-binary", ":all:", "--python-version", python]
     with_index([find_uv(), "pip", "compile", "--quiet", *only, "-"], "".join(sorted(wheels)))
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_real_conda_makes_the_environment(environment, tmp_path):
+    if not (conda := shutil.which("conda")):
+        pytest.skip("there is no conda on PATH")
+    create = [conda, "env", "create", "--file", ENVIRONMENTS[environment], "--prefix", tmp_path / "made"]
+    done = subprocess.run(create, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked = f"from importlib.metadata import version; print(*map(version, {list(listed(environment))}))"
+    versions = subprocess.check_output([tmp_path / "made/bin/python", "-c", asked], env=environ(), text=True).split()
+    assert versions == list(listed(environment).values())
