@@ -4,16 +4,12 @@ import re
 
 import pytest
 import yaml
+from environments import rules
 from fake_gpus import FakeGpus
 from snakemake.cli import parse_args
 from workspace import PROJECT, Workspace
 
-RULES = [
-    (re.match(r" (\w+):", rule)[1], rule)
-    for path in sorted((PROJECT / "workflow/rules").glob("*.smk"))
-    for rule in re.split(r"^rule\b", path.read_text(), flags=re.MULTILINE)[1:]
-]
-LOCAL = {name for name, rule in RULES if "localrule: True" in rule}
+LOCAL = {name for name, text in rules() if "localrule: True" in text}
 
 
 def planned(workspace: Workspace, *arguments: str) -> list[tuple[str, dict[str, str]]]:
@@ -34,10 +30,10 @@ def jobs(paper):
     return planned(paper)
 
 
-def test_what_needs_the_network_stays_on_the_login_node():
-    needs = {name for name, rule in RULES if re.search(r"python -m ddpm download", rule)}
-    assert len(needs) == 4
-    assert needs <= LOCAL
+def test_what_needs_the_network_or_writes_a_document_stays_on_the_login_node():
+    needs = {name for name, text in rules() if re.search(r' command="download| document=', text)}
+    assert len(needs) == 10
+    assert needs <= LOCAL, "`use rule` does not hand `localrule` on"
 
 
 def test_every_job_says_what_it_needs(jobs):

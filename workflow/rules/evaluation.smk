@@ -21,10 +21,9 @@ rule classifier:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-classifier.tsv"
     conda:
         TORCH_ENV
-    threads: threads_of(min(COMPUTE.gpus, 1))
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     shell:
         "python -m ddpm classifier --config {input.config:q} --data resources/{wildcards.data:q}"
         " --out {output:q} --device {resources.device:q} > {log:q} 2>&1"
@@ -44,10 +43,9 @@ rule reference:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-reference.tsv"
     conda:
         TORCH_ENV
-    threads: threads_of(min(COMPUTE.gpus, 1))
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     params:
         trusted=TRUSTED_NETWORK,
         state=f"{RESULTS}/reference/{{data}}/state",
@@ -86,8 +84,7 @@ rule features:
         TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device_of(COMPUTE.gpus),
+        **on(COMPUTE.gpus),
     params:
         trusted=TRUSTED_NETWORK,
         state=f"{RESULTS}/{{experiment}}/state/features",
@@ -111,8 +108,7 @@ rule likelihood:
         TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device_of(COMPUTE.gpus),
+        **on(COMPUTE.gpus),
     params:
         state=f"{RESULTS}/{{experiment}}/state/likelihood/{{split}}",
     shell:
@@ -195,18 +191,18 @@ rule few_steps_scores:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-few-steps.tsv"
     conda:
         TORCH_ENV
-    threads: threads_of(min(COMPUTE.gpus, 1))
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     params:
+        command="few-steps-scores",
         trusted=TRUSTED_NETWORK,
     shell:
-        "python -m ddpm few-steps-scores --config {input.config:q} --network {input.network:q} {params.trusted:q} {input.samples:q}"
+        "python -m ddpm {params.command:q} --config {input.config:q} --network {input.network:q} {params.trusted:q} {input.samples:q}"
         " --reference {input.reference:q} --out {output:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
-rule snapshot_scores:
+use rule few_steps_scores as snapshot_scores with:
     input:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
         network=network,
@@ -218,17 +214,8 @@ rule snapshot_scores:
         f"{RESULTS}/logs/evaluation/{{experiment}}-snapshots.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-snapshots.tsv"
-    conda:
-        TORCH_ENV
-    threads: threads_of(min(COMPUTE.gpus, 1))
-    resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
     params:
-        trusted=TRUSTED_NETWORK,
-    shell:
-        "python -m ddpm snapshot-scores --config {input.config:q} --network {input.network:q} {params.trusted:q} {input.samples:q}"
-        " --reference {input.reference:q} --out {output:q} --device {resources.device:q} > {log:q} 2>&1"
+        command="snapshot-scores",
 
 
 rule neighbours:
@@ -247,10 +234,9 @@ rule neighbours:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-neighbours{{kind}}.tsv"
     conda:
         TORCH_ENV
-    threads: threads_of(min(COMPUTE.gpus, 1))
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     params:
         trusted=TRUSTED_NETWORK,
         crop=lambda wildcards: "--crop" if wildcards.kind else "--no-crop",

@@ -79,6 +79,15 @@ def threads_of(gpus):
     return max(min(COMPUTE.threads, workflow.cores * gpus // GPUS_HERE), 1)
 
 
+def on(gpus):
+    """The resources of a job that takes so many GPUs; with none, its device may still be a CPU's."""
+    return {"gpu": gpus, "device": COMPUTE.device_of(gpus)}
+
+
+# Of jobs that are not shared among several.
+ONE_GPU = min(COMPUTE.gpus, 1)
+
+
 def jobs_to_run():
     """The rule of each job that is about to run, and its experiment, data set or checkpoint.
 

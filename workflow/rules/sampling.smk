@@ -22,16 +22,16 @@ rule sample:
         TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device_of(COMPUTE.gpus),
+        **on(COMPUTE.gpus),
     params:
+        command="sample",
         state=f"{RESULTS}/{{experiment}}/state/samples",
     shell:
-        "python -m ddpm sample --config {input.config:q} --weights {input.weights:q} --shard {wildcards.shard:q}"
+        "python -m ddpm {params.command:q} --config {input.config:q} --weights {input.weights:q} --shard {wildcards.shard:q}"
         " --out {output:q} --state {params.state:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
-rule few_steps:
+use rule sample as few_steps with:
     input:
         config=f"{RESULTS}/{{experiment}}/config/few_steps.json",
         weights=weights,
@@ -41,18 +41,9 @@ rule few_steps:
         f"{RESULTS}/logs/sampling/{{experiment}}-few-steps-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-few-steps-{{shard}}-of-{{shards}}.tsv"
-    priority: 1
-    conda:
-        TORCH_ENV
-    threads: threads_of(COMPUTE.gpus)
-    resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device_of(COMPUTE.gpus),
     params:
+        command="few-steps",
         state=f"{RESULTS}/{{experiment}}/state/few_steps",
-    shell:
-        "python -m ddpm few-steps --config {input.config:q} --weights {input.weights:q} --shard {wildcards.shard:q}"
-        " --out {output:q} --state {params.state:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule trajectory:
@@ -67,10 +58,9 @@ rule trajectory:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-trajectory.tsv"
     conda:
         TORCH_ENV
-    threads: threads_of(min(COMPUTE.gpus, 1))
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     shell:
         "python -m ddpm trajectory --weights {input.weights:q} --data {input.data:q} --out {output:q}"
         " --device {resources.device:q} > {log:q} 2>&1"
@@ -92,8 +82,7 @@ rule snapshot:
         TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device_of(COMPUTE.gpus),
+        **on(COMPUTE.gpus),
     params:
         # Of this snapshot alone: what is kept of other weights would be removed.
         state=f"{RESULTS}/{{experiment}}/state/snapshots/{{step}}",
@@ -127,10 +116,9 @@ rule latents:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-latents.tsv"
     conda:
         TORCH_ENV
-    threads: threads_of(min(COMPUTE.gpus, 1))
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     params:
         config=lambda wildcards: experiment_of(wildcards).latents,
     shell:
@@ -153,10 +141,9 @@ rule interpolate:
         grid="interpolations|coarse-to-fine",
     conda:
         TORCH_ENV
-    threads: threads_of(min(COMPUTE.gpus, 1))
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     params:
         config=lambda wildcards: experiment_of(wildcards).latents,
         # Figure 8: several pairs, half way; Figure 9: one pair, from the noise to the pixels.

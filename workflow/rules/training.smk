@@ -31,8 +31,7 @@ rule train:
         TORCH_ENV
     threads: threads_of(COMPUTE.gpus_of_training)
     resources:
-        gpu=COMPUTE.gpus_of_training,
-        device=COMPUTE.device_of(COMPUTE.gpus_of_training),
+        **on(COMPUTE.gpus_of_training),
     params:
         # Not an output: Snakemake deletes the outputs of failed jobs, and the state must outlive them.
         state=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/state/{experiment_of(wildcards).fingerprint()}",
@@ -70,19 +69,17 @@ rule select:
         " {params.scores:q} --out {output:q} > {log:q} 2>&1"
 
 
-rule download_weights:
+use rule download_data as download_weights with:
     input:
-        config=lambda wildcards: f"{RESULTS}/{CHECKPOINTS[wildcards.checkpoint]}/config/training.json",
+        lambda wildcards: f"{RESULTS}/{CHECKPOINTS[wildcards.checkpoint]}/config/training.json",
     output:
         # The weights lie beside it and are not outputs, which Snakemake would delete when a later file fails.
         "resources/weights/{checkpoint}/card.json",
     log:
         "resources/logs/weights-{checkpoint}.log",
     localrule: True
-    conda:
-        TORCH_ENV
-    shell:
-        "python -m ddpm download-weights {input.config:q} --out resources/weights/{wildcards.checkpoint:q} > {log:q} 2>&1"
+    params:
+        command="download-weights",
 
 
 rule import_weights:
