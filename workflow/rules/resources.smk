@@ -2,6 +2,7 @@
 # documentation (`basedir`, `cores`) stands in this file alone, and is read, not changed, but for the number of GPUs.
 
 import os
+import shutil
 from importlib.util import find_spec
 
 if "{" in os.path.relpath(workflow.basedir):
@@ -102,7 +103,9 @@ def jobs_to_run():
 def refuse_without_packages():
     """Where jobs run in Snakemake's own environment or in an image, say what to do if that has nothing for them."""
     methods = workflow.deployment_settings.deployment_method
-    if not methods and find_spec("typer") is None:
+    python = shutil.which("python") or sys.executable
+    ours = Path(python).parent == Path(sys.executable).parent
+    if ours and not methods and find_spec("typer") is None:
         raise WorkflowError(
             "The environment that Snakemake runs in has none of the packages that the jobs need: add --use-conda."
         )
