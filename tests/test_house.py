@@ -92,6 +92,13 @@ def test_rules_that_compute_declare_their_environment_and_no_others_do():
         assert bool(computes) == bool(declares), name or text
 
 
+def test_every_value_in_a_shell_line_is_quoted():
+    for name, text in rules():
+        for lines in re.findall(r"shell:\n((?:\s+\".*\"\n)+)", text):
+            found = re.findall(r"{[^{}]+}", lines)
+            assert found and all(value.endswith(":q}") for value in found), name or text
+
+
 def test_helpers_of_rules_are_few():
     """What can be tested without Snakemake belongs into the package."""
     assert len((PROJECT / "workflow/rules/common.smk").read_text().splitlines()) <= 130
