@@ -12,8 +12,8 @@ from waiting import show
 
 PROJECT = Path(__file__).parents[2]
 
-# A folder's name as users have them: a space, an apostrophe, what a shell and Snakemake fill in, no ASCII.
-AWKWARD = "it's R&D {été} $x"
+# A folder's name as users have them: a space, an apostrophe, an ampersand, braces, a letter that is not ASCII.
+AWKWARD = "it's R&D {été}"
 
 # The demo's shape - its experiments, tables and figures - with T = 20 and a handful of steps and images.
 SHRUNKEN = {

@@ -22,7 +22,7 @@ def cluster():
 @pytest.fixture(scope="package")
 def finished(tmp_path_factory) -> Workspace:
     """The whole chain, run once, in a folder with an awkward name; tests that change it leave it finished."""
-    workspace = Workspace(tmp_path_factory.mktemp(AWKWARD))
+    workspace = Workspace(tmp_path_factory.mktemp(f"{AWKWARD} $x"))
     workspace.snakemake()
     return workspace
 

@@ -79,3 +79,10 @@ def test_the_account_is_the_users(paper, monkeypatch):
     monkeypatch.setitem(paper.environ, "SBATCH_ACCOUNT", "theirs")
     _, resources = planned(paper, "resources/cifar10/card.json")[-1]
     assert resources["slurm_account"] == "theirs"
+
+
+def test_a_folder_that_slurms_jobs_would_not_find_is_refused_at_once(tmp_path):
+    (tmp_path / "$HOME").mkdir()
+    done = Workspace(tmp_path / "$HOME").snakemake("--profile", "profiles/slurm", "figure2", check=False)
+    assert done.returncode == 1
+    assert '$HOME: jobs of SLURM do not find a folder with $, ` or " in its name: rename it.' in done.stderr

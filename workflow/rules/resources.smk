@@ -100,8 +100,12 @@ def jobs_to_run():
         yield job.rule.name, next((wildcards[key] for key in keys), None)
 
 
-def refuse_without_packages():
-    """Where jobs run in Snakemake's own environment or in an image, say what to do if that has nothing for them."""
+def refuse_what_cannot_start():
+    """Where jobs would not find this folder, nor in their environment or image what they need, say what to do."""
+    if submits_to_slurm() and set('$`"') & {*workflow.basedir, *os.getcwd()}:
+        raise WorkflowError(
+            f'{os.getcwd()}: jobs of SLURM do not find a folder with $, ` or " in its name: rename it.'
+        )
     methods = workflow.deployment_settings.deployment_method
     python = shutil.which("python") or sys.executable
     ours = Path(python).parent == Path(sys.executable).parent
