@@ -35,7 +35,7 @@ rule all:
 
 
 onstart:
-    refuse_without_image()
+    refuse_what_cannot_start()
     jobs = list(jobs_to_run())
     if runs_here() and (advice := advising.advice(CONFIG, jobs)):
         raise WorkflowError(advice)

@@ -56,7 +56,8 @@ def test_every_dependency_is_pinned_and_known_to_an_environment():
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_conda_environments_have_the_pins_of_pyproject(environment):
     document = yaml.safe_load(ENVIRONMENTS[environment].read_text())
-    assert document["channels"] == ["conda-forge", "nodefaults"]
+    assert document["channels"] == ["conda-forge"]
+    assert document.get("name") == {"snakemake": "ddpm"}.get(environment), "that docs/environments.md activates"
     assert document["variables"] == {"PYTHONNOUSERSITE": "1"}
     assert document["dependencies"][:-1] == [PYTHON, "pip"]
     by_hand = pins(PROJECT_FILE["project"]["dependencies"])
@@ -91,8 +92,15 @@ def test_snakemakes_own_environment_lists_what_the_rule_files_import():
 def test_rules_that_compute_declare_their_environment_and_no_others_do():
     for name, text in rules():
         computes = re.search(r"python -m ddpm|\b(script|notebook|run|wrapper):", text)
-        declares = re.search(r"conda:\s+\"../../envs/(torch|report)\.yaml\"", text)
+        declares = re.search(r"conda:\s+(TORCH|REPORT)_ENV\b", text)
         assert bool(computes) == bool(declares), name or text
+
+
+def test_every_value_in_a_shell_line_is_quoted():
+    for name, text in rules():
+        for lines in re.findall(r"shell:\n((?:\s+\".*\"\n)+)", text):
+            found = re.findall(r"{[^{}]+}", lines)
+            assert found and all(value.endswith(":q}") for value in found), name or text
 
 
 def test_helpers_of_rules_are_few():

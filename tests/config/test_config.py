@@ -171,6 +171,14 @@ def test_wrong_keys_are_refused(case):
         ),
         ({"scale": "demo", "sources": {"inception": {"url": "x"}}}, ["sources.inception", "url", "urls"]),
         ({"scale": "demo", "sources": {"inception": {"root": "/none"}}}, ["sources.inception.root: /none", "no such"]),
+        (
+            {"scale": "demo", "sources": {"inception": {"root": "/none/$NOT_SET/x"}}},
+            ["sources.inception.root: /none/$NOT_SET/x", "no such"],
+        ),
+        (
+            {"scale": "demo", "sources": {"inception": {"urls": ["file:///data/inception.pt"]}}},
+            ["sources.inception.urls.0", "file:///data/inception.pt", "this machine", "`root`"],
+        ),
         ({"scale": "demo", "sources": {"mine": {"reader": "folder"}}}, ["sources.mine.image_size", "required"]),
         ({"scale": "demo", "sources": {"mine": {"crop": "none"}}}, ["sources.mine.crop", "no setting", "Prepare them"]),
         ({"scale": "demo", "sources": {"cifar10": {"resize": "16x16"}}}, ["sources.cifar10.resize", "no setting"]),
@@ -216,6 +224,15 @@ def test_a_known_set_is_found_where_config_yaml_says(tmp_path):
     config = load({"scale": "paper", "sources": {"lsun-cat256": {"root": str(tmp_path)}}})
     assert config.scale_config.experiments["lsun-cat256-eps-simple"].data_set.root == tmp_path
     assert config.data_sets["lsun-church256"].root is None
+
+
+@pytest.mark.parametrize("written", ["~/lsun", "$HOME/lsun", "${HOME}/lsun"])
+def test_a_root_is_written_as_in_a_shell(written, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "lsun").mkdir()
+    sources = {"lsun-cat256": {"root": written}, "inception": {"root": written}}
+    config = load({"scale": "paper", "sources": sources})
+    assert config.data_sets["lsun-cat256"].root == config.inception.root == tmp_path / "lsun"
 
 
 def test_the_papers_scale_has_all_that_the_paper_shows():

@@ -46,9 +46,16 @@ def rules() -> Iterator[tuple[str, str]]:
 
 
 def commands(environment: str) -> set[str]:
-    """The commands of the package that rules run in an environment."""
-    own = [text for _, text in rules() if f"envs/{environment}.yaml" in text]
-    return {command for text in own for command in re.findall(r" -m ddpm ([\w-]+)", text)}
+    """The commands of the package that rules run in an environment.
+
+    Rules that share a shell line name theirs in `params`; all of these compute.
+    """
+    texts = [text for _, text in rules()]
+    own = [text for text in texts if f" {environment.upper()}_ENV\n" in text]
+    found = {command for text in own for command in re.findall(r" -m ddpm ([\w-]+)", text)}
+    if environment == "torch":
+        found |= {command for text in texts for command in re.findall(r' command="([\w-]+)"', text)}
+    return found
 
 
 @cache

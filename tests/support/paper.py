@@ -66,7 +66,7 @@ def shrunken(experiment: dict) -> dict:
 def served(server: Server, path: Path) -> dict:
     """A file of a `sources` entry: its name, its address on the server, and its checksum."""
     content = path.read_bytes()
-    address = server.add(path.name, content)
+    address = f"{server.add(path.name, content)}?for=R&D&in='{{a}} mirror'"
     return {"name": path.name, "urls": [address], "md5": hashlib.md5(content).hexdigest()}
 
 

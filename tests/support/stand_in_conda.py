@@ -44,7 +44,7 @@ def hand_on_bytecode(prefix: Path) -> None:
 
 def create(file: Path, prefix: Path) -> None:
     document = yaml.safe_load(file.read_text())
-    if unknown := set(document) - {"channels", "dependencies", "variables"}:
+    if unknown := set(document) - {"name", "channels", "dependencies", "variables"}:
         sys.exit(f"{file}: the stand-in knows no {unknown}")
     *packages, wheels = document["dependencies"]
     if [package.partition("=")[0] for package in packages] != ["python", "pip"] or set(wheels) != {"pip"}:

@@ -12,6 +12,9 @@ from waiting import show
 
 PROJECT = Path(__file__).parents[2]
 
+# A folder's name as users have them: a space, an apostrophe, an ampersand, braces, a letter that is not ASCII.
+AWKWARD = "it's R&D {été}"
+
 # The demo's shape - its experiments, tables and figures - with T = 20 and a handful of steps and images.
 SHRUNKEN = {
     "classifier": {"width": 8, "features": 16, "epochs": 2},
@@ -64,8 +67,9 @@ class Workspace:
         return done
 
     def jobs(self, *arguments: str) -> list[tuple[str, str]]:
-        """Run, and return the jobs that ran as (rule, experiment), without `all` and the small JSON documents."""
-        log = self.snakemake(*arguments).stderr
+        """Run, and return the jobs that ran, or with -n would: (rule, experiment), without `all` and JSON documents."""
+        done = self.snakemake(*arguments)
+        log = done.stdout + done.stderr
         ran = []
         for block in re.split(r"\n\[.*\]\n", log):
             if found := re.match(r"(?:local)?rule ([\w-]+):", block):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from slurm_cluster import Cluster, missing
-from workspace import Workspace
+from workspace import AWKWARD, Workspace
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +21,8 @@ def cluster():
 
 @pytest.fixture(scope="package")
 def finished(tmp_path_factory) -> Workspace:
-    """The whole chain, run once; tests that change it leave it finished."""
-    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    """The whole chain, run once, in a folder with an awkward name; tests that change it leave it finished."""
+    workspace = Workspace(tmp_path_factory.mktemp(f"{AWKWARD} $x"))
     workspace.snakemake()
     return workspace
 

@@ -1,15 +1,23 @@
 """The whole chain in one command: what it makes, and that each part can be had by name."""
 
+import copy
+import csv
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
+from typer.testing import CliRunner
+from workspace import PROJECT, SHRUNKEN
 
+from ddpm.cli import app
 from ddpm.config.layout import Layout
 from ddpm.config.resolving import read_config
 from ddpm.planning.status import all_jobs
+from ddpm.training.model import load_model
 
 BEYOND = ("reproduced", "training-curve", "fewsteps", "bound")
 NUMBERED = (1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
@@ -65,6 +73,18 @@ def test_numbers_reach_the_tables(finished):
     assert f"{metrics['nll']['test']['bits_per_dim']:.2f}" in table
 
 
+def test_a_cluster_is_asked_for_more_memory_than_jobs_take(finished):
+    """Twice what these smallest of jobs keep resident; of the paper's sizes, docs/clusters.md has the sums."""
+    profile = yaml.safe_load((PROJECT / "profiles/slurm/profile.yaml").read_text())
+    least = min(rule["mem_mb"] for rule in profile["set-resources"].values())
+    files = [*(finished.results / "benchmarks").glob("*/*.tsv")]
+    assert len(files) > 60
+    for file in files:
+        (row,) = csv.DictReader(file.open(), delimiter="\t")
+        asked = profile["default-resources"]["mem_mb"] if file.parent.name == "report" else least
+        assert 2 * float(row["max_rss"].replace("-", "0")) < asked, file
+
+
 def test_snakemakes_own_report_has_captions_and_labels(finished, tmp_path):
     finished.snakemake("--report", str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text()
@@ -74,23 +94,16 @@ def test_snakemakes_own_report_has_captions_and_labels(finished, tmp_path):
         assert word in page
 
 
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        ("table2", {"table2"}),
-        ("figure5", {"figure5"}),
-        ("results/demo/figures/figure6.png", {"figure6"}),
-        ("results/demo/tables/table4.tex", {"table4"}),
-        ("figure9", {"figure9"}),
-        ("training-curve", {"training-curve"}),
-        ("figure13", {"figure13"}),
-    ],
-)
-def test_one_thing_by_name_when_the_rest_is_there(target, expected, finished):
-    for folder in ("tables", "figures"):
-        for file in (finished.results / folder).glob(f"{Path(target).stem}.*"):
+def remove(workspace, *patterns: str) -> None:
+    for pattern in patterns:
+        for file in workspace.results.glob(pattern):
             file.unlink()
-    assert {rule for rule, _ in finished.jobs(target)} == expected
+
+
+def test_one_thing_by_name_when_the_rest_is_there(finished):
+    remove(finished, "tables/table4.*", "figures/figure9.*", "figures/training-curve.*")
+    jobs = finished.jobs("results/demo/tables/table4.tex", "figure9", "training-curve")
+    assert sorted(jobs) == [(name, "") for name in ("figure9", "table4", "training-curve")]
     (finished.results / "report.html").touch()  # as what it shows has the same bytes again
 
 
@@ -99,7 +112,97 @@ def test_a_figure_is_redrawn_by_force_and_no_other(finished):
     assert finished.jobs("--forcerun", "figure13", "--", "figure13") == [("figure13", "")]
     redrawn = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert redrawn == {"figure13.png", "figure13.pdf"}
-    assert [rule for rule, _ in finished.jobs("--forcerun", "figure13")] == ["figure13", "page"]
+    finished.snakemake()
+
+
+# The commands that docs/experiments.md prints for a part of what is there: what is gone, and what is then made.
+PARTS = {
+    "--cores 8 table2": ("tables/table2.*", {"table2"}),
+    "--cores 8 figure5 figure13": ("figures/figure5.* figures/figure13.*", {"figure5", "figure13"}),
+    "--cores 8 results/demo/figures/figure6.png": ("figures/figure6.*", {"figure6"}),
+    "--cores 8 evaluation": ("digits-eps-simple/few_steps.csv", {"few_steps_scores", "evaluation"}),
+    "--cores 8 --forcerun figure13": ("", {"figure13", "page"}),
+    "--cores 8 --forcerun evaluate --until evaluate": ("", {"evaluate"}),
+    "-n": ("report.html", {"page"}),
+    "--report report.html": ("", set()),
+}
+
+
+def printed(page: str, program: str) -> list[str]:
+    """The arguments that a page's shell lines give to `./run {program}`, without what is said beside them."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (PROJECT / page).read_text(), re.M | re.S)
+    lines = [shlex.split(line, comments=True) for line in "".join(blocks).replace("\\\n", "").splitlines()]
+    begin = ["./run", *program.split()]
+    return [shlex.join(line[len(begin) :]) for line in lines if line[: len(begin)] == begin]
+
+
+def of_the_demo(commands: list[str]) -> list[str]:
+    return [command for command in commands if "--config" not in command]
+
+
+def test_every_printed_command_is_tried():
+    assert of_the_demo(printed("docs/experiments.md", "snakemake")) == list(PARTS)
+    assert set(of_the_demo(printed("README.md", "snakemake"))) - {"--profile"} <= set(PARTS)
+
+
+@pytest.mark.parametrize("command", PARTS)
+def test_a_printed_command_makes_what_is_said_beside_it(command, finished):
+    gone, made = PARTS[command]
+    remove(finished, *gone.split())
+    assert {rule for rule, _ in finished.jobs(*shlex.split(command))} == made
+    finished.snakemake()
+    if "--report" in command:
+        assert "In the paper:" in (finished.folder / "report.html").read_text()
+
+
+def test_the_printed_plan_starts_nothing_and_the_download_does_nothing_else(fresh):
+    fresh.configure({})
+    for page in ("README.md", "docs/experiments.md"):
+        plan, download = (command for command in printed(page, "snakemake") if re.match("plan|download", command))
+        assert (plan, download) == tuple(f"{name} --cores 1 --config scale=paper" for name in ("plan", "download"))
+    assert "hours" in fresh.snakemake(*shlex.split(plan)).stdout
+    assert [path.name for path in (fresh.folder / "results/paper").iterdir()] == ["logs"]
+    assert {rule for rule, _ in fresh.jobs("-n", *shlex.split(download))} >= {"download_data", "download_network"}
+
+
+def test_weights_are_exported_and_imported_as_printed(finished, monkeypatch):
+    """In this process; what is imported is what was exported, since no address can be reached."""
+    _, imports, exports = printed("docs/weights.md", "python -m ddpm")
+    monkeypatch.chdir(finished.folder)
+    for command in (exports, imports.replace("resources/weights/cifar10-ema", "digits-ddpm")):
+        done = CliRunner().invoke(app, shlex.split(command))
+        assert done.exit_code == 0, done.output
+    ours, back = (load_model(Path(path)).model.state_dict() for path in (exports.split()[1], "model.safetensors"))
+    assert ours.keys() == back.keys()
+    assert all((ours[name] == back[name]).all() for name in ours)
+
+
+def test_seeds_a_folder_and_the_lowest_fid_are_planned_as_printed(finished, tmp_path):
+    """All three in one configuration: what is there stays, and the snapshots that are there are chosen from."""
+    seeds = re.search(r"^`(seeds: .*?)`", (PROJECT / "docs/experiments.md").read_text(), re.M)[1]
+    folder = re.search(r"^  (flowers: .*?) +#", (PROJECT / "docs/data.md").read_text(), re.M)[1]
+    for i in range(12):
+        (tmp_path / f"flowers/{i % 2}").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / f"flowers/{i % 2}/{i}.png")
+    override = copy.deepcopy(SHRUNKEN)
+    diffusion = {"parameterization": "eps", "objective": "simple", "variance": "fixedsmall"}
+    override["experiments"] |= {
+        "flowers-eps-simple": {"data": "flowers", "diffusion": diffusion, "network": {"attn_resolutions": [32]}}
+    }
+    override["experiments"]["digits-mu-simple"] = yaml.safe_load(seeds)
+    override["experiments"]["digits-eps-simple"]["checkpoint"] = "lowest-fid"
+    sources = yaml.safe_load(folder.replace("/data/flowers", str(tmp_path / "flowers")))
+    finished.configure(override, sources=sources)
+    try:
+        jobs = finished.jobs("-n")
+    finally:
+        finished.configure(SHRUNKEN)
+    trained = {experiment for rule, experiment in jobs if rule == "train"}
+    assert trained == {"flowers-eps-simple", *(f"digits-mu-simple-training-seed{seed}" for seed in (1, 2))}
+    sampled = {experiment for rule, experiment in jobs if rule == "sample"}
+    assert {f"digits-mu-simple-sampling-seed{seed}" for seed in (1, 2, 3)} < sampled
+    assert ("select", "digits-eps-simple") in jobs
+    assert "digits-mu-simple" not in {experiment for _, experiment in jobs}
 
 
 STAGES = ("data", "training", "sampling", "evaluation", "report")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from slurm_cluster import Cluster, missing
 from waiting import wait_for
-from workspace import PROJECT, SHRUNKEN, Workspace
+from workspace import AWKWARD, PROJECT, SHRUNKEN, Workspace
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"no SLURM: {missing()}")
 
@@ -114,7 +114,7 @@ def local(tmp_path_factory):
 @pytest.fixture(scope="module")
 def story(cluster, local, tmp_path_factory):
     """What was seen while the chain ran on the cluster, and its workspace."""
-    workspace = OnCluster(tmp_path_factory.mktemp("on-cluster"), cluster)
+    workspace = OnCluster(tmp_path_factory.mktemp(AWKWARD), cluster)
     seen = {"workspace": workspace, "steps": []}
     parts = set()
     driver = workspace.start()

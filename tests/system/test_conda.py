@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import paper
 import pytest
@@ -17,7 +18,7 @@ from deployed import environ, find_uv, put, with_index
 from environments import ENVIRONMENTS, commands, foreign, functions, listed, rules, used
 from official_weights import drawn
 from servers import serving
-from workspace import SHRUNKEN, Workspace
+from workspace import AWKWARD, SHRUNKEN, Workspace
 
 from ddpm.config.resolving import load
 
@@ -73,12 +74,19 @@ def rules_run(workspace: Workspace, *arguments: str) -> set[str]:
     return set(re.findall(r"^(?:local)?rule ([\w-]+):", workspace.snakemake(*arguments).stderr, re.MULTILINE))
 
 
-@pytest.fixture(scope="module")
-def ran(conda, tmp_path_factory) -> set[str]:
+class Ran(NamedTuple):
     """The rules that have run: the paper's on stand-in data, and those that only the demo or others' weights need."""
+
+    rules: set[str]
+    paper: Workspace
+    demo: Workspace
+
+
+@pytest.fixture(scope="module")
+def ran(conda, tmp_path_factory) -> Ran:
     published = tmp_path_factory.mktemp("published")
     with serving() as server:
-        workspace = conda.workspace(published / "paper", "paper")
+        paper_scale = workspace = conda.workspace(published / AWKWARD, "paper")
         override = paper.budgets()
         small = override["experiments"][MAIN]
         once = {"latents": {"chains": 1, "pairs": 1}, "few_steps": {"steps": [5], "images": 20, "shards": 1}}
@@ -86,6 +94,13 @@ def ran(conda, tmp_path_factory) -> set[str]:
         small |= once  # of each kind of job one
         shown = {"tables": ["table4", "scores"], "figures": list(FIGURES)}
         workspace.configure(override, sources=paper.sources(server, published), **shown)
+        plain = [*workspace.command[:3], "resources/cifar10/card.json"]
+        done = subprocess.run(
+            plain, cwd=workspace.folder, env=workspace.environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert "has none of the packages that the jobs need: add --use-conda." in done.stderr
+        assert not workspace.results.exists(), "nothing has begun"
         workspace.snakemake("--conda-create-envs-only")
         assert conda.python("torch").exists() and conda.python("report").exists()
         latents = [f"results/paper/{MAIN}/{name}.npz" for name in ("latents", "interpolations")]
@@ -103,14 +118,22 @@ def ran(conda, tmp_path_factory) -> set[str]:
         }
         workspace.configure(override, experiments=[BORROWED])
         made = (f"{BORROWED}/model.safetensors", "reference/digits/classifier.safetensors")
-        return ran | rules_run(workspace, "plan", *(f"results/demo/{file}" for file in made))
+        ran |= rules_run(workspace, "plan", *(f"results/demo/{file}" for file in made))
+        return Ran(ran, paper_scale, workspace)
 
 
 def test_every_rule_runs_with_what_its_environment_declares(ran):
     named = {name for name, text in rules() if name and "log:" in text}
     assert len(named) > 30
-    assert named <= ran
-    assert {"table4", "scores", *FIGURES} <= ran  # made in loops
+    assert named <= ran.rules
+    assert {"table4", "scores", *FIGURES} <= ran.rules  # made in loops
+
+
+def test_another_library_for_drawing_redraws_and_never_resamples(ran):
+    with (ran.paper.folder / "envs/report.yaml").open("a") as file:
+        file.write("# changed\n")
+    planned = ran.paper.snakemake("-n", "--config", f"experiments=[{MAIN}]").stdout
+    assert {"all", "page", "table4", "scores", *FIGURES} == set(re.findall(r"^(?:local)?rule ([\w-]+):", planned, re.M))
 
 
 def test_nothing_else_is_in_an_environment(conda, ran):
@@ -142,3 +165,16 @@ def test_there_are_wheels_for_the_python_of_the_files():
     wheels = {f"{name}=={version}\n" for environment in ENVIRONMENTS for name, version in listed(environment).items()}
     only = ["--no-deps", "--only-binary", ":all:", "--python-version", python]
     with_index([find_uv(), "pip", "compile", "--quiet", *only, "-"], "".join(sorted(wheels)))
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_real_conda_makes_the_environment(environment, tmp_path):
+    if not (conda := shutil.which("conda")):
+        pytest.skip("there is no conda on PATH")
+    create = [conda, "env", "create", "--file", ENVIRONMENTS[environment], "--prefix", tmp_path / "made"]
+    done = subprocess.run(create, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked = f"from importlib.metadata import version; print(*map(version, {list(listed(environment))}))"
+    versions = subprocess.check_output([tmp_path / "made/bin/python", "-c", asked], env=environ(), text=True).split()
+    assert versions == list(listed(environment).values())

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 from servers import serving
-from workspace import Workspace
+from workspace import AWKWARD, Workspace
 
 from ddpm.config.catalogue import FIGURES, TABLES
 from ddpm.config.resolving import load
@@ -21,7 +21,7 @@ def reproduced(tmp_path_factory):
     """A project in which the complete paper has run, and the server that it downloaded from."""
     workspace = Workspace(tmp_path_factory.mktemp("paper"), scale="paper")
     with serving() as server:
-        workspace.configure(paper.budgets(), sources=paper.sources(server, tmp_path_factory.mktemp("published")))
+        workspace.configure(paper.budgets(), sources=paper.sources(server, tmp_path_factory.mktemp(AWKWARD)))
         workspace.snakemake("download")
         assert not workspace.results.exists(), "downloading does nothing else"
         server.requests.clear()

@@ -22,7 +22,7 @@ try:
     from ddpm.jobs.failed_jobs import read_failed_jobs
     from ddpm.jobs.locks import Lock, Locked
     from ddpm.planning import advising, cluster
-    from ddpm.report.code import figure_code, page_code, published, table_code
+    from ddpm.report import code
     from ddpm.report.figures import BEYOND
 except ModuleNotFoundError as error:
     raise WorkflowError(

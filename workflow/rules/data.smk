@@ -23,11 +23,13 @@ rule stage_config:
         " || (rm -f {output:q}.part && false)) 2> {log:q}"
 
 
+# `localrule` is not handed on by `use rule`.
 use rule stage_config as classifier_config with:
     output:
         f"{RESULTS}/reference/{{data}}/classifier.json",
     log:
         f"{RESULTS}/logs/data/{{data}}-classifier.log",
+    localrule: True
     params:
         document=lambda wildcards: json.dumps(
             CONFIG.scale_config.classifier.model_dump(mode="json"), indent=2
@@ -39,6 +41,7 @@ use rule stage_config as source with:
         "resources/sources/{data}.json",
     log:
         "resources/logs/source-{data}.log",
+    localrule: True
     params:
         # Without others' statistics, which are no reason to prepare the data again. With a fingerprint of the files in
         # a user's folder, which are one when they change.
@@ -54,6 +57,7 @@ use rule stage_config as statistics_source with:
         "resources/logs/statistics-source-{data}.log",
     wildcard_constraints:
         data=one_of(WITH_STATISTICS),
+    localrule: True
     params:
         document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(
             indent=2
@@ -65,6 +69,7 @@ use rule stage_config as network_source with:
         "resources/inception/source.json",
     log:
         "resources/logs/inception-source.log",
+    localrule: True
     params:
         document=lambda wildcards: CONFIG.inception.model_dump_json(
             indent=2, exclude={"root"}
@@ -81,12 +86,15 @@ rule download_data:
         "resources/logs/download-{data}.log",
     localrule: True
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
+    params:
+        command="download",
+        out=subpath(output[0], parent=True),
     shell:
-        "python -m ddpm download {input:q} --out resources/downloads/{wildcards.data:q} > {log:q} 2>&1"
+        "python -m ddpm {params.command:q} {input:q} --out {params.out:q} > {log:q} 2>&1"
 
 
-rule download_statistics:
+use rule download_data as download_statistics with:
     # Never fails: its card says what could not be fetched, and why.
     input:
         "resources/statistics/{data}/source.json",
@@ -95,13 +103,11 @@ rule download_statistics:
     log:
         "resources/logs/statistics-{data}.log",
     localrule: True
-    conda:
-        "../../envs/torch.yaml"
-    shell:
-        "python -m ddpm download-statistics {input:q} --out resources/statistics/{wildcards.data:q} > {log:q} 2>&1"
+    params:
+        command="download-statistics",
 
 
-rule download_network:
+use rule download_data as download_network with:
     input:
         "resources/inception/source.json",
     output:
@@ -110,10 +116,8 @@ rule download_network:
     log:
         "resources/logs/inception.log",
     localrule: True
-    conda:
-        "../../envs/torch.yaml"
-    shell:
-        "python -m ddpm download-network {input:q} --out resources/inception > {log:q} 2>&1"
+    params:
+        command="download-network",
 
 
 rule download:
@@ -142,7 +146,7 @@ rule prepare:
     benchmark:
         f"{RESULTS}/benchmarks/data/{{data}}.tsv"
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     threads: COMPUTE.threads
     params:
         files=lambda wildcards, input: repeat(

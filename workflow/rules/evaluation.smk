@@ -20,11 +20,10 @@ rule classifier:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-classifier.tsv"
     conda:
-        "../../envs/torch.yaml"
-    threads: threads_of(min(COMPUTE.gpus, 1))
+        TORCH_ENV
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     shell:
         "python -m ddpm classifier --config {input.config:q} --data resources/{wildcards.data:q}"
         " --out {output:q} --device {resources.device:q} > {log:q} 2>&1"
@@ -43,11 +42,10 @@ rule reference:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-reference.tsv"
     conda:
-        "../../envs/torch.yaml"
-    threads: threads_of(min(COMPUTE.gpus, 1))
+        TORCH_ENV
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     params:
         trusted=TRUSTED_NETWORK,
         state=f"{RESULTS}/reference/{{data}}/state",
@@ -67,7 +65,7 @@ rule published:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{data}}-published.tsv"
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     shell:
         "python -m ddpm compare-reference {input.reference:q} --statistics {input.card:q} --out {output:q} > {log:q} 2>&1"
 
@@ -83,11 +81,10 @@ rule features:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-features-{{shard}}-of-{{shards}}.tsv"
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device_of(COMPUTE.gpus),
+        **on(COMPUTE.gpus),
     params:
         trusted=TRUSTED_NETWORK,
         state=f"{RESULTS}/{{experiment}}/state/features",
@@ -108,11 +105,10 @@ rule likelihood:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-likelihood-{{split}}-{{shard}}-of-{{shards}}.tsv"
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device_of(COMPUTE.gpus),
+        **on(COMPUTE.gpus),
     params:
         state=f"{RESULTS}/{{experiment}}/state/likelihood/{{split}}",
     shell:
@@ -143,7 +139,7 @@ rule evaluate:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-metrics.tsv"
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     threads: COMPUTE.threads
     params:
         scale=SCALE,
@@ -165,7 +161,7 @@ rule rate_distortion:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-rate-distortion.tsv"
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     shell:
         "python -m ddpm rate-distortion {input:q} --out {output:q} > {log:q} 2>&1"
 
@@ -182,7 +178,7 @@ rule progressive:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-progressive.tsv"
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     shell:
         "python -m ddpm progressive --config {input.config:q} {input.features:q} --reference {input.reference:q}"
         " --out {output:q} > {log:q} 2>&1"
@@ -201,19 +197,19 @@ rule few_steps_scores:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-few-steps.tsv"
     conda:
-        "../../envs/torch.yaml"
-    threads: threads_of(min(COMPUTE.gpus, 1))
+        TORCH_ENV
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     params:
+        command="few-steps-scores",
         trusted=TRUSTED_NETWORK,
     shell:
-        "python -m ddpm few-steps-scores --config {input.config:q} --network {input.network:q} {params.trusted:q} {input.samples:q}"
+        "python -m ddpm {params.command:q} --config {input.config:q} --network {input.network:q} {params.trusted:q} {input.samples:q}"
         " --reference {input.reference:q} --out {output:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
-rule snapshot_scores:
+use rule few_steps_scores as snapshot_scores with:
     input:
         config=f"{RESULTS}/{{experiment}}/config/evaluation.json",
         network=network,
@@ -225,17 +221,8 @@ rule snapshot_scores:
         f"{RESULTS}/logs/evaluation/{{experiment}}-snapshots.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-snapshots.tsv"
-    conda:
-        "../../envs/torch.yaml"
-    threads: threads_of(min(COMPUTE.gpus, 1))
-    resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
     params:
-        trusted=TRUSTED_NETWORK,
-    shell:
-        "python -m ddpm snapshot-scores --config {input.config:q} --network {input.network:q} {params.trusted:q} {input.samples:q}"
-        " --reference {input.reference:q} --out {output:q} --device {resources.device:q} > {log:q} 2>&1"
+        command="snapshot-scores",
 
 
 rule neighbours:
@@ -253,11 +240,10 @@ rule neighbours:
     benchmark:
         f"{RESULTS}/benchmarks/evaluation/{{experiment}}-neighbours{{kind}}.tsv"
     conda:
-        "../../envs/torch.yaml"
-    threads: threads_of(min(COMPUTE.gpus, 1))
+        TORCH_ENV
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     params:
         trusted=TRUSTED_NETWORK,
         crop=lambda wildcards: "--crop" if wildcards.kind else "--no-crop",

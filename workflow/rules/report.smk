@@ -1,7 +1,6 @@
 # Stage 5: tables, figures and the page. Cheap rules: each lists the modules that it runs, so that editing one
 # remakes its outputs.
 
-CAPTIONS = f"{workflow.basedir}/workflow/report"
 DRAWN = {name: f"{RESULTS}/figures/{name}.png" for name in CONFIG.figures}
 # Which experiment each of Table 3's columns shows.
 COLUMNS = [
@@ -25,11 +24,11 @@ for name in CONFIG.figures:
             name
         input:
             sources=FILES.figure_sources(name),
-            code=figure_code(name),
+            code=code.figure_code(name),
         output:
             report(
                 DRAWN[name],
-                caption=f"{CAPTIONS}/{name}.rst",
+                caption=f"../report/{name}.rst",
                 category="Beyond the paper" if name in BEYOND else "Figures",
                 labels={"figure": name, "scale": SCALE, "data": CONFIG.data_of(name)},
             ),
@@ -40,7 +39,7 @@ for name in CONFIG.figures:
         benchmark:
             f"{RESULTS}/benchmarks/report/{name}.tsv"
         conda:
-            "../../envs/report.yaml"
+            REPORT_ENV
         params:
             names=name,
             data=CONFIG.data_of(name),
@@ -63,15 +62,15 @@ for name in CONFIG.tables:
                 for experiment in FILES.with_repeats(name)
             ],
             curve=FILES.curves(name),
-            code=table_code(),
-            published=[] if name == SCORES_TABLE else published(name),
+            code=code.table_code(),
+            published=[] if name == SCORES_TABLE else code.published(name),
         output:
             csv=TABULATED[name],
             markdown=f"{RESULTS}/tables/{name}.md",
             latex=f"{RESULTS}/tables/{name}.tex",
             html=report(
                 f"{RESULTS}/tables/{name}.html",
-                caption=f"{CAPTIONS}/{name}.rst",
+                caption=f"../report/{name}.rst",
                 category="Beyond the paper" if name == SCORES_TABLE else "Tables",
                 labels={"table": name, "scale": SCALE, "data": CONFIG.data_of(name)},
             ),
@@ -80,7 +79,7 @@ for name in CONFIG.tables:
         benchmark:
             f"{RESULTS}/benchmarks/report/{name}.tsv"
         conda:
-            "../../envs/report.yaml"
+            REPORT_ENV
         params:
             name=name,
             data=CONFIG.data_of(name),
@@ -118,16 +117,14 @@ rule page:
                 else []
             ),
         ],
-        captions=[
-            f"{CAPTIONS}/{name}.rst" for name in (*CONFIG.tables, *CONFIG.figures)
-        ],
-        code=page_code(),
+        captions=code.captions(*CONFIG.tables, *CONFIG.figures),
+        code=code.page_code(),
     output:
         f"{RESULTS}/report.html",
     log:
         f"{RESULTS}/logs/report/page.log",
     conda:
-        "../../envs/report.yaml"
+        REPORT_ENV
     params:
         scale=SCALE,
         description=lambda wildcards: CONFIG.scale_config.description.strip(),
@@ -160,7 +157,7 @@ rule plan:
         f"{RESULTS}/logs/report/plan.log",
     localrule: True
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     params:
         document=lambda wildcards: json.dumps(config),
     shell:

@@ -2,6 +2,26 @@
 # documentation (`basedir`, `cores`) stands in this file, and what --config says in common.smk. It is read, not changed, but
 # for the number of GPUs.
 
+import os
+import shutil
+from importlib.util import find_spec
+
+if "{" in os.path.relpath(workflow.basedir):
+    raise WorkflowError(
+        f"{workflow.basedir}: with braces in its name, Snakemake can work in this folder and in none outside of it: "
+        "rename it, or leave out --directory."
+    )
+
+
+def literal(text):
+    """Text in which Snakemake fills nothing in: its braces are doubled."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+# The conda environments: of all that computes, and of what draws and prints.
+TORCH_ENV = literal(f"{workflow.basedir}/envs/torch.yaml")
+REPORT_ENV = literal(f"{workflow.basedir}/envs/report.yaml")
+
 # Jobs find the package here in any environment. They keep bytecode also where the environment, as in many images of
 # containers, says otherwise: to compile torch's thousand modules anew would be more than half of a job's start.
 # glibc keeps freed memory for the next tensor, a tenth of the CPU time of sampling; as it is set by itself, it gives the
@@ -10,7 +30,7 @@ PREFIX = (
     "export PYTHONPATH={} {}={} MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=33554432; "
     "unset PYTHONDONTWRITEBYTECODE; "
 ).format(
-    shlex.quote(f"{workflow.basedir}/workflow").replace("{", "{{").replace("}", "}}"),
+    literal(shlex.quote(f"{workflow.basedir}/workflow")),
     PRECISION_ENV,
     shlex.quote(COMPUTE.precision),
 )
@@ -61,6 +81,15 @@ def threads_of(gpus):
     return max(min(COMPUTE.threads, workflow.cores * gpus // GPUS_HERE), 1)
 
 
+def on(gpus):
+    """The resources of a job that takes so many GPUs; with none, its device may still be a CPU's."""
+    return {"gpu": gpus, "device": COMPUTE.device_of(gpus)}
+
+
+# Of jobs that are not shared among several.
+ONE_GPU = min(COMPUTE.gpus, 1)
+
+
 def jobs_to_run():
     """The rule of each job that is about to run, and its experiment, data set or checkpoint.
 
@@ -85,16 +114,27 @@ def refuse_what_no_node_takes():
         )
 
 
-def refuse_without_image():
-    """Where jobs are to run in an image, say how it is made if it is not there."""
+
+def refuse_what_cannot_start():
+    """Where jobs would not find this folder, nor in their environment or image what they need, say what to do."""
+    if submits_to_slurm() and set('$`"') & {*workflow.basedir, *os.getcwd()}:
+        raise WorkflowError(
+            f'{os.getcwd()}: jobs of SLURM do not find a folder with $, ` or " in its name: rename it.'
+        )
     methods = workflow.deployment_settings.deployment_method
+    python = shutil.which("python") or sys.executable
+    ours = Path(python).parent == Path(sys.executable).parent
+    if ours and not methods and find_spec("typer") is None:
+        raise WorkflowError(
+            "The environment that Snakemake runs in has none of the packages that the jobs need: add --use-conda."
+        )
     if (
         any(method.name == "APPTAINER" for method in methods)
         and not Path("ddpm.sif").exists()
     ):
         raise WorkflowError(
             "--sdm apptainer runs every job in the image ddpm.sif, which is not in this folder. Make it: "
-            f"(cd {workflow.basedir} && apptainer build {Path.cwd()}/ddpm.sif envs/ddpm.def)"
+            f"(cd {shlex.quote(workflow.basedir)} && apptainer build {shlex.quote(f'{Path.cwd()}/ddpm.sif')} envs/ddpm.def)"
         )
 
 

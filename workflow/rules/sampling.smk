@@ -19,19 +19,19 @@ rule sample:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-{{shard}}-of-{{shards}}.tsv"
     priority: 1
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device_of(COMPUTE.gpus),
+        **on(COMPUTE.gpus),
     params:
+        command="sample",
         state=f"{RESULTS}/{{experiment}}/state/samples",
     shell:
-        "python -m ddpm sample --config {input.config:q} --weights {input.weights:q} --shard {wildcards.shard:q}"
+        "python -m ddpm {params.command:q} --config {input.config:q} --weights {input.weights:q} --shard {wildcards.shard:q}"
         " --out {output:q} --state {params.state:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
-rule few_steps:
+use rule sample as few_steps with:
     input:
         config=f"{RESULTS}/{{experiment}}/config/few_steps.json",
         weights=weights,
@@ -41,18 +41,9 @@ rule few_steps:
         f"{RESULTS}/logs/sampling/{{experiment}}-few-steps-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-few-steps-{{shard}}-of-{{shards}}.tsv"
-    priority: 1
-    conda:
-        "../../envs/torch.yaml"
-    threads: threads_of(COMPUTE.gpus)
-    resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device_of(COMPUTE.gpus),
     params:
+        command="few-steps",
         state=f"{RESULTS}/{{experiment}}/state/few_steps",
-    shell:
-        "python -m ddpm few-steps --config {input.config:q} --weights {input.weights:q} --shard {wildcards.shard:q}"
-        " --out {output:q} --state {params.state:q} --device {resources.device:q} > {log:q} 2>&1"
 
 
 rule trajectory:
@@ -66,11 +57,10 @@ rule trajectory:
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-trajectory.tsv"
     conda:
-        "../../envs/torch.yaml"
-    threads: threads_of(min(COMPUTE.gpus, 1))
+        TORCH_ENV
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     shell:
         "python -m ddpm trajectory --weights {input.weights:q} --data {input.data:q} --out {output:q}"
         " --device {resources.device:q} > {log:q} 2>&1"
@@ -89,11 +79,10 @@ rule snapshot:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-snapshot-{{step}}.tsv"
     priority: 1
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus)
     resources:
-        gpu=COMPUTE.gpus,
-        device=COMPUTE.device_of(COMPUTE.gpus),
+        **on(COMPUTE.gpus),
     params:
         # Of this snapshot alone: what is kept of other weights would be removed.
         state=f"{RESULTS}/{{experiment}}/state/snapshots/{{step}}",
@@ -111,7 +100,7 @@ rule snapshot_previews:
     log:
         f"{RESULTS}/logs/sampling/{{experiment}}-snapshot-previews.log",
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     shell:
         "python -m ddpm snapshot-previews --config {input.config:q} {input.samples:q} --out {output:q} > {log:q} 2>&1"
 
@@ -126,11 +115,10 @@ rule latents:
     benchmark:
         f"{RESULTS}/benchmarks/sampling/{{experiment}}-latents.tsv"
     conda:
-        "../../envs/torch.yaml"
-    threads: threads_of(min(COMPUTE.gpus, 1))
+        TORCH_ENV
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     params:
         config=lambda wildcards: experiment_of(wildcards).latents,
     shell:
@@ -152,11 +140,10 @@ rule interpolate:
     wildcard_constraints:
         grid="interpolations|coarse-to-fine",
     conda:
-        "../../envs/torch.yaml"
-    threads: threads_of(min(COMPUTE.gpus, 1))
+        TORCH_ENV
+    threads: threads_of(ONE_GPU)
     resources:
-        gpu=min(COMPUTE.gpus, 1),
-        device=COMPUTE.device,
+        **on(ONE_GPU),
     params:
         config=lambda wildcards: experiment_of(wildcards).latents,
         # Figure 8: several pairs, half way; Figure 9: one pair, from the noise to the pixels.

@@ -28,11 +28,10 @@ rule train:
     wildcard_constraints:
         experiment=one_of(TRAINED),
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     threads: threads_of(COMPUTE.gpus_of_training)
     resources:
-        gpu=COMPUTE.gpus_of_training,
-        device=COMPUTE.device_of(COMPUTE.gpus_of_training),
+        **on(COMPUTE.gpus_of_training),
     params:
         # Not an output: Snakemake deletes the outputs of failed jobs, and the state must outlive them.
         state=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/state/{experiment_of(wildcards).fingerprint()}",
@@ -59,7 +58,7 @@ rule select:
     wildcard_constraints:
         experiment=one_of(TRAINED),
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     params:
         checkpoint=lambda wildcards: experiment_of(wildcards).checkpoint,
         scores=lambda wildcards, input: repeat(
@@ -70,19 +69,17 @@ rule select:
         " {params.scores:q} --out {output:q} > {log:q} 2>&1"
 
 
-rule download_weights:
+use rule download_data as download_weights with:
     input:
-        config=lambda wildcards: f"{RESULTS}/{CHECKPOINTS[wildcards.checkpoint]}/config/training.json",
+        lambda wildcards: f"{RESULTS}/{CHECKPOINTS[wildcards.checkpoint]}/config/training.json",
     output:
         # The weights lie beside it and are not outputs, which Snakemake would delete when a later file fails.
         "resources/weights/{checkpoint}/card.json",
     log:
         "resources/logs/weights-{checkpoint}.log",
     localrule: True
-    conda:
-        "../../envs/torch.yaml"
-    shell:
-        "python -m ddpm download-weights {input.config:q} --out resources/weights/{wildcards.checkpoint:q} > {log:q} 2>&1"
+    params:
+        command="download-weights",
 
 
 rule import_weights:
@@ -99,7 +96,7 @@ rule import_weights:
     wildcard_constraints:
         experiment=one_of(RELEASED),
     conda:
-        "../../envs/torch.yaml"
+        TORCH_ENV
     shell:
         "python -m ddpm import-weights {input.card:q} --config {input.config:q} --out {output.weights:q}"
         " --outcome {output.outcome:q} > {log:q} 2>&1"

@@ -1,10 +1,12 @@
 """What all checked documents share: unknown keys are errors, and errors say what is wrong in words."""
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ddpm.config.errors import UserError
 
@@ -46,6 +48,18 @@ def holds_secrets(text: str) -> bool:
     return False
 
 
+def is_elsewhere(address: str) -> str:
+    """An address that one downloads from; raises ValueError for a file of this machine."""
+    if urlsplit(address).scheme == "file":
+        raise ValueError(f"{address}: a file of this machine is used in place: `root` names the folder that holds it")
+    return address
+
+
+def expand_folder(folder: Any) -> Any:
+    """A folder's name with `~` and variables, as in `$HOME`, filled in; one that is not set stays as it is."""
+    return os.path.expanduser(os.path.expandvars(folder)) if isinstance(folder, str) else folder
+
+
 def matches(pattern: str, words: str) -> AfterValidator:
     """A validator: a value that does not match is told in words what is allowed."""
 
@@ -57,7 +71,8 @@ def matches(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Address = Annotated[str, AfterValidator(without_secrets)]
+Address = Annotated[str, AfterValidator(without_secrets), AfterValidator(is_elsewhere)]
+Folder = Annotated[Path, BeforeValidator(expand_folder)]
 Name = Annotated[
     str, matches(r"[a-z0-9]+([.-][a-z0-9.]+)*", "lower-case letters, digits and hyphens, as in my-flowers64")
 ]

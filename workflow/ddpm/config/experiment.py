@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ddpm.config.base import Address, FrozenModel, Name, Sha256
+from ddpm.config.base import Address, Folder, FrozenModel, Name, Sha256
 from ddpm.config.enums import Features, Selection, WeightsSource
 from ddpm.config.schema import (
     ClassifierConfig,
@@ -200,7 +200,7 @@ def training_fingerprint(config: dict[str, Any]) -> str:
 class InceptionSource(FrozenModel):
     """Where the Inception network is taken from."""
 
-    root: Path | None = Field(None, description="Folder that holds inception-2015-12-05.pt already.")
+    root: Folder | None = Field(None, description="Folder that holds inception-2015-12-05.pt already.")
     urls: tuple[Address, ...] = Field((), description="Addresses of it, for a mirror; none: where it is published.")
     sha256: Sha256 | None = Field(
         None,

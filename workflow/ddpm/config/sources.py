@@ -1,12 +1,11 @@
 """Descriptions of what others publish: files, data sets and weights."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ddpm.config.base import Address, FileName, FrozenModel, Md5, Name, Sha256, matches
+from ddpm.config.base import Address, FileName, Folder, FrozenModel, Md5, Name, Sha256, matches
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 
@@ -94,7 +93,7 @@ class DataSet(FrozenModel):
         exclude_if=lambda allowed: not allowed,
         description="Whether files without a known checksum may come by plain HTTP, on which anybody can change them.",
     )
-    root: Path | None = Field(None, description="A folder that holds the published files already, used in place.")
+    root: Folder | None = Field(None, description="A folder that holds the published files already, used in place.")
     reencoded: Annotated[str, matches("[A-Za-z0-9]+", "the name of a format, as in JPEG")] | None = Field(
         None,
         description="The format, as in JPEG, in which somebody encoded the images anew with loss: `root` holds them as "

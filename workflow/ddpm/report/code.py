@@ -1,10 +1,14 @@
-"""The files of this package that make a table, a figure or the page: a change of one makes them again."""
+"""The files that make a table, a figure or the page: a change of one makes them again.
 
+They are named from the folder that Snakemake runs in: braces in the name of a folder above it would be wildcards.
+"""
+
+import os
 from pathlib import Path
 
 from ddpm.report.figures import MODULES
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(os.path.relpath(Path(__file__).parents[1]))
 CHARTS = (
     "figure5",
     "figure10",
@@ -25,6 +29,11 @@ def files(*modules: str) -> list[str]:
 def published(table: str) -> str:
     """The paper's numbers of a table."""
     return str(PACKAGE / f"report/published/{table}.csv")
+
+
+def captions(*names: str) -> list[str]:
+    """What stands below tables and figures."""
+    return [str(PACKAGE.parent / f"report/{name}.rst") for name in names]
 
 
 def figure_code(name: str) -> list[str]:
