@@ -114,7 +114,6 @@ def refuse_what_no_node_takes():
         )
 
 
-
 def refuse_what_cannot_start():
     """Where jobs would not find this folder, nor in their environment or image what they need, say what to do."""
     if submits_to_slurm() and set('$`"') & {*workflow.basedir, *os.getcwd()}:
