@@ -42,13 +42,13 @@ for name in CONFIG.figures:
         conda:
             "../../envs/report.yaml"
         params:
-            names=name,
+            name=name,
             data=CONFIG.data_of(name),
             scale=SCALE,
             stamp=FILES.figure_stamp(name),
             out=lambda wildcards, output: repeat("--out", output),
         shell:
-            "python -m ddpm figure {params.names:q} {input.sources:q} {params.out:q}"
+            "python -m ddpm figure {params.name:q} {input.sources:q} {params.out:q}"
             " --stamp {params.stamp:q} > {log:q} 2>&1"
 
 

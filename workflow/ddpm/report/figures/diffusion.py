@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import draw_why_empty, read_status
-from ddpm.storage.files import atomic_write, read_npz
+from ddpm.report.figures.samples import first_of, read_run, why_empty
+from ddpm.storage.files import read_npz
 
 STRIP = 9  # images in a row of the strip
 GIF_BYTES = 400_000
@@ -25,27 +25,22 @@ GREYS, COLOURS = 24, 64
 TRACK = "#e5e7eb"  # what a bar lies on
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
-    """sources: trajectory.npz, and metrics.json if the reason of an unstable run is to be told.
-
-    A .gif among the outputs gets the animation, every other one the strip.
-    """
-    arrays = read_npz(next(path for path in sources if path.suffix == ".npz"), "times", "q", "p")
-    times, q, p = arrays["times"], arrays["q"], arrays["p"]
-    none = None if len(p) and len(q) else draw_why_empty(read_status(sources) or {"status": "unstable"})
-    style.save(none or draw_strip(times, q[0], p[0]), [path for path in outputs if path.suffix != ".gif"], stamp)
-    for path in outputs:
-        if path.suffix == ".gif":
-            data = encode_gif([as_image(none)], HOLD_MS, grey=True) if none else make_animation(times, q, p, stamp)
-            with atomic_write(path) as part:
-                part.write_bytes(data)
+def draw(name: str, sources: list[Path]) -> Figure:
+    """sources: trajectory.npz, and metrics.json if the reason of an unstable run is to be told."""
+    arrays = read_npz(first_of(sources, ".npz"), "times", "q", "p")
+    if not len(arrays["p"]) or not len(arrays["q"]):
+        raise why_empty(read_run(sources))
+    return draw_strip(arrays["times"], arrays["q"][0], arrays["p"][0])
 
 
-def as_image(figure: Figure) -> Image.Image:
-    """A figure that style.save has already stamped, as pixels."""
+def animate(sources: list[Path], figure: Figure, stamp: str) -> bytes:
+    """The animation; of an unstable run, the `figure` that says so and already has its stamp."""
+    arrays = read_npz(first_of(sources, ".npz"), "times", "q", "p")
+    if len(arrays["p"]) and len(arrays["q"]):
+        return make_animation(**arrays, stamp=stamp)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, facecolor="white")
-    return Image.open(buffer).convert("RGB")
+    return encode_gif([Image.open(buffer).convert("RGB")], HOLD_MS, grey=True)
 
 
 # The strip

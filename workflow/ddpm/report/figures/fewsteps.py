@@ -11,9 +11,8 @@ from matplotlib.ticker import NullLocator
 
 from ddpm.report.figures import charts, style
 from ddpm.report.figures.charts import seaborn
-from ddpm.report.figures.samples import draw_why_empty
+from ddpm.report.figures.samples import first_of, read_run, why_empty
 from ddpm.report.inputs import network_name
-from ddpm.storage.files import read_json
 from ddpm.storage.shards import DDIM, read_shard
 from ddpm.storage.tables import read_curve
 
@@ -26,17 +25,14 @@ WIDTH, WORDS, PANELS = 7, 0.5, 2.6
 LEFT, RIGHT, ABOVE, BELOW = 0.62, 0.08, 0.44, 0.22
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: few_steps.csv, the metrics.json of ancestral sampling, and the shards of few-step samples."""
-    table, metrics = (next(path for path in sources if path.suffix == suffix) for suffix in (".csv", ".json"))
     shards = [path for path in sources if path.suffix == ".npz"]
     statuses = [read_shard(path, sampler=DDIM)[1]["status"] for path in shards]
     if failed := next((status for status in statuses if status["status"] == "unstable"), None):
-        figure = draw_why_empty(failed)
-    else:
-        arrays, _ = read_shard(shards[0], "images", "eta", "evaluations", sampler=DDIM)
-        figure = draw_scores_and_pictures(read_curve(table, *COLUMNS), read_json(metrics), arrays)
-    style.save(figure, outputs, stamp)
+        raise why_empty(failed)
+    arrays, _ = read_shard(shards[0], "images", "eta", "evaluations", sampler=DDIM)
+    return draw_scores_and_pictures(read_curve(first_of(sources, ".csv"), *COLUMNS), read_run(sources), arrays)
 
 
 def draw_scores_and_pictures(curve: pd.DataFrame, ancestral: dict, arrays: dict[str, np.ndarray]) -> Figure:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ddpm.report.figures import charts, style
+from ddpm.report.figures.samples import NothingToDraw
 from ddpm.report.rendering import COMPANIONS, NOTE_SEPARATOR, REQUIRED, is_number
 from ddpm.storage.tables import read_table
 
@@ -56,19 +57,16 @@ class Point:
         return next((kind for kind in WORDS if kind in self.quantity.split()), "")
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: the tables' CSV files, in order; a number that two of them hold is drawn once."""
     tables = [read_table(path, *REQUIRED).to_dict("records") for path in sources if path.suffix == ".csv"]
     points = list(dict.fromkeys(point for rows in tables for row in rows for point in points_of(row)))
-    if points:
-        figure = draw_panels(points)
-    else:
+    if not points:
         notes = [note for rows in tables for row in rows for note in row["Verdict note"].split(NOTE_SEPARATOR)]
         failed = " ".join(dict.fromkeys(note for note in notes if note.startswith("Unstable")))
-        figure = style.draw_message(
-            "Nothing to draw: no number is both here and in the paper", failed or "Nothing was run."
-        )
-    style.save(figure, outputs, stamp)
+        headline = "Nothing to draw: no number is both here and in the paper"
+        raise NothingToDraw(headline, failed or "Nothing was run.")
+    return draw_panels(points)
 
 
 def points_of(row: dict[str, str]) -> list[Point]:

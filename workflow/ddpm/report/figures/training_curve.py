@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ddpm.report.figures import charts, style
-from ddpm.report.figures.samples import draw_why_empty, explain_empty, read_status
+from ddpm.report.figures.samples import NothingToDraw, read_run, why_empty
 from ddpm.storage.files import read_npz
 from ddpm.storage.tables import read_curve
 
@@ -21,22 +21,16 @@ WIDTH, PANELS, WORDS = 7, 2.7, 0.28
 LEFT, RIGHT, ABOVE, BELOW = 0.62, 0.1, 0.36, 0.24
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: training.csv; and, each if there is one, snapshots.csv, snapshots.npz and metrics.json."""
     files = {path.name: path for path in sources}
     history = read_curve(files["training.csv"], "step", "loss")
     scores = read_curve(files["snapshots.csv"], *SCORES) if "snapshots.csv" in files else None
     pictures = read_npz(files["snapshots.npz"], "steps", "ema", "raw") if "snapshots.npz" in files else None
-    run = read_status(sources)
-    if len(history):
-        figure = draw_curves_and_pictures(history, scores, pictures, run)
-    else:
-        figure = (
-            draw_why_empty(run)
-            if run.get("status") == "unstable"
-            else style.draw_message("Nothing to draw", "No training.")
-        )
-    style.save(figure, outputs, stamp)
+    run = read_run(sources)
+    if not len(history):
+        raise why_empty(run) if run.get("status") == "unstable" else NothingToDraw("Nothing to draw", "No training.")
+    return draw_curves_and_pictures(history, scores, pictures, run)
 
 
 def draw_curves_and_pictures(
@@ -50,9 +44,8 @@ def draw_curves_and_pictures(
     figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
     figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
     if unstable:
-        figure.text(
-            0.1 / WIDTH, 1 - 0.16 / height, ". ".join(explain_empty(run)).partition(": ")[2], fontsize=8, va="center"
-        )
+        said = ". ".join(why_empty(run).args).partition(": ")[2]
+        figure.text(0.1 / WIDTH, 1 - 0.16 / height, said, fontsize=8, va="center")
     measured = scores is not None and len(scores)
     axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
     draw_loss(axes[0], history)
