@@ -11,8 +11,8 @@ from records import read_records
 
 from ddpm.config.errors import UserError
 from ddpm.report.figures import (
+    charts,
     draw,
-    fewsteps,
     figure5,
     reproduced,
     style,
@@ -114,7 +114,7 @@ def test_fewsteps_shows_eta_zero_from_the_same_noise_in_each_column(results, mak
     assert 18 <= columns <= 22
     np.testing.assert_array_equal(shown, style.make_grid(images[:columns, :3].swapaxes(0, 1), 7, 2)[..., 0])
     picture = np.asarray(Image.open(tmp_path / "x.png").convert("L"))
-    left, bottom = round(fewsteps.LEFT * style.DPI), round(fewsteps.BELOW * style.DPI)
+    left, bottom = round(charts.LEFT * style.DPI), round(charts.BELOW * style.DPI)
     height, width = shown.shape
     drawn_at = picture[-bottom - height : -bottom, left : left + width]
     np.testing.assert_allclose(drawn_at.astype(int), shown, atol=1)  # unresampled; the grey map rounds

@@ -53,27 +53,15 @@ def draw_strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
     (q, zoom), (p, _) = (style.fit_images(chain, count, 1400) for chain in (q, p))
     size = q.shape[1]
     gap = max(6, size * zoom // 8)
-    rows = (
-        (
-            q[shown[::-1]],
-            times[shown[::-1]],
-            "q",
-            "adds a little noise at every step, until nothing else is left",
-            style.ORANGE,
-        ),
-        (
-            p[shown],
-            times[shown],
-            "p",
-            "learns to undo one step at a time, and so makes a new image from pure noise",
-            style.BLUE,
-        ),
-    )
+    ends = {0: "\n(image)", times.max(): "\n(noise)"}  # in words that anybody understands
+    forward = "adds a little noise at every step, until nothing else is left"
+    backward = "learns to undo one step at a time, and so makes a new image from pure noise"
+    rows = ((q, shown[::-1], "q", forward, style.ORANGE), (p, shown, "p", backward, style.BLUE))
     tile, pitch = size * zoom, size * zoom + gap
     width = count * pitch - gap
     row_height = 150 + tile + 84
     figure, axes = style.make_canvas(width, 2 * row_height, left=0.15, right=0.15, top=0.05, bottom=0.22)
-    for i, (images, at, letter, does, colour) in enumerate(rows):
+    for i, (images, order, letter, does, colour) in enumerate(rows):
         top = i * row_height
         style.draw_label(axes, 0, top + 40, f"{letter}", 15, ha="left", style="italic", weight="bold", color=colour)
         style.draw_label(axes, 44, top + 42, does, 9.5, ha="left")
@@ -81,16 +69,11 @@ def draw_strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
             "", xy=(width, top + 100), xytext=(0, top + 100), annotation_clip=False,
             arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
-        for k in range(count):
-            style.draw_image(axes, style.make_grid(images[None, k : k + 1], zoom), k * pitch, top + 132)
-            style.draw_label(axes, k * pitch + tile / 2, top + 132 + tile + 16, time_label(at[k], times), 8, va="top")
+        for k, frame in enumerate(order):
+            style.draw_image(axes, style.make_grid(images[None, frame, None], zoom), k * pitch, top + 132)
+            label = f"t = {times[frame]}{ends.get(times[frame], '')}"
+            style.draw_label(axes, k * pitch + tile / 2, top + 132 + tile + 16, label, 8, va="top")
     return figure
-
-
-def time_label(time: int, times: np.ndarray) -> str:
-    """'t = 700', with words below at the two ends that anybody understands."""
-    words = {0: "\n(image)", int(times.max()): "\n(noise)"}
-    return f"t = {time}{words.get(int(time), '')}"
 
 
 # The animation

@@ -16,9 +16,7 @@ from ddpm.storage.tables import read_curve
 
 SCORES = ("step", "images", "fid_train", "fid_test")
 COLUMNS, SIDE = 8, 2  # most snapshots in the strip, and rows and columns of images of each
-# In inches: the width, the panels of curves, and the margins of the strip of pictures.
-WIDTH, PANELS, WORDS = 7, 2.7, 0.28
-LEFT, RIGHT, ABOVE, BELOW = 0.62, 0.1, 0.36, 0.24
+WORDS = 0.28  # inches for the words above an unstable run
 
 
 def draw(name: str, sources: list[Path]) -> Figure:
@@ -38,22 +36,17 @@ def draw_curves_and_pictures(
 ) -> Figure:
     charts.use_theme()
     grid = arrange_snapshots(pictures) if pictures is not None and len(pictures["steps"]) else None
-    beneath = 0.22 if grid is None else ABOVE + grid[0].shape[0] / style.DPI + BELOW
-    unstable = run.get("status") == "unstable"
-    height = beneath + PANELS + (WORDS if unstable else 0)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
-    figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
+    measured, unstable = scores is not None and len(scores), run.get("status") == "unstable"
+    figure, axes, beneath = charts.stack_panels(1 + bool(measured), WORDS * unstable, grid and grid[0])
     if unstable:
+        width, height = figure.get_size_inches()
         said = ". ".join(why_empty(run).args).partition(": ")[2]
-        figure.text(0.1 / WIDTH, 1 - 0.16 / height, said, fontsize=8, va="center")
-    measured = scores is not None and len(scores)
-    axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
+        figure.text(0.1 / width, 1 - 0.16 / height, said, fontsize=8, va="center")
     draw_loss(axes[0], history)
     if measured:
-        draw_fid(axes[1], scores, chosen_step(run))
-    if grid is not None:
-        picture, shown = grid
-        draw_snapshots(style.add_pixel_axes(figure, *picture.shape[1::-1], LEFT, BELOW), picture, shown)
+        draw_fid(axes[1], scores, run.get("made_from", {}).get("weights", {}).get("step"))
+    if grid:
+        draw_snapshots(beneath, *grid)
     return figure
 
 
@@ -102,11 +95,6 @@ def draw_fid(axes: Axes, scores: pd.DataFrame, chosen: int | None) -> None:
     axes.legend(framealpha=0.8, edgecolor="none", loc="best", fontsize=7)  # over the line of the step that was kept
 
 
-def chosen_step(run: dict) -> int | None:
-    """The step of the weights that a metrics.json was made from."""
-    return run.get("made_from", {}).get("weights", {}).get("step")
-
-
 def arrange_snapshots(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Averaged weights above, raw ones below, over the steps; and the steps that are shown.
 
@@ -114,10 +102,9 @@ def arrange_snapshots(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.n
     """
     shown = np.unique(np.linspace(0, len(pictures["steps"]) - 1, COLUMNS).round().astype(int))
     side = min(SIDE, isqrt(pictures["ema"].shape[1]))
-    width = int((WIDTH - LEFT - RIGHT) * style.DPI)
     cells = np.stack([pictures[kind][shown, : side**2] for kind in ("ema", "raw")])  # [2, S, side^2, H, W, C]
     across = -(-max(len(shown), COLUMNS) * (8 * side + 3) // 8)  # in images, with the gaps
-    cells, zoom = style.fit_images(cells, across, width, most=width)
+    cells, zoom = style.fit_images(cells, across, charts.PICTURE, most=charts.PICTURE)
     gap = max(1, cells.shape[4] * zoom // 24)
     tiles = [[style.make_grid(cell.reshape(side, side, *cell.shape[1:]), zoom, gap) for cell in row] for row in cells]
     between = max(12, tiles[0][0].shape[1] // 8)
