@@ -118,6 +118,9 @@ rule page:
                 else []
             ),
         ],
+        trajectory=(
+            FILES.figure_sources("diffusion") if "diffusion" in CONFIG.figures else []
+        ),
         captions=[
             f"{CAPTIONS}/{name}.rst" for name in (*CONFIG.tables, *CONFIG.figures)
         ],
@@ -142,10 +145,11 @@ rule page:
                 "config",
                 "table",
                 "figure",
+                "trajectory",
             )
             for word in repeat(
                 f"--{kind}",
-                input[kind if kind in ("metrics", "published") else f"{kind}s"],
+                input[f"{kind}s" if f"{kind}s" in input.keys() else kind],
             )
         ],
         benchmarks=f"{RESULTS}/benchmarks",

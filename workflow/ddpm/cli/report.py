@@ -63,10 +63,11 @@ def report(
     ] = None,
     table: Annotated[list[Path] | None, typer.Option(help="A table's .csv; repeat.")] = None,
     figure: Annotated[list[Path] | None, typer.Option(help="A figure's .png or .gif; repeat.")] = None,
+    trajectory: Annotated[Path | None, typer.Option(help="trajectory.npz, which the page lets one watch.")] = None,
 ) -> None:
     """Write the report: one HTML file."""
     from ddpm.report.page import write_page
 
     times = sorted(benchmarks.rglob("*.tsv"))
     drawn = (table or [], figure or [], captions)
-    write_page(out, scale, description, metrics, reference, published or [], card, config, *drawn, times)
+    write_page(out, scale, description, metrics, reference, published or [], card, config, *drawn, times, trajectory)

@@ -5,6 +5,7 @@ from ddpm.report import rendering
 from ddpm.report.inputs import ending_of, network_name
 from ddpm.report.numbers import (
     DASH,
+    ENTRIES,
     Number,
     describe_left_out,
     describe_seeds,
@@ -37,6 +38,7 @@ def rows_by_experiment(runs: list[dict]) -> list[dict[str, str]]:
 
 def make_row(run: dict) -> dict[str, str]:
     ours = mean_over_seeds(run)
+    entries = {column: f"{run['experiment']}/{ENTRIES[column]}" for column in ours if column in ENTRIES}
     images = (run["made_from"] or {}).get("images") if run["status"] == "measured" else None
     row = {
         "Experiment": run["experiment"],
@@ -48,7 +50,7 @@ def make_row(run: dict) -> dict[str, str]:
     }
     for split in ("train", "test"):
         column, note = f"fid_{split}", note_on_fid(run, split)
-        row |= cell_columns(f"FID {split}, of these", ours.get(column), note)
+        row |= cell_columns(f"FID {split}, of these", ours.get(column), note, entry=entries.get(column, ""))
         low, high = ours.get(f"{column}_low"), ours.get(f"{column}_high")
         known = low is not None and high is not None
         row[f"FID {split}, 95 % interval"] = (
@@ -56,20 +58,26 @@ def make_row(run: dict) -> dict[str, str]:
         )
         if split == "train":
             infinity = ours.get(f"{column}_infinity")
-            row |= cell_columns(f"FID {split}, of infinitely many", infinity, "" if infinity else note)
-    row |= cell_columns("KID × 1000", ours.get("kid"), note_on_kid(run))
+            entry = entries.get(f"{column}_infinity", "")
+            row |= cell_columns(f"FID {split}, of infinitely many", infinity, "" if infinity else note, entry=entry)
+    row |= cell_columns("KID × 1000", ours.get("kid"), note_on_kid(run), entry=entries.get("kid", ""))
     for name in ("precision", "recall"):
-        row |= cell_columns(name.capitalize(), ours.get(name), note_on_neighbours(run), decimals=3)
-    row |= cell_columns("IS", ours.get("is"))
+        note = note_on_neighbours(run)
+        row |= cell_columns(name.capitalize(), ours.get(name), note, decimals=3, entry=entries.get(name, ""))
+    row |= cell_columns("IS", ours.get("is"), entry=entries.get("is", ""))
     if bits := ours.get("nll_test"):
         bits = Number(bits.value, bits.spread or bits.error or None)
-    return row | cell_columns("Bits/dim test", bits, decimals=3) | {"Bits/dim test ≤": "<=" if bits else ""}
+    row |= cell_columns("Bits/dim test", bits, decimals=3, entry=entries.get("nll_test", ""))
+    return row | {"Bits/dim test ≤": "<=" if bits else ""}
 
 
-def cell_columns(title: str, value: Number | None, note: str = "", decimals: int = 2) -> dict[str, str]:
+def cell_columns(
+    title: str, value: Number | None, note: str = "", decimals: int = 2, entry: str = ""
+) -> dict[str, str]:
     """A cell and its companions."""
     text = format_number(value.value, decimals) if value else DASH
-    return {title: text, f"{title} ±": format_spread(value.spread, text) if value else "", f"{title} note": note}
+    spread = format_spread(value.spread, text) if value else ""
+    return {title: text, f"{title} ±": spread, f"{title} note": note, f"{title} from": entry}
 
 
 def notes_on_row(run: dict, ours: dict[str, Number]) -> list[str]:
