@@ -1,6 +1,7 @@
 """How curves are drawn. `style` does without this module, as pictures of images do not need seaborn."""
 
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,6 +56,19 @@ def stack_panels(count: int, words: float, picture: np.ndarray | None) -> tuple[
     figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
     panels = figure.subplots(1, count, squeeze=False)[0]
     return figure, panels, None if picture is None else add_pixel_axes(figure, *picture.shape[1::-1], LEFT, BELOW)
+
+
+def name_score(score: str, network: str) -> str:
+    """The label of an axis: a score, and below it the network that gives it, in lines no longer than an axis."""
+    return f"{score}\n{textwrap.fill(f'({network})', 24)}"
+
+
+def place_legend(axes: Axes, columns: int = 2) -> None:
+    """A legend above the axes, where it can lie on no curve."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=7, borderaxespad=0.2,
+        columnspacing=1.2, handlelength=1.6,
+    )  # fmt: skip
 
 
 def draw_line(axes: Axes, curve: pd.DataFrame, x: str, y: str, colour, marker: str | None = "o", **options) -> None:

@@ -63,12 +63,12 @@ def draw_panels(fid_axes: Axes, score_axes: Axes, curve: pd.DataFrame, ancestral
         dashed = {"color": style.INK, "linestyle": "--", "linewidth": 1}
         fid_axes.axhline(ancestral["fid"]["train"], label=label, **dashed)
         score_axes.axhline(ancestral["inception_score"]["mean"], **dashed)
-    fid_axes.set(ylabel=f"FID, training set\n({network})", ylim=(0, None))
-    score_axes.set(ylabel=f"Inception Score\n({network})")
-    fid_axes.legend(framealpha=0.8, edgecolor="none", loc="upper right")
+    fid_axes.set(ylabel=charts.name_score("FID, training set", network), ylim=(0, None))
+    score_axes.set(ylabel=charts.name_score("Inception Score", network))
+    charts.place_legend(fid_axes)
     counts = sorted(curve["evaluations"].unique())
     for axes in (fid_axes, score_axes):
-        axes.set(xlabel="Evaluations of the network per image", xscale="log")
+        axes.set(xlabel="Network evaluations per image", xscale="log")
         axes.set_xticks(counts, [f"{count:g}" for count in counts])
         axes.xaxis.set_minor_locator(NullLocator())
 

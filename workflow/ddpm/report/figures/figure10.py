@@ -25,10 +25,10 @@ def draw(name: str, sources: list[Path]) -> Figure:
     score_axes, fid_axes = figure.subplots(1, 2)
     charts.draw_line(score_axes, curve, "reverse_steps", "inception_score", style.BLUE)
     charts.draw_spread(score_axes, curve, "reverse_steps", "inception_score", style.BLUE, alpha=0.2)
-    score_axes.set(ylabel=f"Inception Score\n({network})", ylim=(1, None))  # 1 is the least it can be
+    score_axes.set(ylabel=charts.name_score("Inception Score", network), ylim=(1, None))  # 1 is the least it can be
     charts.draw_fids(fid_axes, curve, "reverse_steps")
-    fid_axes.set(ylabel=f"FID\n({network})", ylim=(0, None))
-    fid_axes.legend(frameon=False, loc="upper right")
+    fid_axes.set(ylabel=charts.name_score("FID", network), ylim=(0, None))
+    charts.place_legend(fid_axes)
     for axes in (score_axes, fid_axes):
         axes.set(xlabel="Reverse process steps (T − t)", xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from ddpm.report.comparisons import Comparison, compare_numbers
 from ddpm.report.figures import charts, style
@@ -26,11 +27,14 @@ TITLES = {
 # How the kinds of one quantity are told apart; a quantity without kinds has the last look.
 LOOKS = {"train": (style.ORANGE, "o"), "test": (style.GREEN, "s"), "": (style.BLUE, "o")}
 WORDS = {"train": "training set", "test": "test set"}
-# Where a name may stand, in points: right and left of its mark, ever further up and down.
-OFFSETS = [
-    (side * 5, rise, ha) for rise in (0, 7, -7, 13, -13, 19, -19, 25, -25) for side, ha in ((1, "left"), (-1, "right"))
-]
+# Where a name may stand, in points from its mark: right and left of it, and ever further away.
+NEAR = 5
+OFFSETS = sorted(
+    ((side * across, rise) for side in (1, -1) for across in (NEAR, 14, 26, 40, 54) for rise in range(-77, 78, 7)),
+    key=lambda place: (np.hypot(place[0], 1.5 * place[1]), -place[0]),  # flat lines part sooner
+)
 MARK = 4.5
+RULER = 200  # boxes along the line where both numbers are equal
 
 
 def draw(name: str, sources: list[Path]) -> Figure:
@@ -115,35 +119,43 @@ def set_scale(axes: Axes, values: np.ndarray) -> tuple[float, float]:
 
 
 def name_points(axes: Axes, points: list[Comparison]) -> None:
-    """The row's name beside each point, where it hides no mark, no bar and no other name."""
-    to_pixels, reach = axes.transData.transform, style.DPI / 72 * MARK / 2
-    centres = to_pixels([(point.published, point.reproduced) for point in points])
-    taken = []
-    for (x, y), point in zip(centres, points, strict=True):
-        right, above = to_pixels((point.published + point.errors[0], point.reproduced + point.errors[1])) - (x, y)
-        taken += [(x - right - reach, y - reach, x + right + reach, y + reach)]
-        taken += [(x - reach, y - above - reach, x + reach, y + above + reach)]
-    inside = axes.get_window_extent()
-    for point in points:
-        for dx, dy, ha in OFFSETS:
+    """The row's name near each point, where it hides no mark, bar, line or name; a thin line leads to a far one."""
+    to_pixels, point = axes.transData.transform, style.DPI / 72
+    centres = to_pixels([(each.published, each.reproduced) for each in points])
+    (left, bottom, right, top), reach = axes.get_window_extent().extents, MARK / 2 * point
+    taken = [boxed(xy, 1) for xy in np.linspace((left, bottom), (right, top), RULER)]
+    for (x, y), each in zip(centres, points, strict=True):
+        over, up = to_pixels((each.published + each.errors[0], each.reproduced + each.errors[1])) - (x, y)
+        taken += [(x - over - reach, y - reach, x + over + reach, y + reach)]
+        taken += [(x - reach, y - up - reach, x + reach, y + up + reach)]
+    named = []
+    for centre, each in sorted(zip(centres, points, strict=True), key=lambda pair: -pair[0][1]):  # from the top down
+        for dx, dy in OFFSETS:
+            line = {"color": style.FAINT, "lw": 0.5, "shrinkA": 1, "shrinkB": MARK / 2, "relpos": (dx < 0, 0.5)}
+            far = (abs(dx), dy) != (NEAR, 0)
             text = axes.annotate(
-                point.row, (point.published, point.reproduced), xytext=(dx, dy), textcoords="offset points", fontsize=6,
-                ha=ha, va="center", color=style.INK,
+                each.row, (each.published, each.reproduced), xytext=(dx, dy), textcoords="offset points", fontsize=6,
+                ha="left" if dx > 0 else "right", va="center", color=style.INK,
+                arrowprops={"arrowstyle": "-"} | line if far else None,
             )  # fmt: skip
-            box = text.get_window_extent()
-            if (
-                inside.contains(*box.min)
-                and inside.contains(*box.max)
-                and not any(overlap(box.extents, b) for b in taken)
-            ):
-                taken.append(tuple(box.extents))
+            text.get_window_extent()  # finds its place, but gives the line's extent too
+            box = Text.get_window_extent(text)
+            path = np.linspace(centre, centre + np.array([dx, dy]) * point, 50)[15:] if far else []
+            name, line = tuple(box.extents), [boxed(xy, 1) for xy in path]
+            inside = left < box.x0 and box.x1 < right and bottom < box.y0 and box.y1 < top
+            if inside and not meet([name], taken + named) and not meet(line, named + taken[RULER:]):
+                named += [name, *line]
                 break
             text.remove()
 
 
-def overlap(one, other) -> bool:
-    """Whether two boxes (left, bottom, right, top) have a common point."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def boxed(centre: np.ndarray, reach: float) -> tuple[float, float, float, float]:
+    return (*(centre - reach), *(centre + reach))
+
+
+def meet(some: list, others: list) -> bool:
+    """Whether one of some boxes (left, bottom, right, top) has a common point with one of the others."""
+    return any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for a in some for b in others)
 
 
 def legend_handles(points: list[Comparison]) -> list[Line2D]:

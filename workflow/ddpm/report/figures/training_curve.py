@@ -63,7 +63,7 @@ def draw_loss(axes: Axes, history: pd.DataFrame) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(format_tick)
         axis.set_minor_formatter(format_tick if axis is axes.yaxis else "")
-    axes.legend(frameon=False, loc="upper right", fontsize=7)
+    charts.place_legend(axes)
 
 
 def format_tick(value: float, position: int) -> str:
@@ -92,7 +92,7 @@ def draw_fid(axes: Axes, scores: pd.DataFrame, chosen: int | None) -> None:
     axes.set(xlabel="Training step", ylabel=f"FID ({images} samples)", ylim=(0, None), xlim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.legend(framealpha=0.8, edgecolor="none", loc="best", fontsize=7)  # over the line of the step that was kept
+    charts.place_legend(axes)
 
 
 def arrange_snapshots(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
