@@ -275,7 +275,7 @@ class Results:
             for i, own in enumerate((images[:m], images[m:]))
         ]
         path = self.root / "digits-eps-simple" / "trajectory.npz"
-        write_npz(path, times=times, q=chains[0], p=chains[1])
+        write_npz(path, times=times, q=chains[0], p=chains[1], x0=chains[1][:, ::-1])
         return path
 
     def benchmark(self, stage: str, name: str, seconds: float, memory: str = "NA") -> Path:

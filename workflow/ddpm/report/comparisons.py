@@ -41,9 +41,19 @@ class Comparison:
 
 
 def compare_numbers(tables: Iterable[pd.DataFrame]) -> list[Comparison]:
-    """The numbers that the paper gives of its own models, in order; what two tables hold is there once."""
-    found = [each for table in tables for row in table.to_dict("records") for each in compare_row(row)]
-    return list(dict.fromkeys(found))
+    """The numbers that the paper gives of its own models, in order; what two tables hold is there once.
+
+    No two models of the paper have the same number of one quantity. A number that one table has not run, and another
+    has, was run.
+    """
+    found: dict[tuple, Comparison] = {}
+    for table in tables:
+        for row in table.to_dict("records"):
+            for each in compare_row(row):
+                number = each.quantity, each.paper, row.get(TIME)
+                if number not in found or found[number].verdict == verdicts.NOT_RUN:
+                    found[number] = each
+    return list(found.values())
 
 
 def compare_row(row: dict[str, str]) -> list[Comparison]:
