@@ -35,52 +35,6 @@ PAPER = (
 )
 
 
-@pytest.fixture
-def write(results, make, tmp_path):
-    """Write a page of everything, with changed arguments; give its text."""
-    for k, method in enumerate(make.methods):
-        run = make.metrics(method, fid={"train": 10.0 + k, "test": 12.0 + k})
-        results.add(make.unstable(method) if method == "eps-vlb-learned" else run)
-    untrained = make.metrics() | {
-        "experiment": "digits-eps-simple-untrained",
-        "fid": {"train": 250.0, "test": 260.0},
-    }
-    trained = list(results.metrics)
-    results.add(untrained)
-    curve = results.rate_distortion()
-    figures = [results.root / "figures" / f"{name}.png" for name in NAMES]
-    figures.append(results.root / "figures" / "diffusion.gif")
-    for path in figures:  # what they show is tested elsewhere
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8, 8)).save(path)
-    tables = []
-    for name in TABLES:
-        paths = [results.root / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")]
-        shown = {"table3": [], "scores": results.metrics}.get(name, trained)
-        make_table(name, shown, [curve], *paths)
-        tables.append(paths[0])
-    benchmarks = [
-        results.benchmark("training", "digits-eps-simple", 61.0, "512.5"),
-        results.benchmark("training", "digits-mu-simple", 20.0),
-        results.benchmark("data", "digits", 0.4),
-    ]
-
-    trajectory = results.trajectory()
-
-    def build(**changes):
-        out = tmp_path / "report.html"
-        arguments = {
-            "scale": "demo", "description": "the whole chain on a laptop", "experiments": results.metrics,
-            "references": [results.reference()], "published": [], "cards": [results.card()],
-            "configs": results.configs(), "tables": tables, "figures": figures, "captions": CAPTIONS,
-            "benchmarks": benchmarks, "trajectory": trajectory,
-        } | changes  # fmt: skip
-        page.write_page(out, **arguments)
-        return out.read_text(encoding="utf-8")
-
-    return build
-
-
 class Links(HTMLParser):
     """What the page refers to, and whether every tag is closed in its turn."""
 
