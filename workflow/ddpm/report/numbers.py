@@ -15,6 +15,7 @@ ENTRIES = {
     "is": "metrics.json:inception_score.mean",
     **{f"fid_{split}": f"metrics.json:fid.{split}" for split in ("train", "test")},
     **{f"fid_{split}_infinity": f"metrics.json:fid_spread.{split}.infinity" for split in ("train", "test")},
+    **{f"fid_{split}_low": f"metrics.json:fid_spread.{split}.interval" for split in ("train", "test")},
     **{f"nll_{split}": f"metrics.json:nll.{split}.bits_per_dim" for split in ("train", "test")},
     "kid": "metrics.json:kid.mean",
     **{name: f"metrics.json:precision_recall.{name}" for name in ("precision", "recall")},

@@ -38,7 +38,10 @@ def rows_by_experiment(runs: list[dict]) -> list[dict[str, str]]:
 
 def make_row(run: dict) -> dict[str, str]:
     ours = mean_over_seeds(run)
-    entries = {column: f"{run['experiment']}/{ENTRIES[column]}" for column in ours if column in ENTRIES}
+
+    def entry(column: str) -> str:
+        return f"{run['experiment']}/{ENTRIES[column]}" if column in ours else ""
+
     images = (run["made_from"] or {}).get("images") if run["status"] == "measured" else None
     row = {
         "Experiment": run["experiment"],
@@ -50,24 +53,25 @@ def make_row(run: dict) -> dict[str, str]:
     }
     for split in ("train", "test"):
         column, note = f"fid_{split}", note_on_fid(run, split)
-        row |= cell_columns(f"FID {split}, of these", ours.get(column), note, entry=entries.get(column, ""))
+        row |= cell_columns(f"FID {split}, of these", ours.get(column), note, entry=entry(column))
         low, high = ours.get(f"{column}_low"), ours.get(f"{column}_high")
         known = low is not None and high is not None
         row[f"FID {split}, 95 % interval"] = (
             f"{format_number(low.value, 2)} to {format_number(high.value, 2)}" if known else DASH
         )
+        row[f"FID {split}, 95 % interval from"] = entry(f"{column}_low")
         if split == "train":
             infinity = ours.get(f"{column}_infinity")
-            entry = entries.get(f"{column}_infinity", "")
-            row |= cell_columns(f"FID {split}, of infinitely many", infinity, "" if infinity else note, entry=entry)
-    row |= cell_columns("KID × 1000", ours.get("kid"), note_on_kid(run), entry=entries.get("kid", ""))
+            note, title = "" if infinity else note, f"FID {split}, of infinitely many"
+            row |= cell_columns(title, infinity, note, entry=entry(f"{column}_infinity"))
+    row |= cell_columns("KID × 1000", ours.get("kid"), note_on_kid(run), entry=entry("kid"))
     for name in ("precision", "recall"):
         note = note_on_neighbours(run)
-        row |= cell_columns(name.capitalize(), ours.get(name), note, decimals=3, entry=entries.get(name, ""))
-    row |= cell_columns("IS", ours.get("is"), entry=entries.get("is", ""))
+        row |= cell_columns(name.capitalize(), ours.get(name), note, decimals=3, entry=entry(name))
+    row |= cell_columns("IS", ours.get("is"), entry=entry("is"))
     if bits := ours.get("nll_test"):
         bits = Number(bits.value, bits.spread or bits.error or None)
-    row |= cell_columns("Bits/dim test", bits, decimals=3, entry=entries.get("nll_test", ""))
+    row |= cell_columns("Bits/dim test", bits, decimals=3, entry=entry("nll_test"))
     return row | {"Bits/dim test ≤": "<=" if bits else ""}
 
 
