@@ -19,7 +19,7 @@ from ddpm.report import rendering
 from ddpm.report.comparisons import Comparison, compare_numbers, count_verdicts
 from ddpm.report.figures import BEYOND
 from ddpm.report.inputs import ending_of, is_untrained, main_run, network_name, read_metrics
-from ddpm.report.numbers import Number, group_repeats, mean_over_seeds
+from ddpm.report.numbers import group_repeats, mean_over_seeds
 from ddpm.report.ordering import describe_ordering
 from ddpm.report.tables import tabulate
 from ddpm.report.verdicts import RULES
@@ -33,7 +33,6 @@ MACHINE = ("machine", "device", "python", "packages", "versions", "code")  # of 
 NOT_NUMBERS = ("experiment", "repeat", "scale", "data", "method", "deviations", "made_from")  # keys of metrics.json
 MIME = {".png": "image/png", ".gif": "image/gif"}
 IDEA = "diffusion"  # the figure that opens the page, still and moving
-SETS = {"train": "training", "test": "test"}
 TITLES = {  # of those with no number
     IDEA: "The diffusion process",
     "fewsteps": "Few-step sampling with DDIM",
@@ -185,59 +184,26 @@ def describe_run(run: dict, path: Path, config: dict[str, dict]) -> dict:
 
 
 def describe_baselines(runs: list[dict], references: list[dict], published: list[dict]) -> list[dict]:
-    """Per data set: the scores of the real images, and sentences that compare the main run with them."""
+    """Per data set: the real images' scores, published statistics of them, and the main and the untrained network's."""
     found = []
     for reference in references:
         own = [run for run in runs if run["data"]["name"] == reference["data"] and run["status"] == "measured"]
-        theirs = [
-            each for document in published if document["data"] == reference["data"] for each in document["comparisons"]
-        ]
+        main, untrained = main_run(own), next(filter(is_untrained, own), None)
+        theirs = [document["comparisons"] for document in published if document["data"] == reference["data"]]
         found.append(
             {
                 "data": reference["data"],
                 "network": network_name(reference),
                 "accuracy": reference.get("accuracy"),
                 "scores": reference.get("inception_score") or {},
-                "sentences": [*map(describe_published, theirs), *compare_with_real(reference, own)],
+                "published": [comparison for each in theirs for comparison in each],
+                "main": main,
+                "ours": mean_over_seeds(main),
+                "untrained": untrained,
+                "other": mean_over_seeds(untrained),
             }
         )
     return found
-
-
-def describe_published(comparison: dict) -> str:
-    """The distance of our statistics of the real images from published ones, or why it is not known."""
-    ours = f"The statistics of the {comparison['images']:,} {SETS[comparison['split']]} images"
-    if comparison["status"] != "compared":
-        return f"{ours} could not be compared with {comparison['source']}: {comparison['reason'].rstrip('.')}."
-    return f"{ours} differ from {comparison['source']} by a Fréchet distance of {comparison['frechet_distance']:.2g}."
-
-
-def compare_with_real(reference: dict, runs: list[dict]) -> list[str]:
-    """The main run compared with the real images (of the test set, if there is one) and with an untrained network."""
-    main, untrained = main_run(runs), next(filter(is_untrained, runs), None)
-    if main is None:
-        return [f"The main run (eps, L_simple) has no numbers on {reference['data']}: nothing to compare."]
-    said, scores = [], reference.get("inception_score") or {}
-    split = "test" if "test" in scores else "train"
-    real = (scores.get(split) or {}).get("mean")
-    network, ours, other = network_name(main), mean_over_seeds(main), mean_over_seeds(untrained).get("fid_train")
-    score, fid = ours.get("is"), ours.get("fid_train")
-    if real and score:
-        said.append(
-            f"{name_with_seeds(main, score)}: Inception Score {score.value:.3g} ± {score.spread:.2g} ({network}), "
-            f"which is {100 * score.value / real:.0f} % of the real {SETS[split]} set's {real:.3g}."
-        )
-    if other and fid and fid.value:
-        said.append(
-            f"FID train ({network}) is {fid.value:.3g}; an untrained network "
-            f"({untrained['experiment']}) has {other.value:.4g}, {other.value / fid.value:.3g} times as much."
-        )
-    return said
-
-
-def name_with_seeds(run: dict, number: Number) -> str:
-    """The experiment, and over which seeds the number is a mean."""
-    return run["experiment"] + (f" (mean of {number.seeds})" if number.seeds else "")
 
 
 def embed_picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
