@@ -62,6 +62,11 @@ def test_the_slider_plays_to_its_end_and_stops(page):
         " ? done() : setTimeout(look, 20); look(); })"
     )
     assert page.run(SHOWN) == at(25)
+    page.click(".controls button")
+    page.click(".controls button")
+    stopped = page.run(SHOWN)
+    page.run("new Promise((done) => setTimeout(done, 400))")
+    assert page.run(SHOWN) == stopped != at(25)  # it plays from the start again, and stays where it is stopped
 
 
 def column(page, place):
@@ -100,6 +105,9 @@ def test_a_number_unfolds_what_it_was_computed_from(page):
     place = page.run("document.querySelector(':target').getBoundingClientRect().top")
     assert page.run("document.querySelector('nav').getBoundingClientRect().bottom") < place < 800
     assert page.run("document.querySelector('nav').getBoundingClientRect().top") == 0  # it stays
+    # Not every browser unfolds by itself.
+    page.run("history.replaceState(null, '', '#digits-mu-simple'); dispatchEvent(new HashChangeEvent('hashchange'))")
+    assert page.run("document.getElementById('digits-mu-simple').open")
 
 
 @pytest.mark.parametrize("dark", [False, True])
