@@ -18,7 +18,7 @@ from ddpm.report.figures import (
     grids,
     style,
 )
-from ddpm.report.figures.samples import read_samples
+from ddpm.report.figures.samples import read_samples, shrink
 from ddpm.storage.files import read_npz, write_npz
 
 # Grids
@@ -223,7 +223,7 @@ def test_neighbours_of_large_images_stand_one_above_the_other(make, tmp_path, dr
     _, above, _, below = drawn[0].axes[0].images
     assert above.get_extent()[0] == below.get_extent()[0]
     assert above.get_extent()[2] < below.get_extent()[3]
-    np.testing.assert_array_equal(above.get_array()[:128, :128], style.shrink(pixel[0, 0], 2))
+    np.testing.assert_array_equal(above.get_array()[:128, :128], shrink(pixel[0, 0], 2))
 
 
 # Shared latents and interpolations

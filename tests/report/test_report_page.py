@@ -141,12 +141,12 @@ def test_the_slider_has_all_times_and_the_frames_of_both_processes(write, result
     text = write()
     arrays = read_npz(results.root / "digits-eps-simple" / "trajectory.npz", "times", "q", "p", "x0")
     assert f'data-times="{" ".join(map(str, arrays["times"]))}"' in text
-    pictures = re.findall(r'aspect-ratio: 16 / 16"><img src="data:image/png;base64,(.*?)"', text)
+    pictures = re.findall(r'aspect-ratio: 18 / 18"><img src="data:image/png;base64,(.*?)"', text)
     for picture, name in zip(pictures, ("q", "p", "x0"), strict=True):
         frames = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
-        assert frames.shape == (26 * 16, 16)
-        for frame, image, y, x in ((0, 0, 0, 0), (7, 1, 0, 8), (25, 3, 8, 8)):
-            tile = frames[16 * frame + y :, x:][:8, :8]
+        assert frames.shape == (26 * 18, 18) and set(frames[8::9].flat) == {255}
+        for frame, image, y, x in ((0, 0, 0, 0), (7, 1, 0, 9), (25, 3, 9, 9)):
+            tile = frames[18 * frame + y :, x:][:8, :8]
             np.testing.assert_array_equal(tile, arrays[name][image, frame, ..., 0])
 
 
@@ -163,9 +163,9 @@ def test_an_older_trajectory_is_shown_without_predictions_and_says_so(write, res
 def test_large_images_are_averaged_down_for_the_slider():
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 128, 128, 3), dtype=np.uint8)
     frames = watch.stack_frames(images)
-    assert frames.shape == (3 * 128, 128, 3)
+    assert frames.shape == (3 * 136, 136, 3)  # 64 pixels of each image, and 4 between them
     expected = images[1, 2, :2, :2].astype(float).mean((0, 1))
-    assert np.abs(frames[2 * 128, 64] - expected).max() <= 0.5
+    assert np.abs(frames[2 * 136, 68] - expected).max() <= 0.5
 
 
 def test_the_page_tells_what_was_run_and_on_what(write):

@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parents[1]
 CHARTS = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # modules of figures in the charts' theme
 # What turns metrics into the numbers of tables.
 NUMBERS = ("tables", "notes", "numbers", "scores", "verdicts", "rendering", "inputs")
-PAGE = ("page", "watch", "ordering", "comparisons", "figures/__init__")
+PAGE = ("page", "watch", "ordering", "comparisons", "figures/__init__", "figures/samples")
 
 
 def files(*modules: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ddpm.report.figures.samples import shrink
 from ddpm.storage.files import open_npz, read_npz
 
 SIDE = 2  # rows and columns of images in a frame
@@ -54,15 +55,16 @@ def stack_frames(chain: np.ndarray) -> np.ndarray:
 
 
 def arrange(chain: np.ndarray, columns: int) -> np.ndarray:
-    """Images [m, P, H, W, C] in rows of `columns`, which divides m: a picture [P * rows * H, columns * W, C]."""
-    count, frames, height, width, channels = chain.shape
-    tiles = chain.reshape(count // columns, columns, frames, height, width, channels)
-    picture = tiles.transpose(2, 0, 3, 1, 4, 5).reshape(-1, columns * width, channels)
-    factor = -(-width // PIXELS)
-    if factor == 1:
-        return picture
-    blocks = picture.reshape(-1, factor, picture.shape[1] // factor, factor, channels)
-    return blocks.mean((1, 3)).round().astype(np.uint8)
+    """Images [m, P, H, W, C] in rows of `columns`, which divides m, for each of P one below the other: [h, w, C].
+
+    White lies to the right of each and below it, a sixteenth of its width.
+    """
+    count, _, _, width, channels = chain.shape
+    chain = shrink(chain, -(-width // PIXELS))
+    gap = (0, -(-chain.shape[3] // 16))
+    tiles = np.pad(chain, ((0, 0), (0, 0), gap, gap, (0, 0)), constant_values=255)
+    tiles = tiles.reshape(count // columns, columns, *tiles.shape[1:])
+    return tiles.transpose(2, 0, 3, 1, 4, 5).reshape(-1, columns * tiles.shape[4], channels)
 
 
 def to_uri(picture: np.ndarray) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import first_of, read_run, why_empty
+from ddpm.report.figures.samples import first_of, read_run, shrink, why_empty
 from ddpm.storage.files import read_npz
 
 STRIP = 9  # images in a row of the strip
@@ -85,7 +85,7 @@ def make_animation(times: np.ndarray, q: np.ndarray, p: np.ndarray, stamp: str) 
     for images, panel, stride in BUDGETS:
         shown = sorted({*range(0, last, stride), last})
         # Large images are averaged down to about 64 pixels: the animation must be small.
-        forward, backward = (style.shrink(array[:images], array.shape[3] // 64) for array in (q, p))
+        forward, backward = (shrink(array[:images], array.shape[3] // 64) for array in (q, p))
         frames = [
             draw_frame(forward[:, last - k], backward[:, k], times[last - k], times[k], times.max(), panel, stamp)
             for k in shown

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import first_of, read_run, why_empty
+from ddpm.report.figures.samples import first_of, read_run, shrink, why_empty
 from ddpm.report.inputs import network_name
 from ddpm.storage.files import read_npz
 
@@ -31,7 +31,7 @@ def draw_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
     full, crop = samples.shape[2], arrays.get("crop")
     beside = 2 * (k + 1) * full <= style.MAX_WIDTH
     samples, zoom = style.fit_images(samples, (2 if beside else 1) * (k + 1), 1560)
-    pixel, feature = (style.shrink(arrays[space], full // samples.shape[2]) for space in ("pixel", "feature"))
+    pixel, feature = (shrink(arrays[space], full // samples.shape[2]) for space in ("pixel", "feature"))
     tile = samples.shape[2] * zoom
     gap = max(2, tile // 24)
     apart = tile // 3  # sets the sample off from its neighbours

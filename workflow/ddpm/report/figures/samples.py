@@ -47,3 +47,15 @@ def read_run(sources: list[Path]) -> dict:
 def first_of(sources: list[Path], suffix: str) -> Path:
     """The first source with this suffix."""
     return next(path for path in sources if path.suffix == suffix)
+
+
+def shrink(images: np.ndarray, factor: int) -> np.ndarray:
+    """uint8 images [..., H, W, C], averaged over blocks of factor x factor pixels; a rest at the edges is cut off."""
+    if factor < 2:
+        return images
+    *leading, height, width, channels = images.shape
+    height, width = height // factor, width // factor
+    blocks = images[..., : height * factor, : width * factor, :].reshape(
+        *leading, height, factor, width, factor, channels
+    )
+    return blocks.mean((-4, -2)).round().astype(np.uint8)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpm.config.errors import UserError
+from ddpm.report.figures.samples import shrink
 from ddpm.storage.files import atomic_write
 
 DPI = 200
@@ -64,18 +65,6 @@ def fit_images(images: np.ndarray, across: int, target: int, most: int = MAX_WID
     """
     images = shrink(images, -(-across * images.shape[-2] // most))
     return images, zoom_for(across * images.shape[-2], target)
-
-
-def shrink(images: np.ndarray, factor: int) -> np.ndarray:
-    """uint8 images [..., H, W, C], averaged over blocks of factor x factor pixels; a rest at the edges is cut off."""
-    if factor < 2:
-        return images
-    *leading, height, width, channels = images.shape
-    height, width = height // factor, width // factor
-    blocks = images[..., : height * factor, : width * factor, :].reshape(
-        *leading, height, factor, width, factor, channels
-    )
-    return blocks.mean((-4, -2)).round().astype(np.uint8)
 
 
 def make_canvas(width: int, height: int, left: float = 0.1, right: float = 0.1, top: float = 0.1, bottom: float = 0.3):
