@@ -1,21 +1,22 @@
 """What all tests share: their names and order, prepared data, and a tiny trained network."""
 
+from __future__ import annotations
+
+import gc
 import random
 import re
 import signal
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import ready
-import torch
 from disks import Disk
-from helpers import CPU, tiny_experiment
 from workspace import PROJECT
 
-from ddpm.config.registry import DATASETS
-from ddpm.data.prepare import prepare
-from ddpm.data.store import Images
+if TYPE_CHECKING:  # xdist's parent of the processes that test need not load torch
+    from ddpm.data.store import Images
 
 # Files whose tests share the finished chain: of several processes, one takes them all.
 SHARING = ("test_chain.py", "test_chain_on_disks.py", "test_killed_chain.py", "test_reruns.py")
@@ -87,25 +88,37 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: (order.get(item.path.name, len(order)), item.path.parent.name != "system"))
 
 
-def pytest_configure():
+def pytest_collection_finish():
+    """What was imported stays: it costs a third of a second each time that garbage is looked for in it."""
+    gc.freeze()
+
+
+def pytest_configure(config):
     """A shell that runs this in the background has it ignore Ctrl-C, and with it every process that a test starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):  # whose parent has done it
+        ready.started()
 
 
-def pytest_sessionfinish():
+def pytest_unconfigure():
     ready.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Sums are rounded by thread count: tests that compare bits compare them at one."""
+    import torch
+
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
     """The folder of the prepared digits."""
+    from ddpm.config.registry import DATASETS
+    from ddpm.data.prepare import prepare
+
     folder = tmp_path_factory.mktemp("resources") / "digits"
     prepare(DATASETS["digits"], None, folder)
     return folder
@@ -113,12 +126,16 @@ def digits(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def train_images(digits) -> Images:
+    from ddpm.data.store import Images
+
     return Images(digits / "train.npy")
 
 
 @pytest.fixture(scope="session")
 def weights(train_images, tmp_path_factory) -> Path:
     """model.safetensors of a tiny trained network."""
+    from helpers import CPU, tiny_experiment
+
     from ddpm.training.loop import train
 
     folder = tmp_path_factory.mktemp("trained")

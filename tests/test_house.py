@@ -69,7 +69,11 @@ def test_environments_list_what_their_commands_import_and_nothing_else():
     drawing = commands("report")
     assert drawing == {"figure", "table", "report"}
     assert not commands("snakemake")
-    brought = {"urllib3": "requests", "tabulate": "pandas"}  # by another, which depends on it or imports it
+    brought = {
+        "urllib3": "requests",
+        "tabulate": "pandas",
+        "rich": "typer",
+    }  # by another, which depends on it or imports it
     for environment, own in (("report", drawing), ("torch", set(functions()) - drawing)):
         assert own >= commands(environment)
         wheels, imports = set(listed(environment)), packages(used(own))

@@ -7,6 +7,7 @@ import pytest
 from ddpm.config.base import ConfigError
 from ddpm.config.errors import UserError
 from ddpm.config.experiment import Experiment, Repeat, training_fingerprint
+from ddpm.config.registry import is_authors
 from ddpm.config.resolving import SCALES, load
 from ddpm.storage.documents import read_repeat, read_stage_config
 from ddpm.storage.files import write_json
@@ -151,6 +152,10 @@ def test_wrong_keys_are_refused(case):
         ({"scale": "demo", "sources": {"inception": {"url": "x"}}}, ["sources.inception", "url", "urls"]),
         ({"scale": "demo", "sources": {"inception": {"root": "/none"}}}, ["sources.inception.root: /none", "no such"]),
         ({"scale": "demo", "sources": {"mine": {"reader": "folder"}}}, ["sources.mine.image_size", "required"]),
+        ({"scale": "demo", "sources": {"mine": {"crop": "none"}}}, ["sources.mine.crop", "no setting", "Prepare them"]),
+        ({"scale": "demo", "sources": {"cifar10": {"resize": "16x16"}}}, ["sources.cifar10.resize", "no setting"]),
+        ({"scale": "demo", "sources": {"mine": {"background": [0, 0, 300]}}}, ["sources.mine.background.2", "255"]),
+        ({"scale": "demo", "sources": {"mine": {"depth": 4}}}, ["sources.mine.depth: 4", "8"]),
         ({"scale": "demo", "figures": ["figure3"]}, ["figure3 needs lsun-church256-eps-simple"]),
         (
             {"scale": "demo", "experiments": ["digits-mu-simple", "digits-mu-simple-sampling-seed12"]},
@@ -180,6 +185,7 @@ def test_a_folder_of_images_becomes_a_data_set(tmp_path):
     assert experiment.data_set == config.data_sets["flowers"]
     del override["features"]
     (tmp_path / "rose.jpg").touch()
+    (tmp_path / ".thumbnails").mkdir()  # no class
     with pytest.raises(ConfigError, match=r"features: classifier: flowers of flowers-eps-simple has no labels"):
         load({"scale": "demo", "sources": {"flowers": flowers}, "override": override})
     (tmp_path / "roses").mkdir()  # a class
@@ -242,9 +248,31 @@ def test_damaged_scale_file_is_named(tmp_path):
 
 
 def test_fewer_experiments_leave_what_they_suffice_for():
+    """A table is made of the rows that there are, a figure of all its panels."""
     config = load({"scale": "demo", "experiments": ["digits-eps-simple"]})
-    assert config.tables == ("table4", "scores")
+    assert config.tables == ("table1", "table2", "table4", "scores")
+    assert config.experiments_of("table2") == ["digits-eps-simple"]
     assert "figure13" in config.figures
+    without = load({"scale": "demo", "experiments": ["digits-eps-vlb-fixed"]})
+    assert without.tables == ("table1", "table2", "scores")
+    assert "figure13" not in without.figures
+    asked = {"scale": "demo", "experiments": ["digits-mu-simple"], "tables": ["table4"]}
+    with pytest.raises(ConfigError, match="tables: table4 needs one of digits-eps-simple, which this run leaves out"):
+        load(asked)
+
+
+def test_the_released_scale_is_the_papers_protocol_from_the_authors_weights():
+    released, paper = (load({"scale": scale}).scale_config.experiments for scale in ("released", "paper"))
+    assert list(released) == [f"{data}-eps-simple" for data in
+                              ("cifar10", "lsun-church256", "lsun-bedroom256", "lsun-cat256")]  # fmt: skip
+    for name, experiment in released.items():
+        theirs = paper[name]
+        assert is_authors(experiment.stage_config("training")["checkpoint"])
+        assert (experiment.network, experiment.diffusion) == (theirs.network, theirs.diffusion)
+        assert experiment.sampling == theirs.sampling
+        assert (experiment.likelihood, experiment.evaluation) == (theirs.likelihood, theirs.evaluation)
+    alone = load({"scale": "released", "experiments": ["cifar10-eps-simple"]})
+    assert alone.tables == ("table1", "table2", "table4", "scores")
 
 
 @pytest.mark.parametrize(

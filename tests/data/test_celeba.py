@@ -95,6 +95,19 @@ def test_the_images_may_lie_unpacked_or_in_another_archive(form, published):
     assert all(np.array_equal(here[:], there) for here, there in zip(found, expected, strict=True))
 
 
+def test_all_missing_and_all_damaged_images_are_listed(published):
+    images = write_celeba(published.root, SPLITS)
+    (published.root / "img_align_celeba.zip").unlink()
+    for name in ("000001.jpg", "000003.jpg", "000004.jpg", "000005.jpg"):
+        (published.root / name).write_bytes(images[name][:400])
+    with pytest.raises(DamagedFile, match=r"(?s)these are missing there:\n  000002.jpg\n  000006.jpg\n"):
+        published.prepare("celeba64", **COUNTS)
+    for name in ("000002.jpg", "000006.jpg", "._000002.jpg"):  # the last as macOS leaves them
+        (published.root / name).write_bytes(images["000002.jpg"])
+    with pytest.raises(DamagedFile, match=r"(?s)3 images: .*000001.jpg: is no.*000005.jpg: is no.*000003.jpg: is no"):
+        published.prepare("celeba64", **COUNTS)
+
+
 def test_images_of_the_same_name_are_refused(published):
     images = write_celeba(published.root, SPLITS)
     for folder in ("img_celeba", "img_align_celeba"):
@@ -109,7 +122,7 @@ def test_images_that_are_not_aligned_are_refused(published):
     images = write_celeba(published.root, SPLITS) | {"000001.jpg": jpeg(0, 409, 687)}  # of which the crop is no face
     for name, content in images.items():
         (published.root / name).write_bytes(content)
-    with pytest.raises(DamagedFile, match=r"000001.jpg: is no whole image .409x687 pixels; the aligned .* 178x218"):
+    with pytest.raises(DamagedFile, match=r"000001.jpg: has 409x687 pixels; the aligned .* 178x218"):
         published.prepare("celeba64", **COUNTS)
 
 

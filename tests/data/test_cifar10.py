@@ -191,6 +191,8 @@ def test_the_same_contents_are_the_same_data_set_in_any_form(form, published):
         found, expected = (sorted(each[:20]) + sorted(each[20:]) for each in (found, expected))
     assert found == expected
     assert (train.card["title"], train.card["reencoded"]) == ("CIFAR-10", None)
+    files = form in ("parquet", "tree", "tree in a zip", "tree in a tar")
+    assert train.card.get("published_as") == ({"PNG 32x32": 24} if files else None)
 
 
 @pytest.mark.parametrize("form", ["binary batches, unpacked", "parquet", "tree"])
@@ -218,6 +220,34 @@ def test_a_copy_must_be_in_the_format_that_is_said(published):
     fill(published.root, cifar10_tree(PIXELS, LABELS, 20, "PNG"))
     with pytest.raises(UserError, match=r"airplane/.*png: is PNG, and cifar10 has reencoded: JPEG"):
         published.prepare("cifar10", train=20, test=4, reencoded="JPEG")
+
+
+@pytest.mark.parametrize("form", ["parquet", "tree", "tree in a tar"])
+def test_all_damaged_images_are_listed(form, published):
+    lay(published.root, form)
+    png = [encoded(Image.fromarray(image)) for image in PIXELS]
+    png[1] = png[21] = b"text"
+    if form == "parquet":
+        for split, rows in (("train", slice(20)), ("test", slice(20, 24))):
+            write_parquet(published.root / f"plain_text/{split}-00000-of-00001.parquet", png[rows], LABELS[rows], "img")
+    else:
+        tree = dict(zip(cifar10_tree(PIXELS, LABELS, 20), png, strict=True))
+        fill(published.root, tree) if form == "tree" else write_tar(published.root / "any.tar", tree)
+    with pytest.raises(DamagedFile, match=r"(?s)2 images: cannot be used:.*is no whole image.*is no whole image"):
+        published.prepare("cifar10", train=20, test=4)
+
+
+def test_a_tree_may_have_its_splits_in_capitals(published):
+    tree = cifar10_tree(PIXELS, LABELS, 20)
+    fill(published.root, {name.capitalize(): content for name, content in tree.items()})
+    train, _ = published.prepare("cifar10", train=20, test=4, means=MEANS)
+    assert len(train) == 20
+
+
+def test_a_tree_without_test_images_is_refused_in_words(published):
+    fill(published.root, dict(list(cifar10_tree(PIXELS, LABELS, 20).items())[:20]))
+    with pytest.raises(UserError, match=r"0 test images, where 4 were expected"):
+        published.prepare("cifar10", train=20, test=4, means=MEANS)
 
 
 def test_every_image_of_a_copy_must_be_in_that_format(published):

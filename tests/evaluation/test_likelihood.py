@@ -43,6 +43,10 @@ def test_bound_is_the_sum_of_its_terms(trained, digits, tmp_path):
     totals = got["prior"] + got["terms"].sum(1)
     assert summary["bits_per_dim"] == pytest.approx(totals.mean())
     assert summary["standard_error"] == pytest.approx(totals.std(ddof=1) / np.sqrt(3))
+    assert (
+        likelihood_summary({key: got[key][:1] for key in ("terms", "prior", "squared_errors")})["standard_error"]
+        is None
+    )
     assert summary["rate"] + summary["distortion_bits"] == pytest.approx(summary["bits_per_dim"])
 
 

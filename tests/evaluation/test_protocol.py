@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from ddpm.config.registry import PUBLISHED
 from ddpm.config.resolving import load, resolve_experiment
 from ddpm.evaluation.protocol import NUMBERS, deviations
 from ddpm.storage.shards import ANCESTRAL_SAMPLER
@@ -170,10 +171,29 @@ def test_what_is_not_of_the_training_is_named_too():
     ]
 
 
+RELEASED = {"status": "released", "step": 790_000, "checkpoint": "final"}
+
+
 def test_published_weights_are_not_blamed_for_their_checkpoint():
     document = experiment("cifar10") | {"training": None}
-    trained = {"status": "released", "step": 790_000, "checkpoint": "final"}
-    assert said(document, "cifar10", trained=trained) == ["published weights of step 790,000, not trained here"]
+    assert said(document, "cifar10", trained=RELEASED) == ["published weights of step 790,000, not trained here"]
+
+
+@pytest.mark.parametrize("data", ["cifar10", "lsun-church256", "lsun-bedroom256", "lsun-cat256"])
+def test_the_authors_weights_leave_every_number_comparable(data):
+    checkpoint = PUBLISHED[f"{data}-ema"].model_dump(mode="json")
+    document = experiment(data) | {"training": None, "checkpoint": checkpoint}
+    text = "the authors' weights of step 790,000, not trained here"
+    assert found(document, data, trained=RELEASED) == [{"text": text, "affects": []}]
+    checkpoint["files"][0]["md5"] = "0" * 32  # what another file is, its address does not say
+    (deviation,) = found(document, data, trained=RELEASED)
+    assert deviation["affects"] == list(NUMBERS)
+
+
+def test_the_authors_weights_that_are_not_averaged_do_not_compare():
+    checkpoint = PUBLISHED["cifar10-raw"].model_dump(mode="json")
+    document = experiment("cifar10") | {"training": None, "checkpoint": checkpoint}
+    assert all(each["affects"] for each in found(document, "cifar10", trained=RELEASED, weights="raw"))
 
 
 def test_another_data_set_is_named_first():

@@ -91,13 +91,14 @@ def test_a_full_gpu_names_the_key_to_lower(command):
 
 
 def test_the_keys_to_lower_exist():
-    from ddpm.config.schema import ClassifierConfig, LatentsConfig
-    from ddpm.storage.documents import SECTIONS
+    from ddpm.config.base import models_in
+    from ddpm.config.experiment import Experiment, Scale
 
-    sections = {**SECTIONS, "classifier": ClassifierConfig, "latents": LatentsConfig}
+    fields = {**Scale.model_fields, **Experiment.model_fields}
     for name in KEYS.values():
         section, key = name.split(".")
-        assert key in sections[section].model_fields, name
+        (model,) = models_in(fields[section].annotation)
+        assert key in model.model_fields, name
     commands = run_ddpm("--help").stdout
     for command in KEYS:
         assert re.search(rf"\b{command}\b", commands)
@@ -260,6 +261,28 @@ def test_the_summary_has_each_jobs_last_words(tmp_path):
     assert "Its log cannot be read" in lines[lines.index("prepare of data digits (stage data)") + 1]
     assert "the same command goes on" in lines[-1]
     assert failures.summary(jobs[:1]).startswith("1 job has failed:")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Usage: python -m ddpm train [OPTIONS]\n╭─ Error ───╮\n│ Missing option '--config'. │\n╰───────────╯",
+        "Traceback (most recent call last):\nImportError: libcudart.so.13: cannot open shared object file",
+        "/bin/bash: line 1: python: command not found",
+        "/usr/bin/python: No module named ddpm",
+        "/bin/bash: line 1: 4711 Killed python -m ddpm train",
+        "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-27 DUE TO TIME LIMIT ***",
+    ],
+)
+def test_where_the_log_says_the_reason_nothing_is_guessed(words, tmp_path):
+    assert failures.last_words(Path(log(tmp_path, f"step 1/8 loss 0.5\n{words}\n"))) == [
+        "step 1/8 loss 0.5",
+        *words.splitlines(),
+    ]
+
+
+def test_what_the_command_line_says_of_wrong_usage_is_a_reason():
+    assert failures.SAYS_WHY.search(run_ddpm("train").stderr)
 
 
 def test_a_later_error_counts_and_a_long_one_is_cut(tmp_path):

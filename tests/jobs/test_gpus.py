@@ -10,7 +10,7 @@ import pytest
 import torch
 from fake_gpus import FakeGpus
 
-from ddpm.config.errors import UserError
+from ddpm.config.errors import DiskError, UserError
 from ddpm.jobs import gpus
 
 
@@ -230,6 +230,13 @@ def test_a_folder_of_leases_that_is_somebody_elses_is_refused(machine, tmp_path,
     os.chown(tmp_path / "theirs", 12345, -1)
     monkeypatch.setenv("DDPM_GPU_LEASES", str(tmp_path / "theirs"))
     with pytest.raises(UserError, match="belongs to somebody else"):
+        gpus.lease()
+
+
+def test_a_folder_of_leases_that_cannot_be_made_is_named_with_the_way_out(machine, mounted, monkeypatch):
+    disk = mounted("size=1m,ro").folder
+    monkeypatch.setenv("DDPM_GPU_LEASES", str(disk / "leases"))
+    with pytest.raises(DiskError, match=rf"{disk}/leases: cannot be made \(Read-only.*Name another .*DDPM_GPU_LEASES"):
         gpus.lease()
 
 

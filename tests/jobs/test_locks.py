@@ -128,7 +128,7 @@ def test_how_long_to_wait_is_the_environments_word(path, monkeypatch):
         Lock(path, "testing", said.append).acquire()
     assert len(said) == 1
     monkeypatch.setenv("DDPM_LOCK_WAIT", "long")
-    with held_by_another(path), pytest.raises(UserError, match="DDPM_LOCK_WAIT: 'long'"):
+    with held_by_another(path), pytest.raises(UserError, match="DDPM_LOCK_WAIT=long: must be a number"):
         Lock(path, "testing", said.append).acquire()
 
 

@@ -36,12 +36,11 @@ def test_a_later_start_of_a_job_is_told_from_an_earlier_one(monkeypatch):
     assert not first
 
 
-def test_a_job_is_queued_again_and_of_an_array_only_the_task(clients):
+def test_a_job_is_queued_again(clients):
     asked = clients("scontrol", "")
     clients("squeue", "echo RUNNING")
     slurm.requeue({"SLURM_JOB_ID": "7"})
-    slurm.requeue({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "3"})
-    assert asked.read_text().splitlines() == ["requeue 7", "requeue 9_3"]
+    assert asked.read_text().splitlines() == ["requeue 7"]
 
 
 def test_a_job_that_is_being_cancelled_does_not_come_back(clients):

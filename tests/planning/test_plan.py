@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 from helpers import run_ddpm
 from planned import CIFAR, FACES, NO_SIZE, machine, paper
+from typer.testing import CliRunner
 
+from ddpm.cli import app
 from ddpm.config.base import ConfigError
 from ddpm.config.errors import DamagedFile
 from ddpm.config.resolving import load, read_config
@@ -309,10 +311,12 @@ def test_the_command(tmp_path, monkeypatch):
 def test_measuring(tmp_path, monkeypatch):
     """The demo's network is timed, and the plan has hours afterwards; another device's rates stay."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ddpm.planning.measuring.SECONDS", 0.01)
+    monkeypatch.setattr("torch.set_num_threads", lambda threads: None)  # as other tests count on one
     write_json(tmp_path / "resources/rates.json", {"Another": {"networks": {}}})
     document = '{"scale": "demo", "experiments": ["digits-eps-simple"]}'
-    done = run_ddpm("plan", "--measure", "--json", "--document", document)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["plan", "--measure", "--json", "--document", document], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
     (training,) = [row for row in json.loads(done.stdout)["jobs"] if row["rule"] == "train"]
     assert training["rate"]["source"] == "measured on this machine"
     rates = json.loads((tmp_path / "resources/rates.json").read_text())

@@ -48,6 +48,9 @@ def noised(images: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
     return np.clip((1 - share) * images + share * noise, 0, 255).astype(np.uint8)
 
 
+PROCESS = {"timesteps": T, "beta_start": 1e-4, "beta_end": 0.02}
+
+
 def metrics(method: str = "eps-simple", **changes) -> dict:
     parameterization, objective, variance = METHODS[method]
     return {
@@ -64,14 +67,14 @@ def metrics(method: str = "eps-simple", **changes) -> dict:
         "kid": {"mean": 0.00512, "std": 0.0007, "subsets": 100, "subset_size": 250},
         "precision_recall": {"precision": 0.6875, "recall": 0.5, "neighbours": 3, "images": 300},
         "nll": {
-            split: {"bits_per_dim": bits, "standard_error": 0.01, "images": 360, "rate": 1.9,
+            split: {"bits_per_dim": bits, "standard_error": 0.01, "images": 360, "prior": 0.025, "rate": 1.9,
                     "distortion_bits": 2.2, "distortion_rmse": 1.1}
             for split, bits in (("test", 4.125), ("train", 4.0))
         },
         "features": {"network": "digits classifier", "sha256": "0" * 64},
         "deviations": [dict(deviation) for deviation in DEVIATIONS],
         "repeat": None,
-        "made_from": {"images": 300, "device": "a test machine", "process": {"timesteps": T},
+        "made_from": {"images": 300, "device": "a test machine", "process": {**PROCESS, "variance": variance},
                       "versions": {"torch": "2.15.0", "numpy": "2.4.6"}},
     } | changes  # fmt: skip
 

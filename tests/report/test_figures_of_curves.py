@@ -4,13 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from drawing import STAMP, collisions_of, sources_of, tables_of, texts_of
 from matplotlib.figure import Figure
 from PIL import Image
 from records import read_records
 
 from ddpm.config.errors import UserError
+from ddpm.diffusion import GaussianDiffusion, linear_betas
 from ddpm.report.figures import (
+    bound,
     charts,
     draw,
     figure5,
@@ -52,6 +55,29 @@ def test_figure5_has_the_papers_points_at_its_fraction_of_T(total, results, make
         np.testing.assert_allclose(x, expected[0])
         np.testing.assert_allclose(y, expected[1])
     assert drawn[0].axes[0].lines[1].get_markerfacecolor() == "none"
+
+
+def test_bound_has_a_term_for_each_time_and_their_floor(results, make, tmp_path, drawn):
+    draw("bound", sources_of("bound", results, make), [tmp_path / "x.png"], STAMP)
+    decoder, terms, floor, prior = drawn[0].axes[0].lines
+    assert (list(decoder.get_xdata()), list(decoder.get_ydata())) == ([1], [2.2])
+    assert (list(prior.get_xdata()), list(prior.get_ydata())) == ([50], [0.025])
+    curve = read_curve(results.rate_distortion(), "t", "rate")
+    np.testing.assert_array_equal(terms.get_xdata(), curve["t"][1:])
+    np.testing.assert_allclose(terms.get_ydata().sum(), curve["rate"].iloc[0] - curve["rate"].iloc[-1])
+    assert terms.get_ydata()[-1] == curve["rate"].iloc[-2] - curve["rate"].iloc[-1]
+    assert (floor.get_ydata() > 0).all()
+
+
+def test_the_floor_is_the_bound_of_a_network_without_error():
+    """bound_terms of a network that predicts the very noise, whose terms are the variances' alone."""
+    x0 = torch.zeros(1, 1, 2, 2)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    process = {"timesteps": 50, "beta_start": 1e-4, "beta_end": 0.02, "variance": "fixedlarge"}
+    diffusion = GaussianDiffusion(linear_betas(50), variance="fixedlarge")
+    terms = [diffusion.bound_terms(lambda *_: noise, x0, torch.tensor([t]), noise)[0].item() for t in range(1, 50)]
+    np.testing.assert_allclose(bound.floor_of(process), terms, rtol=1e-3)
+    assert bound.floor_of(process | {"variance": "fixedsmall"}) is None
 
 
 def test_figure5_names_our_data_where_they_are_not_the_papers(results, make, tmp_path, drawn):
@@ -297,13 +323,14 @@ PAPER = {
 
 
 @pytest.mark.parametrize("numbers", [DEMO, PAPER], ids=["demo", "paper"])
-@pytest.mark.parametrize("name", ["figure5", "figure10", "fewsteps", "training-curve", "reproduced"])
+@pytest.mark.parametrize("name", ["figure5", "figure10", "fewsteps", "bound", "training-curve", "reproduced"])
 def test_no_word_lies_on_data_or_on_another_word(name, numbers, results, make, tmp_path, drawn):
-    runs = [
-        make.as_published(method, score, spread, fid)
-        | {"nll": make.bits(bound, bound - 0.03), "features": {"network": "ResNet-10 classifier of a copy of CIFAR-10"}}
-        for method, (score, spread, fid, bound) in numbers.items()
-    ]
+    runs = []
+    for method, (score, spread, fid, bits) in numbers.items():
+        run = make.as_published(method, score, spread, fid)
+        run["features"]["network"] = "ResNet-10 classifier of a copy of CIFAR-10"
+        run["nll"]["test"]["bits_per_dim"], run["nll"]["train"]["bits_per_dim"] = bits, bits - 0.03
+        runs.append(run)
     runs[0]["made_from"]["weights"] = {"step": 3000}
     sources = [] if name == "reproduced" else sources_of(name, results, make)
     paths = [results.add(run) for run in runs]

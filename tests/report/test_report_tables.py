@@ -124,6 +124,16 @@ def test_the_papers_protocol_is_compared(table, results, make):
     assert row["Verdict"] == "IS, FID test: reproduced; FID train: close; NLL test, NLL train: not measured"
 
 
+def test_the_authors_weights_are_compared_and_it_is_said_whose_they_are(table, results, make):
+    theirs = {"text": "the authors' weights of step 790,000, not trained here", "affects": []}
+    run = make.as_published("eps-simple", 9.46, 0.1, 3.17) | {"nll": None, "deviations": [theirs]}
+    rows, texts = table("table1", [results.add(run)])
+    row = row_of(rows, Model="Ours (L_simple)")
+    assert row["FID train, verdict"] == "reproduced"
+    assert "The authors' weights of step 790,000, not trained here." in texts["md"]
+    assert row_of(rows, Model="Ours (L, fixed isotropic Σ)")["Verdict"] == "not run"
+
+
 def test_far_off_is_said_with_the_quantity(table, results, make):
     rows, _ = table("table2", [results.add(make.as_published("eps-simple", 9.4, 0.1, 6.0))])
     row = row_of(rows, Experiment="digits-eps-simple")

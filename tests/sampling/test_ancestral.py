@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 import torch
 from helpers import CPU, run_ddpm, tiny_experiment
+from published import picture
+from typer.testing import CliRunner
 
+from ddpm.cli import app
 from ddpm.compute import rng
+from ddpm.config.registry import resolve
 from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_uint8
+from ddpm.data.prepare import prepare
 from ddpm.data.store import Images
 from ddpm.sampling.ancestral import reverse_process
 from ddpm.sampling.chains import trajectory_times, write_trajectory
@@ -229,6 +234,22 @@ def test_trajectory_runs_from_noise_to_image(trained, digits, tmp_path):
     for k, t in enumerate(times[:-1]):
         assert np.array_equal(arrays["x0"][:, k], predicted[t])
     assert np.array_equal(arrays["x0"][:, -1], arrays["p"][:, -1])
+
+
+@pytest.mark.parametrize(("test", "taken"), [(2, "test"), (0, "train")])
+def test_a_trajectory_of_few_images_takes_those_that_there_are(test, taken, weights, tmp_path):
+    for i in range(3 + test):
+        path = tmp_path / f"pictures/{'train' if i < 3 else 'test'}/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(i, 8, 8, "L").save(path)
+    source = {"root": tmp_path / "pictures", "image_size": 8, "channels": 1}
+    prepare(resolve("mine", source), None, data := tmp_path / "mine", log=lambda line: None)
+    out = tmp_path / "t.npz"
+    words = ["trajectory", "--weights", weights, "--data", data / "test.npy", "--out", out, "--device", "cpu"]
+    CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    arrays = read_npz(out, "q", "p")
+    assert len(arrays["q"]) == len(arrays["p"]) == (test or 3)
+    assert np.array_equal(arrays["q"][:, -1], np.load(data / f"{taken}.npy"))
 
 
 def test_bad_input_is_named_by_the_command(tmp_path):

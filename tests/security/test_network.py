@@ -113,7 +113,7 @@ def test_a_redirect_that_leaves_https_needs_a_checksum(tmp_path, monkeypatch):
         with pytest.raises(NotDownloaded, match=r"leads to .*/plain, plain HTTP, and no checksum of the file is known"):
             fetch(RemoteFile(name="x", urls=(f"{url}/x",)), tmp_path, quiet)
         copy = fetch(RemoteFile(name="x", urls=(f"{url}/x",), sha256=SHA256), tmp_path, quiet)
-    assert copy.url == f"{url}/plain", "where it came from is recorded, without what follows the question mark"
+    assert copy["url"] == f"{url}/plain", "where it came from is recorded, without what follows the question mark"
 
 
 # Would fail if the body were written before it is counted.
@@ -121,7 +121,7 @@ def test_a_redirect_that_leaves_https_needs_a_checksum(tmp_path, monkeypatch):
 def test_a_body_without_an_end_is_stopped(known, tmp_path):
     with answering({"x": ENDLESS, "y": GOOD}) as (url, sent):
         file = RemoteFile(name="x", urls=(f"{url}/x", f"{url}/y"), **known)
-        assert fetch(file, tmp_path, quiet).sha256 == SHA256
+        assert fetch(file, tmp_path, quiet)["sha256"] == SHA256
         assert sent["x"] < 10**8
     with answering({"x": ENDLESS}) as (url, _), pytest.raises(NotDownloaded, match="and was stopped there"):
         fetch(file.model_copy(update={"urls": (f"{url}/x",)}), tmp_path / "alone", quiet)
@@ -133,7 +133,7 @@ def test_a_body_without_an_end_is_stopped(known, tmp_path):
 def test_a_size_that_is_a_lie_leads_to_the_next_address(tmp_path):
     lie = (200, {"Content-Length": str(10**14)}, [b"x"])
     with answering({"x": lie, "y": GOOD}) as (url, _):
-        assert fetch(RemoteFile(name="x", urls=(f"{url}/x", f"{url}/y")), tmp_path, quiet).sha256 == SHA256
+        assert fetch(RemoteFile(name="x", urls=(f"{url}/x", f"{url}/y")), tmp_path, quiet)["sha256"] == SHA256
 
 
 # Would fail if a number of a header were an int() away from a traceback.
@@ -144,7 +144,7 @@ def test_absurd_numbers_are_an_answer_like_any_other(length, tmp_path):
     with answering({"x": odd, "far": far, "y": GOOD}) as (url, _):
         (tmp_path / ".x.part").write_bytes(CONTENT[:100])
         file = RemoteFile(name="x", urls=(f"{url}/far", f"{url}/x", f"{url}/y"), sha256=SHA256)
-        assert fetch(file, tmp_path, quiet).sha256 == SHA256
+        assert fetch(file, tmp_path, quiet)["sha256"] == SHA256
 
 
 # Would fail if an index were read to its end, wherever that is, or could name what it likes.

@@ -263,6 +263,7 @@ PROTECTED = {
     ): "the part's name holds host, namespace and process; `claim_file` was asked for the target",
     ("storage/files.py", "atomic_folder"): "refuses a target that exists",
     ("storage/files.py", "remove_stale_temp_files"): "exact names of parts, of dead writers of this namespace",
+    ("storage/files.py", "files_in"): "lists, without following links",
     ("storage/files.py", "remove_ours"): "exact names, of a claimed folder, without following links",
     ("storage/files.py", "unclaim_folder"): "only the mark; rmdir takes empty folders alone",
     ("storage/files.py", "set_aside"): "a new name, which nothing has",
@@ -285,7 +286,6 @@ PROTECTED = {
     ("storage/transfer.py", "discard"): "the part's own names",
     ("config/resolving.py", "read_scale"): "lists scales",
     ("data/readers/celebahq.py", "read"): "lists",
-    ("data/readers/__init__.py", "find_files"): "lists",
     ("jobs/provenance.py", "code_version"): "lists the package",
     ("cli/report.py", "report"): "lists benchmarks",
 }

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_a_lock_that_may_not_be_read_is_another_users(path, monkeypatch):
         return plain(name, flags)
 
     monkeypatch.setattr(locks, "open_plain", refuse)
-    with pytest.raises(Locked, match=r"another user, whose lock may not be read here, is working") as caught:
+    with pytest.raises(Locked, match=r"somebody who has left no name that can be read here is working") as caught:
         lock(path).acquire()
     assert caught.value.code == ExitCode.LOCKED
     os.utime(path, (0, 0))
@@ -98,7 +99,7 @@ def test_files_beside_a_lock_stay(path):
 def test_a_token_leads_to_no_other_folder(path):
     """A lock's content is somebody else's word."""
     holder = locks.Owner.this_process()
-    assert locks.guard_of(locks.replace(holder, token="../../etc/x")) == "00000000"
+    assert locks.guard_of(replace(holder, token="../../etc/x")) == "00000000"
     assert locks.guard_of(holder) == holder.token[:8]
 
 

@@ -1,6 +1,7 @@
 """Files appear whole or not at all, whatever kills the writer, and damaged ones are named."""
 
 import json
+import math
 import os
 import resource
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import tiny_experiment
 from hostile import Hostile
 
 from ddpm.config.errors import DamagedFile, UserError
@@ -31,6 +33,7 @@ from ddpm.storage.files import (
     write_text,
     writing_npz,
 )
+from ddpm.storage.shards import pack_header
 from ddpm.training.loop import write_history
 
 
@@ -166,6 +169,21 @@ def test_round_trips(tmp_path):
     assert read_json(tmp_path / "a.json") == {"a": [1, None]}
     assert read_npy(tmp_path / "a.npy").tolist() == list(range(5))
     assert str(read_npz(tmp_path / "a.npz", "text")["text"]) == "é"
+
+
+def test_a_number_that_json_does_not_know_becomes_null_and_is_said(tmp_path):
+    document = {"a": [1.5, np.float64("nan")], "nll": {"test": float("-inf")}, "n": 10**20, "x": (2, None, True)}
+    write_json(tmp_path / "a.json", document)
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    expected = {"a": [1.5, None], "nll": {"test": None}, "n": 10**20, "x": [2, None, True]}
+    assert found == {**expected, "not_finite": {"a.1": "nan", "nll.test": "-inf"}}
+    assert json.loads(str(pack_header({"x": math.inf}))) == {"x": None, "not_finite": {"x": "inf"}}
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_no_configuration_has_such_a_number(value):
+    with pytest.raises(UserError, match="finite number"):
+        tiny_experiment(training={"loss_limit": value})
 
 
 @pytest.mark.parametrize("shape", [(20, 3), (21, 2, 4), (1,), (0, 5)])

@@ -26,7 +26,7 @@ def test_a_curve_is_of_floats_in_full_precision(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "an empty file"),
+        (b"", "not a whole table"),
         (b"a,b\n1\n", "another number of cells than its 2 columns"),
         (b"a,b\n1,2,3\n", "another number of cells than its 2 columns"),
         (b"a,b\n1,2\n1,2,3\n", "not a whole table"),

@@ -21,7 +21,7 @@ def sources_of(name, results, make, empty=False):
             return [*results.shards(1, 20, experiment="faces-eps-simple"), *right]
         case "figure2":
             return []
-        case "figure5":
+        case "figure5" | "bound":
             return [results.rate_distortion(empty=empty), run]
         case "figure7":
             return [results.latents(0 if empty else 2)]

@@ -44,13 +44,13 @@ def shrunken(experiment: dict) -> dict:
     override = {
         "network": {"ch": 8 if small else 4, "groups": 4, "num_res_blocks": 1},
         "diffusion": {"timesteps": 20 if small else 4 if "latents" in experiment else 2},
-        "training": {"steps": 4, "batch_size": 4, "warmup": 2, "log_every": 1, "save_every": 2},
+        "training": {"steps": 2, "batch_size": 2, "warmup": 1, "log_every": 1, "save_every": 1},
         "sampling": {"images": images, "shards": 1, "batch_size": images},
-        "evaluation": {"splits": images // 2},
+        "evaluation": {"splits": 10 if small else 1},
     }
     if "snapshots" in experiment:
-        override["training"]["snapshot_every"] = 2 if experiment["diffusion"] == MAIN else 4
-        override["snapshots"] = {"images": images, "batch_size": images, "previews": 2}
+        override["training"]["snapshot_every"] = 1 if experiment["diffusion"] == MAIN else 2
+        override["snapshots"] = {"images": images if small else 2, "batch_size": images, "previews": 2}
     if "likelihood" in experiment:
         override["likelihood"] = {"shards": 1, "batch_size": 50}
     if "few_steps" in experiment:

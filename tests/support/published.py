@@ -7,6 +7,7 @@ import pickle
 import struct
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,6 +33,10 @@ def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
 
 def jpeg(seed: int, width: int, height: int) -> bytes:
     return encoded(picture(seed, width, height), "JPEG", quality=90)
+
+
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
 
 
 def opened(content: bytes) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 Most of the CPU time of a tiny network's job, and of Snakemake with ten jobs, goes into imports. `python()` is a command
 that takes what Python takes: `-m ddpm ...`, `-m snakemake ...` and killing.py run in a fork, in the folder and with the
-variables, files and exit status of a plain Python, and with the package's modules imported anew from where they lie;
-all else is run by a plain Python.
+variables, files and exit status of a plain Python. The package is loaded, too, for jobs whose copy of it is the same;
+Snakemake, and the jobs of a changed copy, import it anew from where it lies;
+all else is run by a plain Python. All processes of the tests share one such Python.
 """
 
 import atexit
@@ -26,6 +27,8 @@ from importlib import import_module
 from pathlib import Path
 
 CLIENT = Path(__file__).with_name("ready_client.py")
+SOCKET = "READY_SOCKET"  # the variable that says where the server listens
+WORKFLOW = Path(__file__).parents[2] / "workflow"
 PRELOADED = (
     "docutils.core filelock jinja2 lmdb matplotlib.backends.backend_agg matplotlib.backends.backend_pdf "
     "matplotlib.figure numpy pandas pandas.io.formats.style PIL.Image PIL.PngImagePlugin psutil pyarrow.parquet "
@@ -37,26 +40,23 @@ PRELOADED = (
 
 def python() -> list[str]:
     """The command, in place of `sys.executable`."""
-    return [sys.executable, "-I", "-S", str(CLIENT), str(started()[1])]
+    return [sys.executable, "-I", "-S", str(CLIENT), os.environ[SOCKET]]
 
 
 def environment() -> dict[str, str]:
     """The tests' own, in which `python` is that command."""
-    folder = started()[1].parent
-    programs = {"python": f'#!/bin/sh\nexec {shlex.join(python())} "$@"\n'}
-    added = {"PATH": os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])}
-    for name, script in programs.items():
-        if not (path := folder / "bin" / name).exists():
-            path.write_text(script)
-            path.chmod(0o755)
-    return os.environ | added
+    programs = [Path(os.environ[SOCKET]).with_name("bin"), Path(sys.executable).parent, os.environ["PATH"]]
+    return os.environ | {"PATH": os.pathsep.join(map(str, programs))}
 
 
 @cache
 def started() -> tuple[subprocess.Popen, Path]:
-    """The server of this process, and where it listens."""
+    """The server, and where it listens; it loads nothing before it is needed."""
     folder = Path(tempfile.mkdtemp(prefix="ready-"))
+    os.environ[SOCKET] = str(folder / "socket")
     (folder / "bin").mkdir()
+    (folder / "bin/python").write_text(f'#!/bin/sh\nexec {shlex.join(python())} "$@"\n')
+    (folder / "bin/python").chmod(0o755)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
         listener.listen(64)
@@ -70,12 +70,50 @@ def started() -> tuple[subprocess.Popen, Path]:
 
 
 def stop() -> None:
-    """End the server, if there is one."""
+    """End the server, if this process has started it."""
     if started.cache_info().currsize:
         server, place = started()
         server.stdin.close()
         server.wait()
         shutil.rmtree(place.parent)
+
+
+def contents(workflow: Path) -> dict[Path, bytes]:
+    """Every file of a folder of the workflow, by its place in it, without what Python has compiled."""
+    files = (Path(folder, name) for folder, _, names in os.walk(workflow) for name in names)
+    return {file.relative_to(workflow): file.read_bytes() for file in files if file.suffix != ".pyc"}
+
+
+def preload() -> dict[Path, bytes]:
+    """Import it all; what the package and its data were."""
+    for name in PRELOADED.split():
+        import_module(name)
+    loaded = contents(WORKFLOW)
+    sys.path.insert(0, str(WORKFLOW))
+    for file in loaded:
+        if file.suffix == ".py" and file.stem not in ("__main__", "measuring"):  # which looks for a GPU
+            import_module(".".join(file.with_suffix("").parts).removesuffix(".__init__"))
+    del sys.path[0]
+    gc.collect()
+    gc.freeze()
+    return loaded
+
+
+def move_package(workflow: Path | None) -> None:
+    """Have the package that is loaded lie in `workflow`; with None, have it loaded by none."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] != "ddpm":
+            continue
+        if workflow is None:
+            del sys.modules[name]
+            continue
+        for key, value in list(vars(module).items()):
+            if isinstance(value, Path) and value.is_relative_to(WORKFLOW):
+                setattr(module, key, workflow / value.relative_to(WORKFLOW))
+        module.__file__ = str(workflow / Path(module.__file__).relative_to(WORKFLOW))
+        module.__spec__.origin = module.__file__
+        if hasattr(module, "__path__"):
+            module.__path__[:] = [str(Path(module.__file__).parent)]
 
 
 def serve(listener: socket.socket) -> None:
@@ -85,16 +123,18 @@ def serve(listener: socket.socket) -> None:
     events.register(0, 0)  # and its end
     processes: dict[int, int] = {}  # by their pidfd
     clients: dict[int, socket.socket] = {}  # by the process
+    loaded: dict[Path, bytes] = {}
     while True:
         for file, _ in events.poll():
             if file == 0:
                 return
             if file == listener.fileno():
+                loaded = loaded or preload()
                 connection, _ = listener.accept()
                 if not (process := os.fork()):
                     for other in (events, listener, *clients.values()):
                         other.close()
-                    run(connection)
+                    run(connection, loaded)
                 connection.sendall(b"%d\n" % process)
                 clients[process] = connection
                 events.register(connection, 0)
@@ -113,7 +153,7 @@ def serve(listener: socket.socket) -> None:
                     events.unregister(file)
 
 
-def run(connection: socket.socket) -> None:
+def run(connection: socket.socket, loaded: dict[Path, bytes]) -> None:
     """Become the process that the client asks for, to the end."""
     message, handed, *_ = socket.recv_fds(connection, 8, 4)
     length = int.from_bytes(message, "big")
@@ -136,6 +176,9 @@ def run(connection: socket.socket) -> None:
     sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115
     added = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:1] = [os.getcwd(), *added]
+    here = next((folder for folder in map(Path, sys.path) if (folder / "ddpm").is_dir()), None)
+    same = here and arguments[1] != "snakemake" and contents(here) == loaded
+    move_package(here.resolve() if same else None)
     sys.modules.pop("sitecustomize", None)
     with suppress(ModuleNotFoundError):
         import_module("sitecustomize")  # as every Python does
@@ -162,9 +205,5 @@ def run(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    for name in PRELOADED.split():
-        import_module(name)
-    gc.collect()
-    gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))
     os._exit(0)  # libraries that are taken apart would complain of each other

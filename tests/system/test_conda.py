@@ -82,7 +82,7 @@ def ran(conda, tmp_path_factory) -> set[str]:
         override = paper.budgets()
         small = override["experiments"][MAIN]
         once = {"latents": {"chains": 1, "pairs": 1}, "few_steps": {"steps": [5], "images": 20, "shards": 1}}
-        once |= {"training": {**small["training"], "snapshot_every": 4}, "sampling": {**small["sampling"], "shards": 1}}
+        once |= {"training": {**small["training"], "snapshot_every": 2}, "sampling": {**small["sampling"], "shards": 1}}
         small |= once  # of each kind of job one
         shown = {"tables": ["table4", "scores"], "figures": list(FIGURES)}
         workspace.configure(override, sources=paper.sources(server, published), **shown)

@@ -1,6 +1,7 @@
 """What the person sees on the screen when jobs fail."""
 
 import re
+from contextlib import suppress
 
 FAILING = """
 import os
@@ -48,5 +49,11 @@ def test_the_screen_ends_with_the_last_words_of_every_failed_job(fresh):
     assert "the same command goes on from there" in said
 
 
-def test_a_run_that_succeeds_says_nothing_of_failures(fresh):
-    assert "failed" not in fresh.snakemake("results/demo/digits-eps-simple/config/training.json").stderr
+def test_a_run_that_succeeds_says_nothing_of_failures_and_needs_no_room_for_temporary_files(fresh, mounted):
+    """More jobs than cores: what chooses among them writes nothing to /tmp."""
+    disk = mounted("size=8k").folder
+    with suppress(OSError):
+        (disk / "filler").write_bytes(bytes(2**16))
+    fresh.environ["TMPDIR"] = str(disk)
+    stages = [f"results/demo/digits-eps-simple/config/{stage}.json" for stage in ("training", "sampling", "evaluation")]
+    assert "failed" not in fresh.snakemake("--cores", "1", *stages).stderr

@@ -204,9 +204,11 @@ def _(folder: Path) -> list[Path]:
 @subject("folder of images", preparing("mine", image_size=16))
 def _(folder: Path) -> list[Path]:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8))
-    for suffix in ("bmp", "gif", "jpg", "png", "ppm", "tif", "webp"):
+    for suffix in ("avif", "bmp", "gif", "jp2", "jpg", "png", "ppm", "tga", "tif", "webp"):
         image.save(folder / f"x.{suffix}")
     image.save(folder / "y.tif", compression="tiff_lzw")
+    Image.fromarray(np.arange(2**16, dtype=np.uint16).reshape(256, 256)).save(folder / "deep.png", transparency=5)
+    image.convert("RGBA").save(folder / "clear.png", exif=Image.Exif())
     return sorted(folder.iterdir())
 
 

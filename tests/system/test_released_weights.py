@@ -65,5 +65,6 @@ def test_weights_that_cannot_be_had_stop_the_run_with_a_reason(fresh, server):
     assert done.returncode != 0
     log = (fresh.folder / "resources/logs/weights-digits-eps-simple.log").read_text()
     assert "could not be downloaded" in log
+    assert "put it, or a link to it, at resources/weights/digits-eps-simple/" in log
     assert f"{server.url}/missing: 404" in log
     assert not list((fresh.folder / "resources/weights").rglob("*.ckpt"))

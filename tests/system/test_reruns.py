@@ -49,7 +49,7 @@ def test_a_restyled_figure_redraws_that_figure_and_no_more(finished):
 def test_a_changed_theme_redraws_the_curves_and_no_picture(finished):
     module = finished.folder / "workflow/ddpm/report/figures/charts.py"
     module.write_text(module.read_text() + "\n# touched\n")
-    curves = ("fewsteps", "figure10", "figure5", "page", "reproduced", "training-curve")
+    curves = ("bound", "fewsteps", "figure10", "figure5", "page", "reproduced", "training-curve")
     assert sorted(finished.jobs()) == [(name, "") for name in curves]
 
 

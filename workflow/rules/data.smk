@@ -1,5 +1,7 @@
 # Stage 1: configuration and data, which every other stage reads.
 
+from ddpm.data.listing import with_fingerprint
+
 
 rule data:
     input:
@@ -38,10 +40,11 @@ use rule stage_config as source with:
     log:
         "resources/logs/source-{data}.log",
     params:
-        # Without others' statistics, which are no reason to prepare the data again.
-        document=lambda wildcards: CONFIG.data_sets[wildcards.data].model_dump_json(
-            indent=2, exclude={"statistics"}
-        ),
+        # Without others' statistics, which are no reason to prepare the data again. With a fingerprint of the files in
+        # a user's folder, which are one when they change.
+        document=lambda wildcards: with_fingerprint(
+            CONFIG.data_sets[wildcards.data]
+        ).model_dump_json(indent=2, exclude={"statistics"}),
 
 
 use rule stage_config as statistics_source with:

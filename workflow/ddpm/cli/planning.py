@@ -1,6 +1,7 @@
-"""What a run takes, before it runs; and putting a SLURM job back into the queue."""
+"""What a run takes, before it runs; how far it is; and putting a SLURM job back into the queue."""
 
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -8,8 +9,10 @@ from typing import Annotated
 import typer
 
 from ddpm.cli.options import choose_device
+from ddpm.jobs.signals import stop_signal
 
 app = typer.Typer()
+WATCH_INTERVAL = 5  # seconds
 
 
 @app.command()
@@ -33,6 +36,31 @@ def plan(
         measure_plan(planned, choose_device("cpu" if planned.on_cpu else "cuda"), partial(print, file=sys.stderr))
         planned = make_plan(chosen)
     print(as_json(planned) if json else as_text(planned))
+
+
+@app.command()
+def status(
+    config: Annotated[Path, typer.Option(help="What is being reproduced.")] = Path("config.yaml"),
+    scale: Annotated[
+        str | None, typer.Option(help="Look at this scale instead of the one that is named there.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until Ctrl-C.")] = False,
+) -> None:
+    """Say what a run has done, what runs now and how far it is, what waits, and what has failed."""
+    import rich
+    from rich.live import Live
+
+    from ddpm.config.resolving import read_config
+    from ddpm.planning.status import render
+
+    chosen = read_config(config, None, scale)
+    if not watch:
+        rich.print(render(chosen))
+        return
+    with Live(render(chosen), auto_refresh=False) as live:
+        while not stop_signal.should_stop():
+            time.sleep(WATCH_INTERVAL)
+            live.update(render(chosen), refresh=True)
 
 
 @app.command()

@@ -91,7 +91,7 @@ def trajectory(
     weights: Weights,
     data: Annotated[Path, typer.Option(help="test.npy of the prepared data set.")],
     out: Out,
-    count: Annotated[int, typer.Option(min=1, help="Images.")] = 8,
+    count: Annotated[int, typer.Option(min=1, help="Images, or as many as there are.")] = 8,
     frames: Annotated[int, typer.Option(min=2, help="Times between T and 0.")] = 48,
     seed: Seed = 0,
     device: Device = "auto",
@@ -101,7 +101,11 @@ def trajectory(
     from ddpm.sampling.chains import write_trajectory
     from ddpm.training.model import load_model
 
-    write_trajectory(load_model(weights, choose_device(device)), Images(data), count, frames, seed, out)
+    images = Images(data)
+    if len(images) == 0:
+        log(f"{data}: holds no images; training images are taken instead")
+        images = Images(data.with_name("train.npy"))
+    write_trajectory(load_model(weights, choose_device(device)), images, min(count, len(images)), frames, seed, out)
 
 
 @app.command("shared-latents")

@@ -13,9 +13,12 @@ SECRET = re.compile(r"(?i)token|secret|passw|signature|credential|api.?key|^(sig
 
 
 class FrozenModel(BaseModel):
-    """Unknown keys are errors, and values do not change after the check. Errors of pydantic do not repeat values."""
+    """Unknown keys are errors, and values do not change after the check. Errors of pydantic do not repeat values.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    Numbers are finite: JSON, which documents are written in, has no others.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 def without_secrets(address: str) -> str:

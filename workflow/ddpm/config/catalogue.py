@@ -38,6 +38,7 @@ FIGURES = {
     "reproduced": [],
     "training-curve": [CIFAR10],
     "fewsteps": [CIFAR10],
+    "bound": [CIFAR10],
 }
 # The files of its experiment that a figure is drawn from. Those not listed show the first samples.
 DRAWN_FROM = {
@@ -50,6 +51,7 @@ DRAWN_FROM = {
     "figure12": ["neighbours-crop.npz", "metrics.json"],
     "figure15": ["neighbours.npz", "metrics.json"],
     "fewsteps": ["few_steps.csv", "metrics.json"],
+    "bound": ["rate_distortion.csv", "metrics.json"],
     "training-curve": ["training.csv", "metrics.json"],
 }
 # Figures of the first samples that also show a score.
@@ -67,6 +69,7 @@ NEEDS = {
     "figure14": "sampling.previews",
     "training-curve": "training",
     "fewsteps": "few_steps",
+    "bound": "likelihood",
 }
 
 

@@ -45,7 +45,8 @@ class DiskError(UserError):
 
 
 class DamagedFile(UserError):
-    """A file that is not what its name says."""
+    """A file that is not what its name says. One of a user's own needs another `remedy`: nobody is to delete it."""
 
     def __init__(self, path: Path | str, what: str, remedy: str = "Delete it and run the same command again."):
         super().__init__(f"{path}: {what}. {remedy}")
+        self.path, self.what = path, what

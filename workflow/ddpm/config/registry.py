@@ -381,3 +381,9 @@ def published(name: str) -> Checkpoint:
 def default_for(data: str) -> Checkpoint | None:
     """The averaged published weights for that data set, if there are any."""
     return next((each for each in PUBLISHED.values() if each.data == data and each.averaged), None)
+
+
+def is_authors(checkpoint: dict[str, Any] | None) -> bool:
+    """Whether a checkpoint, as a document has it, is the authors' own averaged weights, by its file's checksum."""
+    known = {each.weights_file.md5 for each in PUBLISHED.values() if each.averaged} - {None}
+    return any(file.get("md5") in known for file in (checkpoint or {}).get("files", ()))

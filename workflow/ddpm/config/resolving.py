@@ -46,10 +46,14 @@ class Config(FrozenModel):
         return self.scale_config.stand_ins.get(data, data)
 
     def experiments_of(self, name: str) -> list[str]:
-        """The experiments that table or figure `name` is made from, in the order of its rows or panels."""
+        """The experiments that table or figure `name` is made from, in the order of its rows or panels.
+
+        Of a table, those that this run has; its other rows say "not run".
+        """
         if name == SCORES_TABLE:
             return list(self.scale_config.experiments)
-        return [f"{self.stand_in(data)}-{ending}" for data, ending in {**TABLES, **FIGURES}[name]]
+        named = [f"{self.stand_in(data)}-{ending}" for data, ending in {**TABLES, **FIGURES}[name]]
+        return [each for each in named if name not in TABLES or each in self.scale_config.experiments]
 
     def repeats_of(self, name: str) -> list[str]:
         """The experiments that are experiment `name` with another seed, those of the training before the sampling's."""
@@ -138,6 +142,12 @@ def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:
         where = f"config.yaml: sources.{name}"
         if not isinstance(changes, dict):
             raise ConfigError(f"{where}: {changes!r}: must be a mapping, as in {{root: FOLDER}}.")
+        for key in ("crop", "resize"):
+            if key in changes:
+                raise ConfigError(
+                    f"{where}.{key}: says how the images are prepared, and is no setting: the images of a folder are "
+                    "cut to the centre square and resized by Lanczos. Prepare them otherwise before."
+                )
         if name == "inception":
             found[name] = validated(InceptionSource, changes, where)
         else:
@@ -291,7 +301,11 @@ def choose_contents(config: Config, kind: str, known: dict, asked: Any, source: 
 
 def lacks(config: Config, name: str, source: str) -> str:
     """What table or figure `name` is made from and this run leaves out, in words; empty if nothing."""
-    for experiment in config.experiments_of(name):
+    experiments = config.experiments_of(name)
+    if not experiments and name in TABLES:
+        rows = ", ".join(f"{config.stand_in(data)}-{ending}" for data, ending in TABLES[name])
+        return f"one of {rows}, which this run leaves out"
+    for experiment in experiments:
         if experiment not in config.scale_config.experiments:
             return f"{experiment}, which this run leaves out"
         value = config.scale_config.experiments[experiment]

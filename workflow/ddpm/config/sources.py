@@ -2,11 +2,13 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ddpm.config.base import Address, FrozenModel
+
+Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class RemoteFile(FrozenModel):
@@ -95,6 +97,23 @@ class DataSet(FrozenModel):
         description="The format, as in JPEG, in which somebody encoded the images anew with loss: `root` holds them as "
         "train/CLASS/... and test/CLASS/.... The title says so, and no number from them gets a verdict.",
     )
+    background: tuple[Byte, Byte, Byte] = Field(
+        (255, 255, 255),
+        exclude_if=lambda colour: colour == (255, 255, 255),
+        description="The colour that transparent pixels are laid on: red, green and blue, each 0 to 255.",
+    )
+    depth: int | None = Field(
+        None,
+        ge=8,
+        le=31,
+        exclude_if=lambda bits: bits is None,
+        description="So many bits of each value are used, in grey images of more than 8: 12 where 12 bits lie in 16.",
+    )
+    listing: str | None = Field(
+        None,
+        exclude_if=lambda digest: digest is None,
+        description="sha256 of names, sizes and times of the files in `root`: a changed folder is prepared again.",
+    )
     contents: dict[str, str] = Field({}, description="md5 of what is in the published files, by name, where known.")
     means: dict[Literal["train", "test"], tuple[float, ...]] = Field(
         {}, description="Mean of each channel / 255 of all images of a split, to eight digits, where others report it."
@@ -123,9 +142,12 @@ class DataSet(FrozenModel):
         """Whether it has labels, or is a folder that holds folders or archives, which may be its classes."""
         if self.classes is not None or self.root is None:
             return bool(self.classes)
-        folder = self.root / "train" if (self.root / "train").is_dir() else self.root
+        folder = next(
+            (path for path in self.root.iterdir() if path.is_dir() and path.name.casefold() == "train"), self.root
+        )
         archives = (".zip", ".tar", ".gz", ".xz", ".bz2", ".tgz")
-        return any(path.is_dir() or path.suffix in archives for path in folder.iterdir())
+        shown = (path for path in folder.iterdir() if not path.name.startswith("."))
+        return any(path.is_dir() or path.suffix.lower() in archives for path in shown)
 
     @property
     def published(self) -> dict[str, str]:

@@ -15,10 +15,9 @@ from ddpm.data import readers
 from ddpm.data.readers import Part
 from ddpm.data.store import checksum
 from ddpm.data.streams import reported
-from ddpm.storage.download import check_copy, download, downloaded
+from ddpm.storage.download import check_copy, download, downloaded, reading_root
 from ddpm.storage.files import atomic_write, claim_card, claim_file, write_json, write_npy, write_npz
 
-SPLITS = ("train", "test")
 PREPARED = ("train.npy", "test.npy", "labels.npz", "card.json")
 
 
@@ -63,10 +62,11 @@ def prepare(data: DataSet, source: Path | None, folder: Path, threads: int = 1, 
     for name in PREPARED[:-1]:
         claim_file(folder / name, ours)
     published = published_files(data, source)
-    if data.reader is Reader.LSUN:
-        write_keys(data, published, folder, threads, log)
-    else:
-        write_arrays(data, readers.read(data, published, threads), folder, log)
+    with reading_root(data.root, data.files):
+        if data.reader is Reader.LSUN:
+            write_keys(data, published, folder, threads, log)
+        else:
+            write_arrays(data, readers.read(data, published, threads), folder, log)
 
 
 def published_files(data: DataSet, source: Path | None) -> Path | None:
@@ -100,19 +100,21 @@ def write_arrays(data: DataSet, parts: dict[str, Part], folder: Path, log) -> No
         if len(part.labels) != (part.count if data.classes or part.classes else 0):
             raise UserError(f"{data.source}: {len(part.labels):,} labels of {part.count:,} {split} images.")
     shape = (data.image_size, data.image_size, data.channels)
+    for line in parts["train"].layout:
+        log(f"{data.root}: {line}")
     with all_or_nothing(folder):
         for split, part in parts.items():
             write_images(data, split, part, shape, folder / f"{split}.npy", log)
+        readers.refuse_damaged(parts.values())
         write_npz(folder / "labels.npz", **{split: np.asarray(part.labels, np.int64) for split, part in parts.items()})
-        write_card(
-            data,
-            folder,
-            counts={split: part.count for split, part in parts.items()},
-            checksums={split: checksum(folder / f"{split}.npy", "array") for split in parts},
-            seen=sum((part.seen for part in parts.values()), Counter()),
-            store="array",
-            **({"classes": parts["train"].classes} if data.classes is None else {}),
-        )
+        seen = sum((part.seen for part in parts.values()), Counter())
+        for (kind, what), count in seen.items():
+            if kind == "treated":
+                log(f"{count:,} images: {what}")
+        found: dict[str, Any] = {} if data.classes is not None else {"classes": parts["train"].classes}
+        if layout := parts["train"].layout:
+            found["layout"] = layout
+        write_card(data, folder, {split: part.count for split, part in parts.items()}, "array", seen, found)
 
 
 def write_images(data: DataSet, split: str, part: Part, shape: tuple[int, ...], path: Path, log) -> None:
@@ -128,7 +130,7 @@ def write_images(data: DataSet, split: str, part: Part, shape: tuple[int, ...], 
                 raise UserError(f"{data.source}: {split} images are {found}, not uint8 {(part.count, *shape)}.")
             file.write(batch.tobytes())
             written += len(batch)
-        if written < part.count:
+        if written < part.count and not part.damaged:
             raise UserError(f"{data.source}: {written:,} {split} images, where {part.count:,} were announced.")
 
 
@@ -137,38 +139,38 @@ def write_keys(data: DataSet, published: Path, folder: Path, threads: int, log) 
     from ddpm.data.readers import lsun
 
     database = lsun.find_database(data, published, folder, log)
-    index = lsun.index_images(data, database, threads, log)
+    keys, skipped, seen = lsun.index_images(data, database, threads, log)
     size = (database / lsun.DATABASE).stat().st_size
     store = {"lmdb": database.name if database.parent == folder else str(database), "bytes": size}
     with all_or_nothing(folder):
-        keys = {"train": index.keys, "test": index.keys[:0]}
-        for split in SPLITS:
-            write_npy(folder / f"{split}.npy", keys[split])
-        write_npz(folder / "labels.npz", **{split: np.zeros(0, np.int64) for split in SPLITS})
-        write_card(
-            data,
-            folder,
-            counts={split: len(keys[split]) for split in SPLITS},
-            checksums={split: checksum(folder / f"{split}.npy", store) for split in SPLITS},
-            seen=index.seen,
-            store=store,
-            skipped=index.skipped,
-        )
+        splits = {"train": keys, "test": keys[:0]}
+        for split, of_split in splits.items():
+            write_npy(folder / f"{split}.npy", of_split)
+        write_npz(folder / "labels.npz", **{split: np.zeros(0, np.int64) for split in splits})
+        counts = {split: len(of_split) for split, of_split in splits.items()}
+        write_card(data, folder, counts, store, seen, {"skipped": skipped})
 
 
-def write_card(data: DataSet, folder: Path, counts: dict, checksums: dict, seen: Counter, **more: Any) -> None:
+def write_card(
+    data: DataSet, folder: Path, counts: dict[str, int], store: str | dict, seen: Counter, found: dict[str, Any]
+) -> None:
     """card.json, last of all: what the registry says, and what was found."""
     card = data.model_dump(mode="json", exclude={"files", "root", "statistics", "contents", "means"}) | {
         "checksums": data.published
     }
     if seen:
+        by_kind: dict[str, dict[str, int]] = {}
+        for (kind, what), count in seen.most_common():
+            by_kind.setdefault(kind, {})[what] = count
+        encodings = by_kind["published_as"]
         size = f" {data.image_size}x{data.image_size}"
-        other = sum(count for encoding, count in seen.items() if not encoding.endswith(size))
-        listed = ", ".join(f"{count:,} {encoding}" for encoding, count in seen.most_common(5))
-        listed += ", ..." if len(seen) > 5 else ""
-        found = f"Published as {listed}: {other:,} of {seen.total():,} images were cropped or resized."
-        card |= {"published_as": dict(seen.most_common()), "notes": f"{card['notes']} {found}".strip()}
-    write_json(folder / "card.json", {**card, **more, **counts, "sha256": checksums})
+        other = sum(count for encoding, count in encodings.items() if not encoding.endswith(size))
+        listed = ", ".join(f"{count:,} {encoding}" for encoding, count in list(encodings.items())[:5])
+        listed += ", ..." if len(encodings) > 5 else ""
+        note = f"Published as {listed}: {other:,} of {sum(encodings.values()):,} images were cropped or resized."
+        card |= {**by_kind, "notes": f"{card['notes']} {note}".strip()}
+    checksums = {split: checksum(folder / f"{split}.npy", store) for split in counts}
+    write_json(folder / "card.json", {**card, "store": store, **found, **counts, "sha256": checksums})
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ddpm.config.catalogue import is_large
 from ddpm.config.enums import Variance
-from ddpm.config.registry import DATASETS
+from ddpm.config.registry import DATASETS, is_authors
 from ddpm.evaluation.networks.inception import NAME
 from ddpm.storage.shards import ANCESTRAL_SAMPLER
 
@@ -97,6 +97,7 @@ class Check(NamedTuple):
     text: str
     """In what, in words."""
     affects: tuple[str, ...] = NUMBERS
+    """The numbers that then do not compare with the paper's; none where it is only to be said."""
 
 
 def deviations(header: dict, images: int, splits: int, card: dict, likelihood: dict, reference: dict) -> list[dict]:
@@ -142,7 +143,10 @@ def training_checks(document: dict, trained: dict, paper: Protocol) -> Iterator[
         yield Check(ours != theirs, "{:,} training steps of {}, not {:,} of {}".format(*ours, *theirs))
     else:
         step = f" of step {trained['step']:,}" if trained["step"] else ""
-        yield Check(True, f"published weights{step}, not trained here")
+        # Numbers of the authors' own model compare with the paper's. That it was not trained here is said.
+        theirs = is_authors(document.get("checkpoint"))
+        whose, affected = ("the authors' weights", ()) if theirs else ("published weights", NUMBERS)
+        yield Check(True, f"{whose}{step}, not trained here", affected)
     process = dict(paper.diffusion)
     if paper.learned and document["diffusion"]["variance"] == Variance.LEARNED:
         del process["variance"]

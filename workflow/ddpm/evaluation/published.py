@@ -44,7 +44,7 @@ def fetch_statistics(file: PublishedStatistics, root: Path | None, folder: Path,
     except (Failure, UserError) as error:
         reason = f"{file.name}: {error}" if there else str(error)
         return {**known, **missing, "reason": reason.replace(f"{folder}/", "")}
-    return {**known, "status": "fetched", "file": str(there or file.name), "sha256": copy.sha256, "reason": None}
+    return {**known, "status": "fetched", "file": str(there or file.name), "sha256": copy["sha256"], "reason": None}
 
 
 def write_comparison(reference: Path, card: Path, path: Path) -> None:
@@ -102,10 +102,13 @@ def read_statistics(path: Path, checksum: str, width: int) -> tuple[np.ndarray, 
     Raises:
         UserError: the file is missing, is not what was fetched, or holds no such statistics.
     """
-    remedy = f"Delete it and run `{AGAIN}`."
+    remedy = f"Put another copy in its place, or move it away, and run `{AGAIN}`."
     if not path.is_file() or sha256(path) != checksum:
         raise DamagedFile(path, "is missing or no longer what was fetched", remedy)
-    arrays = read_npz(path, "mu", "sigma", most=10 * width * width + 4096)  # numbers of eight bytes, and a header
+    try:  # numbers of eight bytes, and a header
+        arrays = read_npz(path, "mu", "sigma", most=10 * width * width + 4096)
+    except DamagedFile as error:
+        raise DamagedFile(path, error.what, remedy) from error
     mu, sigma = (array.astype(np.float64) for array in arrays.values())
     if (mu.shape, sigma.shape) != ((width,), (width, width)):
         what = f"holds statistics of shapes {mu.shape} and {sigma.shape}, not of {width} features"

@@ -55,15 +55,18 @@ def rate_distortion(bound: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return dict(zip(CURVE, columns, strict=True))
 
 
-def likelihood_summary(bound: dict[str, np.ndarray]) -> dict[str, float | int] | None:
-    """Bits/dim with its standard error over images, and its two parts; None where there are no images."""
+def likelihood_summary(bound: dict[str, np.ndarray]) -> dict[str, float | int | None] | None:
+    """Bits/dim with its standard error over images, and its two parts; None where there are no images.
+
+    One image has no standard error.
+    """
     count = len(bound["terms"])
     if count == 0:
         return None
     totals = bound["terms"].sum(1) + bound["prior"]
     return {
         "bits_per_dim": float(totals.mean()),
-        "standard_error": float(totals.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan"),
+        "standard_error": float(totals.std(ddof=1) / np.sqrt(count)) if count > 1 else None,
         "images": count,
         "prior": float(bound["prior"].mean()),
         "rate": float((totals - bound["terms"][:, 0]).mean()),

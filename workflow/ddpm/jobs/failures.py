@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -162,6 +163,15 @@ def package_missing(error: Exception) -> ExitReport | None:
 
 
 MAX_LINES = 12  # of a log
+# Words of others than `report_failure`: of the command line's usage, of Python, the shell and a scheduler.
+SAYS_WHY = re.compile(
+    r"Usage:|Error\b|error:|No (such|module)|not found|Permission denied|Killed|Segmentation fault|Aborted|CANCELLED"
+)
+KILLED = (
+    "It ended without a word of its own: killed by hand, by a scheduler (time limit, memory), or by the system for "
+    "want of main memory (`dmesg` or the scheduler's log tells); or the disk of its log was full. Run the same "
+    "command again; it goes on from what it saved."
+)
 
 
 @dataclass(frozen=True)
@@ -186,7 +196,7 @@ def summary(jobs: Iterable[FailedJob]) -> str:
 
 
 def last_words(log: Path) -> list[str]:
-    """The error that a log ends with; or else its last lines, with what they may mean."""
+    """The error that a log ends with; or else its last lines, and what may have ended it where they do not say it."""
     try:
         lines = [line.rstrip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError as error:
@@ -195,14 +205,10 @@ def last_words(log: Path) -> list[str]:
     starts = [i for i, line in enumerate(lines) if line.startswith(ERROR)]
     if starts:
         return lines[starts[-1] :][:MAX_LINES]
-    if reason := why_unwritable(log.parent):
-        return [*lines[-MAX_LINES:], reason]
-    return [
-        *lines[-MAX_LINES:],
-        "It ended without a word of its own: killed by hand, by a scheduler (time limit, memory), or by the system for "
-        "want of main memory (`dmesg` or the scheduler's log tells); or the disk of its log was full. Run the same "
-        "command again; it goes on from what it saved.",
-    ]
+    last = lines[-MAX_LINES:]
+    if SAYS_WHY.search("\n".join(last)):
+        return last
+    return [*last, why_unwritable(log.parent) or KILLED]
 
 
 def why_unwritable(folder: Path) -> str | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpm.config.errors import UserError
+from ddpm.jobs.locks import seconds_from
 from ddpm.storage.files import private_folder
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -133,11 +134,6 @@ def lock_free(gpus: Sequence[Gpu], most: int) -> tuple[dict, dict[Gpu, str]]:
     return locks, busy
 
 
-def release(locks: dict) -> None:
-    for lock in locks.values():
-        lock.release()
-
-
 HELD: list = []  # locks, until this process ends
 
 
@@ -160,12 +156,13 @@ def lease(count: int = 1, log=print) -> bool:
         return False
     if needed > len(gpus):
         raise UserError(too_few(needed, f"{len(gpus)}: {names(gpus)}"))
-    timeout, began, logged = wait_timeout(), time.monotonic(), -LOG_EVERY
+    timeout, began, logged = seconds_from("DDPM_GPU_WAIT", WAIT_TIMEOUT), time.monotonic(), -LOG_EVERY
     while True:
         locks, busy = lock_free(gpus, count)
         if len(locks) == count:
             break
-        release(locks)
+        for lock in locks.values():
+            lock.release()
         waited = time.monotonic() - began
         why = "; ".join(f"GPU {gpu.index or gpu.uuid}: {reason}" for gpu, reason in busy.items())
         if waited >= timeout:
@@ -194,14 +191,6 @@ def too_few(needed: int, there: str) -> str:
 
 def names(gpus) -> str:
     return ", ".join(f"GPU {gpu.index} ({gpu.name})" for gpu in gpus)
-
-
-def wait_timeout() -> float:
-    asked = os.environ.get("DDPM_GPU_WAIT", str(WAIT_TIMEOUT))
-    try:
-        return float(asked)
-    except ValueError:
-        raise UserError(f"DDPM_GPU_WAIT={asked}: must be a number of seconds.") from None
 
 
 def count_free() -> int:
@@ -254,9 +243,8 @@ def choose_device(name: str, log=print):
 
 def unusable(name: str, gpus: Sequence[Gpu], torch, warned: Sequence[str]) -> str:
     """Why torch cannot use what nvidia-smi lists, as far as it can be known."""
-    if torch.version.cuda is None:
-        why = "it is built without CUDA. Install a torch with CUDA"
-    else:
+    why = "it is built without CUDA. Install a torch with CUDA"
+    if torch.version.cuda:
         why = (
             f"it needs a driver for CUDA {torch.version.cuda}, and the driver here is {gpus[0].driver or 'not named'}: "
             "if that is older, have the driver updated, or install a torch for an older CUDA"

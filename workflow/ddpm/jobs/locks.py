@@ -13,14 +13,13 @@ import os
 import re
 import socket
 import stat
-import subprocess
 import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -60,9 +59,7 @@ def birth_of(pid: int) -> str | None:
     except ProcessLookupError:
         return None
     except PermissionError:
-        return HIDDEN
-    with suppress(OSError):  # no /proc here
-        return subprocess.check_output(["ps", "-o", "lstart=", "-p", str(pid)], text=True).strip()
+        pass
     return HIDDEN
 
 
@@ -104,29 +101,21 @@ class Owner:
         return heartbeat_age < HEARTBEAT_TIMEOUT
 
     def __str__(self) -> str:
-        if self == OTHER_USER:
-            return "another user, whose lock may not be read here,"
         if not self.token:
-            return "somebody who has left no name"
+            return "somebody who has left no name that can be read here"
         job = f", SLURM job {self.job}{f' of {self.cluster}' if self.cluster else ''}" if self.job else ""
         return f"process {self.pid} on {self.host}{job}, since {self.since},"
 
     @property
     def remedy(self) -> str:
         """How to end it by hand."""
-        if self == OTHER_USER:
-            return "`ls -l` names the user"
         if not self.token:
-            return "if you know who it is"
+            return "`ls -l` names the user"
         return f"scancel {self.job}" if self.job else f"kill {self.pid} on {self.host}"
 
 
 UNREADABLE = Owner(token="", host="", pids="", pid=0, birth=None, job="", restarts="", cluster="", since="")
-"""Has not written its name to the end yet, or was killed before."""
-
-
-OTHER_USER = replace(UNREADABLE, token="another user's")  # noqa: S106 - a token of a lock, and no secret
-"""Its lock file may not be read, as a umask of 077 makes it."""
+"""Has not written its name to the end yet, or was killed before; or is another user, with a umask of 077."""
 
 
 def read_owner(path: Path) -> Owner | None:
@@ -143,7 +132,7 @@ def read_owner(path: Path) -> Owner | None:
     except FileNotFoundError:
         return None
     except PermissionError:
-        return OTHER_USER
+        return UNREADABLE
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise
@@ -155,6 +144,15 @@ def read_owner(path: Path) -> Owner | None:
 def open_plain(path: str, flags: int) -> int:
     """Open without following a link, and without waiting at a pipe."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def seconds_from(variable: str, default: float) -> float:
+    """What an environment variable says, or else `default`."""
+    value = os.environ.get(variable) or default
+    try:
+        return float(value)
+    except ValueError:
+        raise UserError(f"{variable}={value}: must be a number of seconds.") from None
 
 
 class Lock:
@@ -212,14 +210,9 @@ class Lock:
 
     def wait_timeout(self) -> float:
         """Seconds to wait in all."""
-        if value := os.environ.get("DDPM_LOCK_WAIT"):
-            try:
-                return float(value)
-            except ValueError:
-                raise UserError(f"DDPM_LOCK_WAIT: {value!r} is not a number of seconds.") from None
-        if self.timeout is not None:
-            return self.timeout
-        return math.inf if "SLURM_JOB_ID" in os.environ else WAIT_TIMEOUT
+        if self.timeout is None:
+            return seconds_from("DDPM_LOCK_WAIT", math.inf if "SLURM_JOB_ID" in os.environ else WAIT_TIMEOUT)
+        return seconds_from("DDPM_LOCK_WAIT", self.timeout)
 
     def take(self) -> Owner | None:
         """Take the lock, or return the living owner that is in the way."""

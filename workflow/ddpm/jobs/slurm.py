@@ -1,7 +1,6 @@
 """Jobs of SLURM: requeue one, and cancel those that a killed run has left behind."""
 
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,11 +15,13 @@ def ask(*command: str) -> str:
     """The output of a command of SLURM.
 
     Raises:
-        UserError: it is not on this machine, or fails.
+        UserError: it is not on this machine, gives no answer, or fails.
     """
-    if not shutil.which(command[0]):
-        raise UserError(f"{command[0]} is not on PATH here (inside a container, bind it): SLURM cannot be asked.")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        where = f"{command[0]} is not on PATH here (inside a container, bind it), or gives no answer"
+        raise UserError(f"{where}: SLURM cannot be asked ({error}).") from error
     if done.returncode:
         raise UserError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
     return done.stdout
@@ -29,12 +30,9 @@ def ask(*command: str) -> str:
 def try_ask(*command: str) -> str | None:
     """What a command of SLURM answers; nothing for a job that it no longer knows; None where it gives no answer."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if done.returncode == 0:
-        return done.stdout.strip()
-    return "" if "Invalid job id" in done.stderr else None
+        return ask(*command).strip()
+    except UserError as error:
+        return "" if "Invalid job id" in str(error) else None
 
 
 def requeue(environment=os.environ) -> None:
@@ -48,9 +46,6 @@ def requeue(environment=os.environ) -> None:
     if "SLURM_JOB_ID" not in environment:
         raise UserError("this is no SLURM job, so it cannot be queued again.")
     job = environment["SLURM_JOB_ID"]
-    # The last task of an array has the number of the whole array.
-    if "SLURM_ARRAY_TASK_ID" in environment:
-        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
     if ask("squeue", "--noheader", "--format=%T", "--jobs", job).strip() == "RUNNING":
         ask("scontrol", "requeue", job)
 

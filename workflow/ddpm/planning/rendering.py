@@ -1,12 +1,12 @@
 """A plan as a text to read, or as a JSON document."""
 
-import json
 from dataclasses import asdict
 
 from ddpm.planning.advising import memory_lines, warnings, what_fits
 from ddpm.planning.machine import GB, Machine, in_gb
 from ddpm.planning.plan import Plan
 from ddpm.planning.work import times
+from ddpm.storage.files import to_json
 
 UNMEASURED = "not measured; `python -m ddpm plan --measure` does it"
 
@@ -35,7 +35,7 @@ def as_json(plan: Plan) -> str:
         "warnings": warnings(plan),
         "what_would_fit": what_fits(plan.config, plan.rates, plan.root),
     }
-    return json.dumps(document, indent=2)
+    return to_json(document, indent=2)
 
 
 def as_text(plan: Plan) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 from ddpm.report.figures import MODULES
 
 PACKAGE = Path(__file__).parents[1]
-CHARTS = ("figure5", "figure10", "fewsteps", "reproduced", "training_curve")  # modules of figures in the charts' theme
+# Modules of figures in the charts' theme.
+CHARTS = ("figure5", "figure10", "fewsteps", "bound", "reproduced", "training_curve")
 # What turns metrics into the numbers of tables.
 NUMBERS = ("tables", "notes", "numbers", "scores", "verdicts", "rendering", "inputs")
 PAGE = ("page", "watch", "ordering", "comparisons", "figures/__init__", "figures/samples")

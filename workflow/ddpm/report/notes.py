@@ -66,9 +66,14 @@ def notes_on_choice(runs: list[dict], shown: dict | None) -> list[str]:
 
 
 def notes_on_checkpoint(run: dict | None) -> list[str]:
-    """Which weights of a training were scored, where that is recorded; with the steps of all runs in a mean."""
+    """Which weights were scored, where that is recorded; with the steps of all runs in a mean.
+
+    A deviation that affects no number says whose weights they are.
+    """
     if run is None or run["status"] != "measured":
         return []
+    if theirs := [each["text"] for each in run["deviations"] if not each["affects"]]:
+        return [f"{text[0].upper()}{text[1:]}." for text in theirs]
     every = [(one.get("made_from") or {}).get("weights") or {} for one in (run, *measured_repeats(run))]
     steps = list(dict.fromkeys(f"{weights['step']:,}" for weights in every if weights.get("checkpoint")))
     step = f"{'steps' if len(steps) > 1 else 'step'} {' and '.join(steps)}"

@@ -86,7 +86,7 @@ def read_numbers(run: dict) -> dict[str, Number]:
             for name, value in (("low", low), ("high", high), ("infinity", spread.get("infinity"))):
                 if value is not None:
                     found[f"fid_{split}_{name}"] = Number(value)
-        if bound := (run["nll"] or {}).get(split):
+        if (bound := (run["nll"] or {}).get(split)) and bound["bits_per_dim"] is not None:
             found[f"nll_{split}"] = Number(bound["bits_per_dim"], error=known_error(bound["standard_error"]))
     if kid := run["kid"]:
         found["kid"] = Number(1000 * kid["mean"], 1000 * kid["std"])

@@ -36,6 +36,7 @@ IDEA = "diffusion"  # the figure that opens the page, still and moving
 TITLES = {  # of those with no number
     IDEA: "The diffusion process",
     "fewsteps": "Few-step sampling with DDIM",
+    "bound": "The bound, term by term",
     "training-curve": "The course of training",
     "reproduced": "Reproduced and published numbers",
     SCORES_TABLE: "Other scores, and how certain they are",

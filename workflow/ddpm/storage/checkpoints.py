@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -22,7 +22,10 @@ class State:
     step: int
     fingerprint: str
     data: str
-    outcome: dict | None = field(default=None)
+    outcome: dict | None = None
+
+
+HEADER = ("step", "fingerprint", "data", "outcome")  # what a saved state's has
 
 
 def pack(tensors: dict[str, Tensor], header: dict) -> bytes:
@@ -45,13 +48,7 @@ def unpack(data: bytes, path: Path, *keys: str) -> tuple[dict[str, Tensor], dict
 
 def save_state(folder: Path, state: State) -> None:
     """Write `state`, and keep it and the one before it; of later steps, which it does not follow, none is removed."""
-    header = {
-        "step": state.step,
-        "fingerprint": state.fingerprint,
-        "data": state.data,
-        "outcome": state.outcome,
-    }
-    content = pack(state.tensors, header)
+    content = pack(state.tensors, {key: getattr(state, key) for key in HEADER})
     digest = hashlib.sha256(content).hexdigest()[:16]
     path = folder / f"{state.step:09d}-{digest}.safetensors"
     with atomic_write(path) as part:
@@ -89,7 +86,7 @@ def load_state(
         if hashlib.sha256(content).hexdigest()[:16] != path.stem.rpartition("-")[2]:
             damaged.append(path)
             continue
-        tensors, header = unpack(content, path, "step", "fingerprint", "data", "outcome")
+        tensors, header = unpack(content, path, *HEADER)
         for key, mine in (("fingerprint", fingerprint), ("data", data)):
             if header[key] != mine:
                 raise UserError(
@@ -97,7 +94,7 @@ def load_state(
                     f"yours is {mine}). Give another --state folder, or delete {folder} to start again."
                 )
         say_what_is_lost(header["step"])
-        return State(tensors, header["step"], header["fingerprint"], header["data"], header["outcome"])
+        return State(tensors, *(header[key] for key in HEADER))
     say_what_is_lost(0)
     return None
 

@@ -11,8 +11,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,7 @@ Arrays = dict[str, np.ndarray]
 Make = Callable[[int, int], Arrays]
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """The items start .. stop - 1, which are read from a file of those from `first` on, or have to be made."""
 
     start: int
@@ -151,8 +150,10 @@ class ChunkCache:
                     if not resumable:
                         raise
                     self.interrupt(chunk, start, stop)
-                resumable = self.folder is not None
-                self.add(chunk, arrays, last=chunk.stop == stop)
+                if resumable := self.folder is not None:
+                    self.pending.append((chunk, arrays))
+                    if chunk.stop != stop and time.monotonic() - self.saved > SAVE_EVERY:  # else `finish` is next
+                        self.flush()
                 yield arrays
             elif (kept := self.read(chunk, chunk.path)) is None:  # damaged, and removed
                 chunks = self.plan(chunk.start, stop, size)
@@ -170,14 +171,6 @@ class ChunkCache:
         self.flush()
         self.log(f"items {chunk.start}..{chunk.stop - 1} were kept from earlier work")
         return {key: array[chunk.start - chunk.first : chunk.stop - chunk.first] for key, array in arrays.items()}
-
-    def add(self, chunk: Chunk, arrays: Arrays, last: bool) -> None:
-        """Note what is made, and save all of that if a minute has passed, unless `finish` is next."""
-        if self.folder is None:
-            return
-        self.pending.append((chunk, arrays))
-        if not last and time.monotonic() - self.saved > SAVE_EVERY:
-            self.flush()
 
     def flush(self) -> None:
         """Save what was made since the last time, as one chunk."""

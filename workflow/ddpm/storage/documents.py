@@ -3,34 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from ddpm.config.base import FrozenModel, validated
+from ddpm.config.base import models_in, validated
 from ddpm.config.errors import UserError
-from ddpm.config.experiment import Repeat
-from ddpm.config.schema import (
-    DiffusionConfig,
-    EvaluationConfig,
-    FewStepsConfig,
-    LikelihoodConfig,
-    NetworkConfig,
-    SamplingConfig,
-    SnapshotsConfig,
-    TrainingConfig,
-)
-from ddpm.config.sources import Checkpoint
+from ddpm.config.experiment import Experiment, Repeat
 from ddpm.storage.files import read_json
-
-SECTIONS: dict[str, type[FrozenModel]] = {
-    "network": NetworkConfig,
-    "diffusion": DiffusionConfig,
-    "training": TrainingConfig,
-    "sampling": SamplingConfig,
-    "snapshots": SnapshotsConfig,
-    "few_steps": FewStepsConfig,
-    "likelihood": LikelihoodConfig,
-    "evaluation": EvaluationConfig,
-    "checkpoint": Checkpoint,
-    "repeat": Repeat,
-}
 
 
 def read_stage_config(path: Path, *sections: str) -> dict[str, Any]:
@@ -44,13 +20,19 @@ def read_stage_config(path: Path, *sections: str) -> dict[str, Any]:
     if missing:
         raise UserError(f"{path}: has no {', '.join(missing)}: not the document of this stage. Give it the right file.")
     for section in sections:
-        validated(SECTIONS[section], document[section], f"{path}: {section}")
+        checked(path, section, document)
     return document
+
+
+def checked(path: Path, section: str, document: dict[str, Any]) -> Any:
+    """A section of the document in `path`, as its model."""
+    (model,) = models_in(Experiment.model_fields[section].annotation)
+    return validated(model, document[section], f"{path}: {section}")
 
 
 def read_section(path: Path, section: str) -> Any:
     """The one section that most stages' documents hold, as its model."""
-    return SECTIONS[section](**read_stage_config(path, section)[section])
+    return checked(path, section, read_stage_config(path, section))
 
 
 def read_repeat(path: Path) -> Repeat | None:

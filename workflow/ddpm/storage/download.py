@@ -4,6 +4,7 @@ All mirrors are tried before a pause and the next round. urllib3's Retry can do 
 """
 
 import hashlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from ddpm.config.base import FrozenModel, is_open
+from ddpm.config.base import is_open
 from ddpm.config.errors import DamagedFile, DiskError, UserError
 from ddpm.config.sources import Listing, RemoteFile
+from ddpm.jobs.locks import Lock
 from ddpm.storage.files import Log, claim_card, read_json, set_aside, sha256, write_json
 from ddpm.storage.transfer import Failure, NoRoom, PartialFile, came_openly, open_url, read_body, refuse_html, resume
 
@@ -24,6 +26,8 @@ PAUSE = 5  # seconds after the first round; twice as many after each further one
 MAX_INDEX_BYTES = 2**22
 MAX_INDEX_FILES = 10_000
 
+Copy = dict[str, Any]  # `sha256` and `size` of a file; its `url` after redirects and a hub's `commit`, where known
+
 
 class NotDownloaded(UserError):
     """No mirror gives a right copy; `failures` has the reason of each address."""
@@ -31,18 +35,6 @@ class NotDownloaded(UserError):
     def __init__(self, message: str, failures: dict[str, str]):
         super().__init__(message)
         self.failures = failures
-
-
-class Copy(FrozenModel):
-    """A file as it was when it was read to its end and found right."""
-
-    sha256: str
-    size: int
-    mtime_ns: int
-    url: str | None = None
-    """The address, after redirects, where it is known."""
-    commit: str | None = None
-    """Of the hub's repository."""
 
 
 def download(
@@ -68,7 +60,7 @@ def download(
     copies = {file.name: fetch(file, folder, log, unverified=unverified) for file in wanted}
     commits = defaultdict(set)
     for file in wanted:
-        if commit := copies[file.name].commit:
+        if commit := copies[file.name].get("commit"):
             commits[file.urls[0].partition("/resolve/")[0]].add(commit)
     for repository, found in commits.items():
         if len(found) > 1:
@@ -76,8 +68,7 @@ def download(
                 f"{folder}: its files are of several commits of {repository} ({', '.join(sorted(found))}), which was "
                 "changed during the download. Delete them and download them again."
             )
-    documents = {name: copy.model_dump(exclude_none=True) for name, copy in copies.items()}
-    write_json(folder / "card.json", {**about, "files": documents})
+    write_json(folder / "card.json", {**about, "files": copies})
 
 
 def may_be_changed(file: RemoteFile) -> bool:
@@ -88,33 +79,22 @@ def may_be_changed(file: RemoteFile) -> bool:
 def downloaded(card: Path) -> dict:
     """The card.json that `download` wrote, after a check that its files are unchanged.
 
-    A file whose size and time are still the card's is not read again.
-
     Raises:
         DamagedFile: a file is missing or has changed.
     """
     document = read_json(card)
     try:
-        copies = {name: Copy(**copy) for name, copy in document["files"].items()}
-    except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        known = {name: copy["sha256"] for name, copy in document["files"].items()}
+    except (AttributeError, KeyError, TypeError) as error:
         raise DamagedFile(card, "not the card of a download") from error
-    for name, copy in copies.items():
-        if not is_unchanged(path := card.parent / name, copy, card):
+    for name, checksum in known.items():
+        if not (path := card.parent / name).exists() or sha256(path) != checksum:
             raise DamagedFile(path, f"is missing or no longer what {card} says", "Delete it and download it again.")
     return document
 
 
-def is_unchanged(path: Path, copy: Copy, card: Path) -> bool:
-    """Whether `path` is still what `card` says of it."""
-    if not path.exists() or (status := path.stat()).st_size != copy.size:
-        return False
-    # A file that is as old as the card may have been changed in the same tick of the disk's clock.
-    older = copy.mtime_ns < card.stat().st_mtime_ns
-    return (older and status.st_mtime_ns == copy.mtime_ns) or sha256(path) == copy.sha256
-
-
 def fetch(file: RemoteFile, folder: Path, log: Log = print, once: bool = False, unverified: bool = False) -> Copy:
-    """Download `file` to `folder`, unless a right copy is there.
+    """Download `file` to `folder`, unless a right copy is there; returns what `verify_copy` does, and whence it came.
 
     Processes that want the same file wait for each other.
 
@@ -130,7 +110,7 @@ def fetch(file: RemoteFile, folder: Path, log: Log = print, once: bool = False, 
     part = PartialFile(path, file, unverified)
 
     def attempt(url: str) -> Copy:
-        resume(part, url, log)
+        source = resume(part, url, log)
         try:
             copy = verify_copy(part.path, file)
         except Failure:
@@ -138,46 +118,32 @@ def fetch(file: RemoteFile, folder: Path, log: Log = print, once: bool = False, 
             part.may_mix = False  # or the same two mirrors would be mixed again
             raise
         part.finish()
-        log(f"{path}: from {url}, {copy.size:,} bytes")
-        return copy.model_copy(update=part.source)
+        log(f"{path}: from {url}, {copy['size']:,} bytes")
+        return {**copy, **source}
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(path, log):
+        with Lock(path.with_name(f".{path.name}.lock"), f"downloading {path}", log, math.inf).acquire():
             if path.exists():
                 try:
                     copy = verify_copy(path, file)
                     part.discard()
-                    log(f"{path}: is there, {copy.size:,} bytes")
+                    log(f"{path}: is there, {copy['size']:,} bytes")
                     return copy
                 except Failure as failure:
                     log(f"{path}: {failure}; it is downloaded anew, and what was there is kept as {set_aside(path)}")
-            return try_mirrors(file.urls, attempt, path, log, 1 if once else ROUNDS)
+            by_hand = f"get the file by hand and put it, or a link to it, at {path}, where the same command checks it"
+            return try_mirrors(file.urls, attempt, path, by_hand, log, 1 if once else ROUNDS)
     except OSError as error:  # of the disk; those of the network are Failures
         raise DiskError(f"{path}: cannot be written ({error}). Choose another folder, or mend this one.") from error
 
 
-@contextmanager
-def locked(path: Path, log: Log) -> Iterator[None]:
-    """Hold the lock of `path`, which ends with the process. The empty lock file stays."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        log(f"{path}: another process is downloading it: waiting for it")
-        held = lock.acquire()
-    except PermissionError as error:
-        raise UserError(
-            f"{lock.lock_file}: belongs to another user, who downloads there. Choose another folder."
-        ) from error
-    with held:
-        yield
-
-
-def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, log: Log, rounds: int) -> Any:
+def try_mirrors(
+    urls: Sequence[str], attempt: Callable[[str], Any], what: Path | str, by_hand: str, log: Log, rounds: int
+) -> Any:
     """The first success of `attempt(url)`; all `urls` again after a pause, since most failures pass.
+
+    `by_hand` says what else a user can do.
 
     Raises:
         NotDownloaded: there is none; the reasons are listed.
@@ -190,7 +156,7 @@ def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path |
             except Failure as failure:
                 failures[url] = failure
                 log(f"{url}: {failure}")
-        if all(isinstance(failure, NoRoom) for failure in failures.values()):
+        if all(isinstance(failure, NoRoom) for failure in failures.values()):  # another round makes none
             raise failures[urls[0]]
         if i < rounds - 1:
             time.sleep(PAUSE * 2**i)
@@ -198,8 +164,7 @@ def try_mirrors(urls: Sequence[str], attempt: Callable[[str], Any], what: Path |
     listed = "\n".join(f"  {url}: {reason}" for url, reason in reasons.items())
     raise NotDownloaded(
         f"{what}: could not be downloaded. If this machine has no way to the internet, run this command on one that "
-        "has, or get the files by hand and say with `root` which folder holds them; each address was tried "
-        f"{rounds} times:\n{listed}",
+        f"has, or {by_hand}; each address was tried {rounds} times:\n{listed}",
         reasons,
     )
 
@@ -235,42 +200,59 @@ def expand(listing: Listing, log: Log = print) -> tuple[RemoteFile, ...]:
             raise Failure(f"lists {len(files):,} files, more than {MAX_INDEX_FILES:,}")
         return files
 
-    return try_mirrors(listing.urls, attempt, listing.urls[0], log, ROUNDS)
+    by_hand = "get the files by hand and say with `root` which folder holds them"
+    return try_mirrors(listing.urls, attempt, listing.urls[0], by_hand, log, ROUNDS)
 
 
 def check_copy(root: Path, file: RemoteFile) -> None:
-    """Check that the copy of `file` in the folder `root`, which is used in place, is right.
-
-    Raises:
-        UserError: it is not.
-    """
-    size = f" of {file.size:,} bytes" if file.size else ""
-    checksums = "".join(f", {kind} {value}" for kind, value in file.checksums.items())
+    """Raise UserError if the copy of `file` in the folder `root`, which is used in place, is not right."""
     try:
         verify_copy(root / file.name, file)
     except Failure as failure:
         raise UserError(
-            f"{root / file.name}: {failure}. `root` must name a folder that holds {file.name}{size}{checksums}, as "
-            f"published at {file.urls[0]}."
+            f"{root / file.name}: {failure}. `root` must name a folder that holds {published_as(file)}."
         ) from failure
 
 
+def published_as(file: RemoteFile | Listing) -> str:
+    """What a right copy is compared with, and where to get one."""
+    if isinstance(file, Listing):
+        return f"the files that {file.urls[0]} lists"
+    size = f" of {file.size:,} bytes" if file.size else ""
+    checksums = "".join(f", {kind} {value}" for kind, value in file.checksums.items())
+    return f"{file.name}{size}{checksums}, as published at {file.urls[0]}"
+
+
+@contextmanager
+def reading_root(root: Path | None, files: Sequence[RemoteFile | Listing] = ()) -> Iterator[None]:
+    """Let a DamagedFile of a user's own `root`, a folder or file, say what to compare and where to get another."""
+    try:
+        yield
+    except DamagedFile as error:
+        if root is None or not str(error.path).startswith(str(root)):
+            raise
+        named = [file for file in files if isinstance(file, RemoteFile) and file.name in str(error.path)]
+        source = f" with {published_as((named or files)[0])}" if files else " with where you have it from"
+        remedy = f"It is yours and stays as it is: compare it{source}; put a whole copy in its place, or move it away."
+        raise DamagedFile(error.path, error.what, remedy) from error
+
+
 def verify_copy(path: Path, file: RemoteFile) -> Copy:
-    """Check that `path` is `file`, as far as that is known; its content is read once.
+    """Check that `path` is `file`, as far as that is known; returns its sha256 and its size.
 
     Raises:
         Failure: it is not, or it is an HTML page.
     """
-    status = path.stat()
-    if file.size not in (status.st_size, None):
-        raise Failure(f"has {status.st_size:,} bytes, not {file.size:,}")
+    size = path.stat().st_size
+    if file.size not in (size, None):
+        raise Failure(f"has {size:,} bytes, not {file.size:,}")
     with open(path, "rb") as opened:
         refuse_html(opened.read(512))
     found = digests(path, "sha256", *file.checksums)
     for kind, value in file.checksums.items():
         if found[kind] != value:
             raise Failure(f"does not match the known hash: its {kind} is {found[kind]}, not {value}")
-    return Copy(sha256=found["sha256"], size=status.st_size, mtime_ns=status.st_mtime_ns)
+    return {"sha256": found["sha256"], "size": size}
 
 
 def digests(path: Path, *kinds: str) -> dict[str, str]:

@@ -28,14 +28,13 @@ from typing import IO, cast
 
 import numpy as np
 
-from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.errors import DamagedFile, DiskError, UserError
 
 # What numpy and zipfile raise where bytes are not what they should be.
 CORRUPT_FILE_ERRORS = (
     *(ValueError, EOFError, OSError, AttributeError, RuntimeError, SyntaxError, OverflowError),
     *(TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
 )
-
 
 Log = Callable[[str], object]  # takes a line of progress: `print`, say
 FOLDER_MARK = ".ddpm-folder"  # in a folder of this project's alone: its use
@@ -122,8 +121,10 @@ def private_folder(folder: Path, remedy: str) -> Path:
     Raises:
         UserError: it is not; the message ends with `remedy`.
     """
-    if not folder.is_symlink():
+    try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"{folder}: cannot be made ({error.strerror}). {remedy}") from error
     about = os.lstat(folder)
     if stat.S_ISLNK(about.st_mode) or about.st_uid != os.getuid():
         raise UserError(f"{folder}: is a link, or belongs to somebody else. {remedy}")
@@ -134,9 +135,9 @@ def private_folder(folder: Path, remedy: str) -> Path:
 
 def files_in(folder: Path) -> Iterator[str]:
     """The relative paths of all files and links in `folder`, at any depth; links are not followed."""
-    for place, folders, files in os.walk(folder):
-        for name in (*files, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
-            yield Path(place, name).relative_to(folder).as_posix()
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            yield path.relative_to(folder).as_posix()
 
 
 def claim_folder(folder: Path, use: str, unmarked: str = "(?!)") -> None:
@@ -220,16 +221,15 @@ def claim_card(card: Path, *keys: str) -> bool:
     Raises:
         UserError: there is a card without them.
     """
-    there = os.path.lexists(card)
-    if there:
-        with suppress(UserError, OSError):
-            document = read_json(card)
-            if isinstance(document, dict) and document.keys() >= set(keys):
-                claim_file(card, ours=True)
-                return True
-        raise UserError(f"{card}: is there already, and is the card of something else. Give another folder.")
-    claim_file(card)
-    return False
+    if not os.path.lexists(card):
+        claim_file(card)
+        return False
+    with suppress(UserError, OSError):
+        document = read_json(card)
+        if isinstance(document, dict) and document.keys() >= set(keys):
+            claim_file(card, ours=True)
+            return True
+    raise UserError(f"{card}: is there already, and is the card of something else. Give another folder.")
 
 
 def set_aside(path: Path) -> Path:
@@ -244,7 +244,30 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: object) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, to_json(value, indent=2) + "\n")
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """JSON as its standard has it, which knows no NaN and no infinity.
+
+    Such a number becomes null, and `not_finite` of the document says which it was, by its keys: {"nll.test": "nan"}.
+    """
+    lost: dict[str, str] = {}
+
+    def finite(value: object, place: str) -> object:
+        if isinstance(value, dict):
+            return {key: finite(each, f"{place}.{key}") for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(each, f"{place}.{i}") for i, each in enumerate(value)]
+        if not isinstance(value, float) or math.isfinite(value):
+            return value
+        lost[place.removeprefix(".")] = str(float(value))
+        return None
+
+    document = finite(value, "")
+    if lost and isinstance(document, dict):
+        document["not_finite"] = lost
+    return json.dumps(document, indent=indent)
 
 
 def write_csv(path: Path | str, names: Iterable[str], rows: Iterable[Iterable[float | str]]) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm.config.errors import DamagedFile, UserError
-from ddpm.storage.files import read_npz
+from ddpm.config.errors import UserError
+from ddpm.storage.files import read_errors_naming, read_npz, to_json
 
 # What `sampler` in the header of a file of drawn images begins with, up to its first comma.
 ANCESTRAL, DDIM = "ancestral", "DDIM"
@@ -22,7 +22,7 @@ def shard_range(items: int, shard: int, shards: int) -> tuple[int, int]:
 
 def pack_header(header: dict) -> np.ndarray:
     """A JSON document as a 0-d string array, which an .npz can hold without pickling."""
-    return np.array(json.dumps(header))
+    return np.array(to_json(header))
 
 
 def unpack_header(array: np.ndarray) -> dict:
@@ -39,11 +39,8 @@ def read_shard(path: Path, *keys: str, sampler: str | None = ANCESTRAL) -> tuple
         UserError: another sampler drew them. Few-step images never stand in the place of the paper's.
         DamagedFile: an array is missing, or the file is not whole.
     """
-    packed = read_npz(path, "status", "header")
-    try:
-        status, header = (unpack_header(packed[name]) for name in ("status", "header"))
-    except json.JSONDecodeError as error:
-        raise DamagedFile(path, f"its status or header is not JSON ({error})") from error
+    with read_errors_naming(path, "its status or header is not JSON"):
+        status, header = map(unpack_header, read_npz(path, "status", "header").values())
     drawn_by = header["sampler"].partition(",")[0]
     if drawn_by != (sampler or drawn_by):
         raise UserError(f"{path}: these images are of the {drawn_by} sampler, where the {sampler} sampler's belong.")

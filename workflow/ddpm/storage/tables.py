@@ -1,12 +1,11 @@
 """Tables and curves as pandas frames, read from CSV and written to it."""
 
-import io
 from pathlib import Path
 
 import pandas as pd
 
-from ddpm.config.errors import DamagedFile, UserError
-from ddpm.storage.files import write_text
+from ddpm.config.errors import DamagedFile
+from ddpm.storage.files import read_errors_naming, write_text
 
 # All cells are strings, and an empty one is "". The parser in Python tells an empty cell from a missing one.
 AS_TEXT = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False, "engine": "python"}
@@ -18,15 +17,8 @@ def read_table(path: Path, *columns: str, delimiter: str = ",") -> pd.DataFrame:
     Raises:
         UserError: the file is missing or damaged, or one of `columns` is not in its header.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        table = pd.read_csv(io.StringIO(text), sep=delimiter, **AS_TEXT)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
-    except pd.errors.EmptyDataError:
-        raise DamagedFile(path, "an empty file where a table was expected") from None
-    except (UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise DamagedFile(path, f"not a whole table ({error})") from error
+    with read_errors_naming(path, "not a whole table"):
+        table = pd.read_csv(path, sep=delimiter, **AS_TEXT)
     if missing := [column for column in columns if column not in table]:
         raise DamagedFile(path, f"has the columns {list(table)} where {missing} was expected")
     # pandas fills a short row with NaN, and makes an index of what a long row has too much.

@@ -31,7 +31,7 @@ class Failure(Exception):
 
 
 class NoRoom(Failure, DiskError):
-    """A mirror says that the file is larger than the free space. Another may say otherwise."""
+    """The disk is full, or smaller than the file is by a mirror's word. Another may say otherwise."""
 
 
 class PartialFile:
@@ -46,7 +46,6 @@ class PartialFile:
         self.size, self.max_size = file.size, file.size or (file.about and MAX_SIZE_RATIO * file.about)
         self.may_mix = bool(file.checksums)  # resume what another mirror began: a checksum decides in the end
         self.https_only = not (unverified or file.checksums)
-        self.source: dict[str, str] = {}  # of the last answer: its address, and a hub's commit
 
     @property
     def arrived(self) -> int:
@@ -65,32 +64,27 @@ class PartialFile:
         """Append `chunks`, or begin with them and note their origin.
 
         Raises:
-            DiskError: the disk is full, or will be (NoRoom: by the mirror's word). What has arrived is kept.
+            NoRoom: the disk is full, or will be. What has arrived is kept.
         """
         size = origin["size"]
-        if size is not None and size - self.arrived > self.free():
-            raise (NoRoom if self.size is None else DiskError)(self.disk_full("too little room for the rest", size))
         try:
+            if size is not None and size - self.arrived > shutil.disk_usage(self.path.parent).free:
+                raise OSError(errno.ENOSPC, "too little room for the rest")
             with open(self.path, "ab" if append else "wb") as file:
                 if not append:
                     write_json(self.note, origin)  # not before: a note must never stand beside another file's bytes
                 for chunk in chunks:
                     file.write(chunk)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskError(self.disk_full(error.strerror or str(error), size)) from error
-            raise
-
-    def free(self) -> int:
-        return shutil.disk_usage(self.path.parent).free
-
-    def disk_full(self, reason: str, size: int | None) -> str:
-        needed = "more bytes" if size is None else f"{size - self.arrived:,} more bytes"
-        return (
-            f"{self.target}: the disk is full ({reason}): {needed} are needed and {self.free():,} are free. The "
-            f"{self.arrived:,} bytes that have arrived are kept: make room (or have a quota raised) and run the same "
-            "command again, which goes on from there."
-        )
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            needed = "more bytes" if size is None else f"{size - self.arrived:,} more bytes"
+            free = shutil.disk_usage(self.path.parent).free
+            raise NoRoom(
+                f"{self.target}: the disk is full ({error.strerror}): {needed} are needed and {free:,} are free. The "
+                f"{self.arrived:,} bytes that have arrived are kept: make room (or have a quota raised) and run the "
+                "same command again, which goes on from there."
+            ) from error
 
     def finish(self) -> None:
         """Give the complete file its name."""
@@ -104,46 +98,44 @@ class PartialFile:
         self.note.unlink(missing_ok=True)
 
 
-def resume(part: PartialFile, url: str, log: Log) -> None:
+def resume(part: PartialFile, url: str, log: Log) -> dict[str, str]:
     """Fill `part` with all that `url` gives; where that breaks off after some bytes, ask for the rest at once.
 
+    Returns:
+        its address after redirects and a hub's commit, where it was asked.
+
     Raises:
-        Failure: the mirror gives no more; what it gave is kept.
-        DiskError: the disk is full.
+        Failure: the mirror gives no more, or the disk is full; what it gave is kept.
     """
     furthest = part.arrived
     while not part.arrived or part.arrived != (part.size or part.origin.get("size")):
         try:
-            if request_rest(part, url, log):
-                return
+            if source := request_rest(part, url, log):
+                return source
             part.discard()
         except Failure as failure:
-            if part.arrived <= furthest:
+            if part.arrived <= furthest or isinstance(failure, NoRoom):
                 raise
             furthest = part.arrived
             log(f"{url}: {failure}; asked for the rest after {furthest:,} bytes")
+    return {}
 
 
-def request_rest(part: PartialFile, url: str, log: Log) -> bool:
-    """Ask `url` once for what is missing; False where `part` is of another version than the answer.
-
-    Raises:
-        Failure, DiskError: as `resume` says.
-    """
+def request_rest(part: PartialFile, url: str, log: Log) -> dict[str, str] | None:
+    """Ask `url` once for what is missing, as `resume` does; None where `part` is of another version than the answer."""
     arrived, origin = part.arrived, part.origin
     version = origin.get("validator") if origin.get("url") == url else None
     headers = {}
     if arrived and (version or part.may_mix):
         headers = {"Range": f"bytes={arrived}-", **({"If-Range": version} if version else {})}
     with open_url(url, headers) as answer:
-        part.source = source_of(answer)
         if part.https_only and came_openly(answer):
             raise Failure(f"leads to {bare(answer.url)}, plain HTTP, and no checksum of the file is known")
         begin, total = byte_range(answer)
         if answer.status_code == 416 and total == arrived:  # there is no more
-            return True
+            return source_of(answer)
         if begin not in (0, arrived) or (begin and version and validator_of(answer) not in (version, None)):
-            return False
+            return None
         if part.size and total not in (part.size, None):
             raise Failure(f"has {total:,} bytes, not {part.size:,}")
         if total and part.max_size and total > part.max_size:
@@ -155,7 +147,7 @@ def request_rest(part: PartialFile, url: str, log: Log) -> bool:
         part.write(chain([first], chunks), {"url": url, "validator": validator_of(answer), "size": total}, begin > 0)
     if total is not None and part.arrived != total:
         raise Failure(f"gives {part.arrived:,} of {total:,} bytes")
-    return True
+    return source_of(answer)
 
 
 @contextmanager

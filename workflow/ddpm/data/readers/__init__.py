@@ -11,19 +11,28 @@ import io
 import lzma
 import struct
 import tarfile
+import threading
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from PIL import Image
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet, Reader
+from ddpm.data import pictures
+from ddpm.data.listing import is_hidden, list_files, shorten
+from ddpm.data.streams import ordered
 
+BATCH = 64  # images in an array that is passed on
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # zipfile raises these too, where a member is encrypted, packed in an unknown way, or has an odd name.
 OTHER_ZIP_ERRORS = (KeyError, ValueError, RuntimeError, NotImplementedError, struct.error)
@@ -47,14 +56,78 @@ class Part:
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     """[count] int64; empty where there are none."""
     seen: Counter = field(default_factory=Counter)
-    """The number of images by encoding, as in "JPEG 178x218". It is complete when all batches have been read."""
+    """The number of images by fact (`pictures.decode`). It is complete when all batches have been read."""
+    damaged: list[DamagedFile] = field(default_factory=list)
+    """An error for each image that cannot be read or decoded: likewise."""
     classes: tuple[str, ...] = ()
     """The names of the labels, where the files give them and not the registry."""
+    layout: tuple[str, ...] = ()
+    """Sentences for the card: which folders became which split, and what was left out."""
 
 
 def part_of_arrays(images: np.ndarray, labels: np.ndarray) -> Part:
     """A split whose images [count, H, W, C] uint8 and labels [count] are in memory."""
     return Part(len(images), [images], labels)
+
+
+def part_of_images(
+    data: DataSet,
+    count: int,
+    contents: Iterable[tuple[str, Callable[[], bytes]]],
+    shape: Callable[[Image.Image], Image.Image],
+    threads: int,
+    formats: Sequence[str] = pictures.PUBLISHED_FORMATS,
+    remedy: str = "Download it again.",
+) -> Part:
+    """A split of encoded images. They are decoded in `threads` threads, and `shape` is applied, when it is read.
+
+    Behind a damaged image no more are yielded, but all are tried.
+
+    Args:
+        contents: each image's name for messages, and a function that reads it.
+        formats: those of Pillow's that they may be in.
+    """
+    part = Part(count, [])
+
+    def work(item: tuple[str, Callable[[], bytes]]) -> tuple[np.ndarray, pictures.Facts] | DamagedFile:
+        name, read = item
+        try:
+            image, facts = pictures.decode(read(), data.channels, formats, data.background, data.depth)
+            if data.reencoded and (found := facts[0][1].partition(" ")[0]).lower() != data.reencoded.lower():
+                what = f"is {found}, and {data.name} has reencoded: {data.reencoded}: say the right one"
+                raise pictures.Undecodable(what)
+            return pictures.to_array(shape(image)), facts
+        except DamagedFile as error:  # of an archive
+            return error
+        except OSError as error:
+            return DamagedFile(name, f"cannot be read ({error.strerror or error})", remedy)
+        except pictures.Undecodable as error:
+            return DamagedFile(name, str(error), remedy)
+
+    def images() -> Iterator[np.ndarray]:
+        for result in ordered(work, contents, threads):
+            if isinstance(result, DamagedFile):
+                part.damaged.append(result)
+            elif not part.damaged:
+                image, facts = result
+                part.seen.update(facts)
+                yield image
+
+    whole = images()
+    part.batches = map(np.stack, iter(lambda: list(islice(whole, BATCH)), []))  # until none are left
+    return part
+
+
+def refuse_damaged(parts: Iterable[Part]) -> None:
+    """Raise DamagedFile with all damaged images of parts that have been read, the first twenty of them by name."""
+    damaged = [error for part in parts for error in part.damaged]
+    if len(damaged) == 1:
+        raise damaged[0]
+    if damaged:
+        what = f"cannot be used:\n{shorten(list(map(str, damaged)))}\n"
+        raise DamagedFile(
+            f"{len(damaged):,} images", what, "Mend or remove all of them, and run the same command again"
+        )
 
 
 def read(data: DataSet, folder: Path | None, threads: int) -> dict[str, Part]:
@@ -69,56 +142,83 @@ def read(data: DataSet, folder: Path | None, threads: int) -> dict[str, Part]:
     return import_module(f"ddpm.data.readers.{data.reader}").read(data, folder, threads)
 
 
-def require_file(folder: Path, name: str) -> Path:
-    """The file `name` of `folder`."""
-    if not (folder / name).is_file():
-        raise UserError(f"{folder / name}: no such file. Download the data set, or set its root to where the file is.")
-    return folder / name
-
-
-def find_files(root: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Path, Files]]:
+def find_files(root: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[Path, Files, Counter]]:
     """The files of `root` that are `wanted`: first those in the folder at any depth, then those in each archive.
 
     Yields:
-        the folder or the archive, and its files; those without such a file are passed over.
+        the folder or the archive, its files, and how many of what it holds beside; those without such a file are
+        passed over. Hidden files and folders never count.
 
     Raises:
+        UserError: parts of the folder cannot be read; they are listed.
         DamagedFile: an archive cannot be read to its end.
     """
-    found = {PurePosixPath(path.relative_to(root)): path.read_bytes for path in root.rglob("*") if path.is_file()}
-    if files := sort_wanted(found, wanted):
-        yield root, files
-    for archive in (root / path for path in sorted(found) if len(path.parts) == 1 and is_archive(path)):
-        if files := sort_wanted(archive_members(archive, wanted), wanted):
-            yield archive, files
+    found, ignored, unreadable = list_files(root)
+    if unreadable:
+        raise UserError(
+            f"{root}: cannot be read as a whole. Have these allowed, mend them, or remove them:\n{shorten(unreadable)}"
+        )
+    if files := sort_wanted({path: (root / path).read_bytes for path in found}, wanted, ignored):
+        yield root, files, ignored
+    for path in found:
+        if len(path.parts) == 1 and path.name.lower().endswith(ARCHIVES):
+            ignored = Counter()
+            if files := sort_wanted(archive_members(root / path, wanted), wanted, ignored):
+                yield root / path, files, ignored
 
 
-def is_archive(path: PurePosixPath) -> bool:
-    return path.name.lower().endswith(ARCHIVES)
-
-
-def sort_wanted(files: Files, wanted: Callable[[PurePosixPath], bool]) -> Files:
-    return {path: files[path] for path in sorted(files) if wanted(path)}
+def sort_wanted(files: Files, wanted: Callable[[PurePosixPath], bool], ignored: Counter) -> Files:
+    found = {}
+    for path in sorted(files):
+        if any(map(is_hidden, path.parts)):
+            ignored["hidden files or folders"] += 1
+        elif wanted(path):
+            found[path] = files[path]
+        else:
+            ignored[f"files of the kind {path.suffix.lower() or 'without a suffix'}"] += 1
+    return found
 
 
 def archive_members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Files:
-    """The wanted files of an archive. A tar has no index, so its files are read at once."""
+    """The files of an archive. The `wanted` ones of a compressed tar are read at once, since it cannot be searched.
+
+    Raises:
+        DamagedFile: it is cut off, is no archive, or holds more than a data set has.
+        UserError: a tar holds links, of which a class folder may be one.
+    """
     try:
         if archive.suffix.lower() == ".zip":
             zipped = zipfile.ZipFile(archive)
-            names = [info.filename for info in zipped.infolist() if not info.is_dir()]
-            return {PurePosixPath(name): lambda name=name: read_zip_member(zipped, archive, name) for name in names}
-        with tarfile.open(archive) as tar:
-            files = ((PurePosixPath(info.name), info) for info in tar if info.isfile())
-            contents, total = {}, 0
-            for path, info in files:
-                if wanted(path):
-                    total += info.size
-                    refuse_bomb(archive, info.name, info.size, info.issparse() or total > MAX_TAR_BYTES)
-                    contents[path] = tar.extractfile(info).read()
-        return {path: lambda content=content: content for path, content in contents.items()}
+            names = (info.filename for info in zipped.infolist() if not info.is_dir())
+            return {PurePosixPath(name): partial(read_zip_member, zipped, archive, name) for name in names}
+        return tar_members(archive, wanted)
     except ARCHIVE_ERRORS as error:
         raise DamagedFile(archive, f"not a whole archive ({error})", REMEDY) from error
+
+
+def tar_members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Files:
+    tar, one_at_a_time = tarfile.open(archive), threading.Lock()  # noqa: SIM115 - it stays open for the readers
+
+    def read(info: tarfile.TarInfo) -> bytes:
+        with one_at_a_time, member_errors_naming(archive, info.name):
+            return tar.extractfile(info).read()
+
+    members, total = {}, 0
+    for info in tar:
+        path, compressed = PurePosixPath(info.name), archive.suffix.lower() != ".tar"
+        if info.issym() or info.islnk():
+            raise UserError(
+                f"{archive}: {info.name} is a link to {info.linkname}, which is not followed in an archive. Unpack it "
+                "into a folder, and set root to that."
+            )
+        if info.isfile():
+            members[path] = partial(read, info)
+            if wanted(path):
+                total += info.size * compressed
+                refuse_bomb(archive, info.name, info.size, info.issparse() or total > MAX_TAR_BYTES)
+                if compressed:
+                    members[path] = partial(bytes, tar.extractfile(info).read())
+    return members
 
 
 def refuse_bomb(where: Path | str, name: str, size: int, otherwise: bool = False) -> None:
@@ -130,9 +230,15 @@ def refuse_bomb(where: Path | str, name: str, size: int, otherwise: bool = False
 
 
 def read_zip_member(zipped: zipfile.ZipFile, archive: Path, name: str) -> bytes:
-    try:
+    with member_errors_naming(archive, name):
         refuse_bomb(archive, name, zipped.getinfo(name).file_size)
         return zipped.read(name)
+
+
+@contextmanager
+def member_errors_naming(archive: Path, name: str) -> Iterator[None]:
+    try:
+        yield
     except (*ARCHIVE_ERRORS, *OTHER_ZIP_ERRORS) as error:
         raise DamagedFile(archive, f"{name} is missing or damaged there ({error})", REMEDY) from error
 

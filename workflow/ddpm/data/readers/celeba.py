@@ -3,8 +3,6 @@
 The crop and the size are those of the authors of DDIM (ermongroup/ddim, datasets/__init__.py).
 """
 
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -12,7 +10,8 @@ from PIL import Image
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet
 from ddpm.data import pictures
-from ddpm.data.readers import REMEDY, Files, Part, find_files, require_file
+from ddpm.data.listing import shorten
+from ddpm.data.readers import REMEDY, Files, Part, find_files, part_of_images
 
 ARCHIVE = "img_align_celeba.zip"
 SPLITS = {"0": "train", "1": "validation", "2": "test"}
@@ -23,6 +22,8 @@ ALIGNED = (178, 218)  # width, height
 
 def read_splits(path: Path) -> dict[str, list[str]]:
     """The file names of each split; a line is "000001.jpg 0"."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Download the data set, or set its root to where the file is.")
     names: dict[str, list[str]] = {split: [] for split in SPLITS.values()}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         name, _, split = line.strip().partition(" ")
@@ -36,7 +37,7 @@ def find_images(folder: Path, names: set[str]) -> tuple[Path, Files]:
     """All images of the folder, or of the first archive in it, with all `names`; else of the one with most of them."""
     best: tuple[Path, Files] = (folder, {})
     most = 0
-    for where, files in find_files(folder, lambda path: path.suffix.lower() == ".jpg"):
+    for where, files, _ in find_files(folder, lambda path: path.suffix.lower() == ".jpg"):
         if (found := len(names & {path.name for path in files})) > most:
             best, most = (where, files), found
         if most == len(names):
@@ -49,8 +50,8 @@ def find_images(folder: Path, names: set[str]) -> tuple[Path, Files]:
     return best
 
 
-def read_contents(where: Path, files: Files, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """The images `names`, each with its place for messages; `files` are all images there, in any folder."""
+def locate_images(where: Path, files: Files, names: list[str]) -> dict[str, PurePosixPath]:
+    """The path of each of the images `names`; `files` are all images there, in any folder."""
     paths: dict[str, PurePosixPath] = {}
     for path in files:
         if path.name in paths:
@@ -58,10 +59,12 @@ def read_contents(where: Path, files: Files, names: list[str]) -> Iterator[tuple
                 f"{where}: holds {path.name} twice, as {paths[path.name]} and as {path}. Leave the aligned one."
             )
         paths[path.name] = path
-    for name in names:
-        if name not in paths:
-            raise DamagedFile(where, f"{name} is missing there", REMEDY)
-        yield f"{where}: {paths[name]}", files[paths[name]]()
+    if missing := [name for name in names if name not in paths]:
+        what = (
+            f"{missing[0]} is missing there" if len(missing) == 1 else f"these are missing there:\n{shorten(missing)}\n"
+        )
+        raise DamagedFile(where, what, REMEDY)
+    return paths
 
 
 def crop_face(image: Image.Image, size: int) -> Image.Image:
@@ -72,24 +75,19 @@ def crop_face(image: Image.Image, size: int) -> Image.Image:
     """
     if image.size != ALIGNED:
         raise pictures.Undecodable(
-            "{}x{} pixels; the aligned and cropped images have {}x{}".format(*image.size, *ALIGNED)
+            "has {}x{} pixels; the aligned and cropped images have {}x{}".format(*image.size, *ALIGNED)
         )
-    face = pictures.crop(image, ROW - HALF, COLUMN - HALF, 2 * HALF)
-    return pictures.resize(face, size, Image.Resampling.BILINEAR)
+    face = image.crop((COLUMN - HALF, ROW - HALF, COLUMN + HALF, ROW + HALF))
+    return face.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
-    names = read_splits(require_file(folder, "list_eval_partition.txt"))
+    names = read_splits(folder / "list_eval_partition.txt")
     where, files = find_images(folder, {name for of_split in names.values() for name in of_split})
-    parts = {}
-    for split in ("train", "test"):
-        seen: Counter = Counter()
-        images = pictures.decode_all(
-            read_contents(where, files, names[split]),
-            lambda image: crop_face(image, data.image_size),
-            data.channels,
-            threads,
-            seen,
-        )
-        parts[split] = Part(len(names[split]), images, seen=seen)
-    return parts
+    paths = locate_images(where, files, [*names["train"], *names["test"]])
+
+    def part(of_split: list[str]) -> Part:
+        contents = ((f"{where}: {paths[name]}", files[paths[name]]) for name in of_split)
+        return part_of_images(data, len(of_split), contents, lambda image: crop_face(image, data.image_size), threads)
+
+    return {split: part(names[split]) for split in ("train", "test")}

@@ -1,16 +1,14 @@
 """CelebA-HQ: encoded images in parquet files, or the tar that TensorFlow Datasets reads; all of them for training."""
 
-import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet
-from ddpm.data import pictures
-from ddpm.data.readers import Part, refuse_bomb
+from ddpm.data.readers import Part, archive_members, part_of_images, sort_wanted
 
 TAR = "data256x256.tar"
 ROWS = 64  # of a parquet file, read at a time
@@ -34,8 +32,8 @@ def count_rows(files: list[Path]) -> int:
     return count
 
 
-def read_rows(files: list[Path]) -> Iterator[tuple[str, bytes]]:
-    """The encoded images of all rows, in order, each with its place for messages."""
+def read_rows(files: list[Path]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The encoded images of all rows, in order, each with its place for messages; an empty one is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -51,33 +49,15 @@ def read_rows(files: list[Path]) -> Iterator[tuple[str, bytes]]:
                 if batch is None:
                     break
                 for image in batch.column(0).to_pylist():
-                    if not image or not image["bytes"]:
-                        raise DamagedFile(path, f"row {row} holds no image")
-                    yield f"{path}: row {row}", image["bytes"]
+                    content = (image or {}).get("bytes") or b""
+                    yield f"{path}: row {row}", lambda content=content: content
                     row += 1
-
-
-def tar_members(path: Path) -> list[tarfile.TarInfo]:
-    """The files in the tar, by name."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            return sorted((member for member in tar.getmembers() if member.isfile()), key=lambda member: member.name)
-    except (tarfile.TarError, OSError) as error:
-        raise DamagedFile(path, f"not a whole tar archive ({error})") from error
-
-
-def read_tar(path: Path, members: list[tarfile.TarInfo]) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(path, "r:") as tar:
-        for member in members:
-            refuse_bomb(path, member.name, member.size, member.issparse())
-            content = tar.extractfile(member).read()
-            yield f"{path}: {member.name}", content
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
     if (folder / TAR).is_file():
-        members = tar_members(folder / TAR)
-        count, contents = len(members), read_tar(folder / TAR, members)
+        members = sort_wanted(archive_members(folder / TAR, lambda path: True), lambda path: True, Counter())
+        count, contents = len(members), ((f"{folder / TAR}: {path}", read) for path, read in members.items())
     else:
         files = [path for split in ("train", "validation") for path in sorted(folder.glob(f"{split}-*.parquet"))]
         if not files:
@@ -86,10 +66,6 @@ def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
                 "one of them is."
             )
         count, contents = count_rows(files), read_rows(files)
-    seen: Counter = Counter()
-
-    def fitted(image: Image.Image) -> Image.Image:
-        return pictures.resize(image, data.image_size, Image.Resampling.LANCZOS)
-
-    images = pictures.decode_all(contents, fitted, data.channels, threads, seen)
-    return {"train": Part(count, images, seen=seen), "test": Part(0, [])}
+    size = data.image_size, data.image_size
+    train = part_of_images(data, count, contents, lambda image: image.resize(size, Image.Resampling.LANCZOS), threads)
+    return {"train": train, "test": Part(0, [])}

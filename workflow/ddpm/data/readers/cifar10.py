@@ -22,14 +22,12 @@ from ddpm.data.readers import (
     find_files,
     part_of_arrays,
     reencoded_hint,
+    refuse_damaged,
 )
 from ddpm.data.readers import folder as trees
 
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 ARCHIVE = "cifar-10-python.tar.gz"
-
-Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
-"""Images [N, H, W, C] uint8 and labels [N] int64 of each split."""
 
 
 class ByteType:
@@ -75,13 +73,16 @@ class ArraysOnly(pickle.Unpickler):
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
     if data.reencoded:
         return trees.read(data, folder, threads)
-    for where, files in find_files(folder, is_wanted):
+    for where, files, _ in find_files(folder, is_wanted):
         for form in (read_pickled, read_binary, read_parquet, read_tree):
-            if arrays := form(data, where, files, threads):
-                if data.root:  # what was downloaded was checked
-                    for split, (images, _) in arrays.items():
-                        check_means(data, split, images, where)
-                return {split: part_of_arrays(*part) for split, part in arrays.items()}
+            if parts := form(data, where, files, threads):
+                batches = {split: list(part.batches) for split, part in parts.items()}
+                refuse_damaged(parts.values())
+                for split, part in parts.items():
+                    part.batches = [np.concatenate(batches[split])] if part.count else []
+                    if part.count and data.root:  # what was downloaded was checked
+                        check_means(data, split, part.batches[0], where)
+                return parts
     raise UserError(
         f"{folder}: holds no {data.title}. Known forms: {ARCHIVE}, its folder cifar-10-batches-py, those of the binary "
         "version, parquet files train*.parquet and test*.parquet, and image files train/CLASS/*, test/CLASS/*; each "
@@ -107,32 +108,32 @@ def to_images(data: DataSet, rows: np.ndarray) -> np.ndarray:
     return rows.reshape(-1, data.channels, data.image_size, data.image_size).transpose(0, 2, 3, 1)
 
 
-def read_pickled(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+def read_pickled(data: DataSet, where: Path, files: Files, threads: int) -> dict[str, Part] | None:
     if (found := find_batches(files)) is None:
         return None
-    arrays = {}
+    parts = {}
     for split, of_split in found.items():
-        parts = []
+        rows, labels = [], []
         for name, read_bytes in of_split:
             content = read_bytes()
             if data.root:
                 check_content(data, name, content, f"{where}: {name}")
             try:
-                part = ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-                parts.append((to_images(data, part[b"data"].values), np.array(part[b"labels"], np.int64)))
+                batch = ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+                rows.append(to_images(data, batch[b"data"].values))
+                labels += np.array(batch[b"labels"], np.int64).tolist()
             except Exception as error:  # a hostile stream provokes whatever it likes
                 raise DamagedFile(where, f"{name} is not a batch of {data.title} ({error})", REMEDY) from error
-        images, labels = zip(*parts, strict=True)
-        arrays[split] = np.concatenate(images), np.concatenate(labels)
-    return arrays
+        parts[split] = part_of_arrays(np.concatenate(rows), np.array(labels, np.int64))
+    return parts
 
 
-def read_binary(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+def read_binary(data: DataSet, where: Path, files: Files, threads: int) -> dict[str, Part] | None:
     """A byte for the label, then the image's, for each image."""
     if (found := find_batches(files, ".bin")) is None:
         return None
     size = 1 + data.channels * data.image_size**2
-    arrays = {}
+    parts = {}
     for split, of_split in found.items():
         content = b"".join(read_bytes() for _, read_bytes in of_split)
         if len(content) % size:
@@ -140,22 +141,25 @@ def read_binary(data: DataSet, where: Path, files: Files, threads: int) -> Array
                 where, f"its {split} batches are no whole number of images of {size:,} bytes each", REMEDY
             )
         rows = np.frombuffer(content, np.uint8).reshape(-1, size)
-        arrays[split] = to_images(data, rows[:, 1:]), rows[:, 0].astype(np.int64)
-    return arrays
+        parts[split] = part_of_arrays(to_images(data, rows[:, 1:]), rows[:, 0].astype(np.int64))
+    return parts
 
 
-def read_parquet(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+def read_parquet(data: DataSet, where: Path, files: Files, threads: int) -> dict[str, Part] | None:
     """Hugging Face's: a column of encoded images, and one of labels."""
-    arrays = {}
+    parts = {}
     for split in BATCHES:
         of_split = {path: read for path, read in files.items() if re.match(rf"{split}\b.*\.parquet$", path.name)}
         if not of_split:
             return None
         rows = [row for path, read in of_split.items() for row in read_parquet_rows(f"{where}: {path}", read())]
-        contents = ((f"{where}: {split} image {i}", content) for i, (content, _) in enumerate(rows))
-        images = np.concatenate(list(trees.decode_images(data, contents, threads)))
-        arrays[split] = images, np.array([label for _, label in rows], np.int64)
-    return arrays
+        contents = (
+            (f"{where}: {split} image {i}", lambda content=content: content or b"")
+            for i, (content, _) in enumerate(rows)
+        )
+        parts[split] = trees.part_of_tree(data, len(rows), contents, threads)
+        parts[split].labels = np.array([label for _, label in rows], np.int64)
+    return parts
 
 
 def read_parquet_rows(where: str, content: bytes) -> list[tuple[bytes, int]]:
@@ -172,9 +176,8 @@ def read_parquet_rows(where: str, content: bytes) -> list[tuple[bytes, int]]:
         raise DamagedFile(where, f"no parquet file with columns `img` and `label` ({error!r})", REMEDY) from error
 
 
-def read_tree(data: DataSet, where: Path, files: Files, threads: int) -> Arrays | None:
+def read_tree(data: DataSet, where: Path, files: Files, threads: int) -> dict[str, Part] | None:
     images = {path: read for path, read in files.items() if trees.is_image(path)}
-    if not any("train" in path.parts for path in images):
+    if not any(trees.SPLITS.get(name.casefold()) == "train" for path in images for name in path.parts):
         return None
-    parts = trees.labelled_splits(data, where, images, threads)
-    return {split: (np.concatenate(list(part.batches)), part.labels) for split, part in parts.items()}
+    return trees.labelled_splits(data, where, images, threads, {})

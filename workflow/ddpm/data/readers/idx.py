@@ -64,7 +64,7 @@ def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
 def find_idx_files(folder: Path) -> tuple[Path, dict[str, tuple[PurePosixPath, Callable[[], bytes]]]]:
     """The four files by name, where they lie in `folder` or in an archive there."""
     best: dict = {}
-    for where, candidates in find_files(folder, lambda path: idx_name(path) is not None):
+    for where, candidates, _ in find_files(folder, lambda path: idx_name(path) is not None):
         files = {idx_name(path): (path, read_bytes) for path, read_bytes in candidates.items()}
         if len(files) == len(NAMES):
             return where, files

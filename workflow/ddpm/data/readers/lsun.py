@@ -7,7 +7,6 @@ import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +17,6 @@ from ddpm.data import pictures
 from ddpm.data.store import DATABASE, reading
 from ddpm.data.streams import ordered, reported
 from ddpm.storage.files import atomic_write, read_errors_naming
-
-
-@dataclass(frozen=True)
-class Index:
-    """What an LMDB of images holds."""
-
-    keys: np.ndarray
-    """[N] of bytes: the images that can be decoded, in the order of the database."""
-    skipped: list[str]
-    """The keys of the images that cannot be decoded."""
-    seen: Counter
-    """The number of images by encoding."""
 
 
 def find_database(data: DataSet, folder: Path, prepared: Path, log: Callable[[str], None]) -> Path:
@@ -70,15 +57,21 @@ def unpack_database(archive: Path, folder: Path, log: Callable[[str], None]) -> 
             shutil.copyfileobj(source, file, 1 << 24)
 
 
-def index_images(data: DataSet, database: Path, threads: int, log: Callable[[str], None]) -> Index:
-    """Decode every image of the LMDB once, in `threads` threads, and list those that can be.
+def index_images(
+    data: DataSet, database: Path, threads: int, log: Callable[[str], None]
+) -> tuple[np.ndarray, list[str], Counter]:
+    """Decode every image of the LMDB once, in `threads` threads.
+
+    Returns:
+        the keys [N] of bytes of those that can be decoded, in the order of the database; the keys of the others; and
+        the number of images by fact (`pictures.decode`).
 
     Raises:
         UserError: the database is cut off, holds another number of images than published, or none that decodes.
     """
     path = database / DATABASE
 
-    def check(item: tuple[bytes, bytes]) -> tuple[bytes, str | None]:
+    def check(item: tuple[bytes, bytes]) -> tuple[bytes, pictures.Facts | None]:
         key, content = item
         try:
             return key, pictures.decode(content, data.channels)[1]
@@ -91,16 +84,16 @@ def index_images(data: DataSet, database: Path, threads: int, log: Callable[[str
             raise UserError(f"{path}: holds {total:,} images, where {data.train:,} of {data.title} were expected.")
         items = reported(ordered(check, read_entries(path, transaction), threads), total, "checked", log)
         keys, skipped, seen = [], [], Counter()
-        for key, encoding in items:
-            if encoding is None:
+        for key, facts in items:
+            if facts is None:
                 skipped.append(key.decode(errors="replace"))
                 log(f"{path}: image {skipped[-1]} cannot be decoded and is skipped")
             else:
                 keys.append(key)
-                seen[encoding] += 1
+                seen.update(facts)
     if not keys:
         raise DamagedFile(path, "none of its images can be decoded", "Is it the database of LSUN?")
-    return Index(np.array(keys), skipped, seen)
+    return np.array(keys), skipped, seen
 
 
 def read_entries(path: Path, transaction) -> Iterator[tuple[bytes, bytes]]:

@@ -27,6 +27,7 @@ INCEPTION = RemoteFile(
 )
 NAME = "Inception (2015-12-05)"
 AGREEMENT = 1e-3  # largest difference between two ways to the same probabilities
+ANOTHER = f"Compare it with its publisher's, or give {INCEPTION.name} itself."  # it is a user's own
 ARGUMENTS = {"return_features", "no_output_bias"}
 
 
@@ -64,7 +65,7 @@ class Inception(FeatureNetwork):
         return found[0]
 
     def unlike(self, what: str) -> DamagedFile:
-        return DamagedFile(self.path, what, f"Delete it and download {INCEPTION.name} again.")
+        return DamagedFile(self.path, what, ANOTHER)
 
 
 def load_inception(path: Path, device: "torch.device | str" = "cpu", trusted: str | None = None) -> Inception:
@@ -99,7 +100,7 @@ def load_inception(path: Path, device: "torch.device | str" = "cpu", trusted: st
             )
         arguments = {argument.name for argument in model.forward.schema.arguments}
     except (RuntimeError, AttributeError) as error:
-        raise DamagedFile(path, f"not a TorchScript network ({str(error).splitlines()[0]})") from error
+        raise DamagedFile(path, f"not a TorchScript network ({str(error).splitlines()[0]})", ANOTHER) from error
     if not arguments >= ARGUMENTS:
-        raise DamagedFile(path, f"does not take {', '.join(sorted(ARGUMENTS - arguments))}: not Inception")
+        raise DamagedFile(path, f"does not take {', '.join(sorted(ARGUMENTS - arguments))}: not Inception", ANOTHER)
     return Inception(model, path, device, found)

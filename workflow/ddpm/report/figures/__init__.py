@@ -25,11 +25,12 @@ MODULES = {
     "figure15": "neighbours",
     **{f"figure{number}": "grids" for number in range(16, 20)},
     "fewsteps": "fewsteps",
+    "bound": "bound",
     "training-curve": "training_curve",
     "reproduced": "reproduced",
 }
 NAMES = tuple(MODULES)
-BEYOND = ("fewsteps", "training-curve", "reproduced")  # additions, which the paper has no counterpart of
+BEYOND = ("fewsteps", "bound", "training-curve", "reproduced")  # additions, which the paper has no counterpart of
 
 
 def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:

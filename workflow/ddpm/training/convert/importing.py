@@ -14,13 +14,15 @@ from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
 from ddpm.config.sources import Checkpoint
 from ddpm.storage.checkpoints import save_weights
-from ddpm.storage.download import digests
+from ddpm.storage.download import digests, reading_root
 from ddpm.storage.files import sha256, write_json
 from ddpm.storage.weights_file import read_header
 from ddpm.training.convert.diffusers_folder import read_folder
 from ddpm.training.convert.naming import Weights, to_ours
 from ddpm.training.convert.released import downloaded_checkpoint
 from ddpm.unet import UNet
+
+AGAIN = "Get it again from its source."  # it may be the user's own, which is not to be deleted
 
 
 def read_tensors(path: Path) -> Weights:
@@ -37,7 +39,7 @@ def read_tensors(path: Path) -> Weights:
         refuse_packed(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise DamagedFile(path, f"not a whole file of weights ({first_line(error)})") from error
+        raise DamagedFile(path, f"not a whole file of weights ({first_line(error)})", AGAIN) from error
     except Exception as error:  # pickle.UnpicklingError, whatever else a hostile stream provokes
         raise UserError(
             f"{path}: is damaged, or holds more than tensors and would run code when opened, which is not allowed "
@@ -146,7 +148,8 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
 
 def from_folder(folder: Path, checkpoint: Checkpoint | None) -> Source:
     """The weights of a diffusers folder; where `checkpoint` says what network they are, its own words must agree."""
-    network, diffusion, weights = read_folder(folder)
+    with reading_root(folder):
+        network, diffusion, weights = read_folder(folder)
     if checkpoint is None:
         return Source(weights, folder.name, network, diffusion)
     source = describe(checkpoint, weights)
