@@ -138,9 +138,12 @@ def test_a_narrow_screen_scrolls_down_only(page, written):
     assert page.run(FAULTS) == []
 
 
-def test_paper_shows_no_controls(page):
+def test_paper_shows_no_controls_and_cuts_off_no_table(page, written):
+    page.open(written, width=718)  # A4 within its margins
     page.call("Emulation.setEmulatedMedia", media="print")
     for selector, shown in ((".controls", False), ("nav", False), (".moving", False), ("#table1 + .scroll", True)):
         assert (page.run(f"getComputedStyle(document.querySelector('{selector}')).display") != "none") is shown
     assert page.run("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    tables = page.run("Array.from(document.querySelectorAll('table'), (each) => each.getBoundingClientRect().right)")
+    assert max(tables) <= 720
     page.call("Emulation.setEmulatedMedia", media="")

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
 
 from ddpm.report.comparisons import Comparison, compare_numbers
 from ddpm.report.figures import charts, style
@@ -34,7 +33,6 @@ OFFSETS = sorted(
     key=lambda place: (np.hypot(place[0], 1.5 * place[1]), -place[0]),  # flat lines part sooner
 )
 MARK = 4.5
-RULER = 200  # boxes along the line where both numbers are equal
 
 
 def draw(name: str, sources: list[Path]) -> Figure:
@@ -122,40 +120,45 @@ def name_points(axes: Axes, points: list[Comparison]) -> None:
     """The row's name near each point, where it hides no mark, bar, line or name; a thin line leads to a far one."""
     to_pixels, point = axes.transData.transform, style.DPI / 72
     centres = to_pixels([(each.published, each.reproduced) for each in points])
-    (left, bottom, right, top), reach = axes.get_window_extent().extents, MARK / 2 * point
-    taken = [boxed(xy, 1) for xy in np.linspace((left, bottom), (right, top), RULER)]
-    for (x, y), each in zip(centres, points, strict=True):
-        over, up = to_pixels((each.published + each.errors[0], each.reproduced + each.errors[1])) - (x, y)
-        taken += [(x - over - reach, y - reach, x + over + reach, y + reach)]
-        taken += [(x - reach, y - up - reach, x + reach, y + up + reach)]
-    named = []
+    reach, panel = MARK / 2 * point, axes.get_window_extent()
+    marks, names = [], np.empty((0, 4))
+    ruler = around(np.linspace(panel.min, panel.max, 200))  # the line where both numbers are equal
+    for centre, each in zip(centres, points, strict=True):
+        bars = to_pixels((each.published + each.errors[0], each.reproduced + each.errors[1])) - centre
+        for reached in (np.array([bars[0], 0]) + reach, np.array([0, bars[1]]) + reach):
+            marks.append((*(centre - reached), *(centre + reached)))
     for centre, each in sorted(zip(centres, points, strict=True), key=lambda pair: -pair[0][1]):  # from the top down
+        text = axes.text(0, 0, each.row, fontsize=6)
+        width, height = text.get_window_extent().size
+        text.remove()
         for dx, dy in OFFSETS:
-            line = {"color": style.FAINT, "lw": 0.5, "shrinkA": 1, "shrinkB": MARK / 2, "relpos": (dx < 0, 0.5)}
+            x, y = end = centre + np.array([dx, dy]) * point
+            box = np.array([x - width * (dx < 0), y - height / 2, x + width * (dx > 0), y + height / 2])
             far = (abs(dx), dy) != (NEAR, 0)
-            text = axes.annotate(
-                each.row, (each.published, each.reproduced), xytext=(dx, dy), textcoords="offset points", fontsize=6,
-                ha="left" if dx > 0 else "right", va="center", color=style.INK,
-                arrowprops={"arrowstyle": "-"} | line if far else None,
-            )  # fmt: skip
-            text.get_window_extent()  # finds its place, but gives the line's extent too
-            box = Text.get_window_extent(text)
-            path = np.linspace(centre, centre + np.array([dx, dy]) * point, 50)[15:] if far else []
-            name, line = tuple(box.extents), [boxed(xy, 1) for xy in path]
-            inside = left < box.x0 and box.x1 < right and bottom < box.y0 and box.y1 < top
-            if inside and not meet([name], taken + named) and not meet(line, named + taken[RULER:]):
-                named += [name, *line]
+            line = around(np.linspace(centre, end, 50)[15:]) if far else np.empty((0, 4))
+            inside = (box[:2] > panel.min).all() and (box[2:] < panel.max).all()
+            if inside and not meet(box[None], [*ruler, *marks, *names]) and not meet(line, [*marks, *names]):
                 break
-            text.remove()
+        else:
+            continue
+        names = np.concatenate([names, box[None], line])
+        look = {"color": style.FAINT, "lw": 0.5, "shrinkA": 1, "shrinkB": MARK / 2, "relpos": (dx < 0, 0.5)}
+        axes.annotate(
+            each.row, (each.published, each.reproduced), xytext=(dx, dy), textcoords="offset points", fontsize=6,
+            ha="left" if dx > 0 else "right", va="center", color=style.INK,
+            arrowprops={"arrowstyle": "-"} | look if far else None,
+        )  # fmt: skip
 
 
-def boxed(centre: np.ndarray, reach: float) -> tuple[float, float, float, float]:
-    return (*(centre - reach), *(centre + reach))
+def around(places: np.ndarray) -> np.ndarray:
+    """Small boxes around places [N, 2] of a line."""
+    return np.concatenate([places - 1, places + 1], axis=1)
 
 
-def meet(some: list, others: list) -> bool:
+def meet(some, others) -> bool:
     """Whether one of some boxes (left, bottom, right, top) has a common point with one of the others."""
-    return any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for a in some for b in others)
+    a, b = np.reshape(some, (-1, 1, 4)), np.reshape(others, (1, -1, 4))
+    return bool(((a[..., :2] < b[..., 2:]) & (b[..., :2] < a[..., 2:])).all(-1).any())
 
 
 def legend_handles(points: list[Comparison]) -> list[Line2D]:
