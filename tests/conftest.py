@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import random
 import re
@@ -91,6 +92,7 @@ def pytest_collection_modifyitems(config, items):
 def pytest_collection_finish():
     """What was imported stays: it costs a third of a second each time that garbage is looked for in it."""
     gc.freeze()
+    atexit.register(gc.unfreeze)  # or extensions say at the end that they leak
 
 
 def pytest_configure(config):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -50,6 +51,16 @@ def test_timestep_embedding_is_sines_then_cosines():
     frequencies = [math.exp(-math.log(10000) * i / 3) for i in range(4)]
     expected = [math.sin(t * f) for f in frequencies] + [math.cos(t * f) for f in frequencies]
     torch.testing.assert_close(timestep_embedding(torch.tensor([t]), dim)[0], torch.tensor(expected))
+
+
+def test_timestep_embedding_rounds_as_the_authors_does():
+    """nn.py's operations, each rounded to float32; sines and cosines of libraries differ by one rounding."""
+    t, dim = torch.arange(1000), 128
+    exponents = np.arange(64, dtype=np.float32) * np.float32(-(math.log(10000) / 63))
+    frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
+    angles = (np.arange(1000, dtype=np.float32)[:, None] * frequencies).astype(np.float64)
+    expected = np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+    assert np.abs(timestep_embedding(t, dim).numpy() - expected).max() < 1e-7
 
 
 def test_normalisation_is_by_groups_with_the_authors_epsilon():

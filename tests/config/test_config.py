@@ -70,6 +70,8 @@ WRONG = {
     "likelihood images": (f"{EXPERIMENT}.likelihood.test", 361, ["likelihood.test", "361", "1..360"]),
     "likelihood words": (f"{EXPERIMENT}.likelihood.test", "some", ["likelihood.test", "'some'"]),
     "clip shards": (f"{EXPERIMENT}.training.clip_shards", 5, ["batch_size", "5 equal clip_shards"]),
+    "late snapshots": (f"{EXPERIMENT}.training.late_snapshot_every", 75, ["late_snapshot_every: 75", "log_every: 50"]),
+    "seed of the samples": (f"{EXPERIMENT}.snapshots.seed", 0, ["snapshots.seed: 0 is a seed of the samples too"]),
     "snapshots between rows": (f"{EXPERIMENT}.training.snapshot_every", 75, ["snapshot_every: 75", "log_every: 50"]),
     "snapshots without samples": (f"{EXPERIMENT}.snapshots", None, ["`snapshots`", "need each other"]),
     "samples without snapshots": ("experiments.digits-mu-simple.snapshots", {"images": 40}, ["need each other"]),
@@ -220,7 +222,7 @@ def test_a_glimpse_is_the_papers_main_model_shortened():
         load({"scale": scale}).scale_config.experiments["cifar10-eps-simple"] for scale in ("glimpse", "paper")
     )
     assert (glimpse.network, glimpse.diffusion) == (paper.network, paper.diffusion)
-    shortened = {"steps", "warmup", "ema_decay", "save_every", "snapshot_every", "log_every"}
+    shortened = {"steps", "warmup", "ema_decay", "save_every", "snapshot_every", "log_every", "late_snapshot_every"}
     changed = {key for key, value in glimpse.training if value != getattr(paper.training, key)}
     assert changed <= shortened
     assert load({"scale": "glimpse"}).scale_config.features == "classifier"
@@ -231,6 +233,34 @@ def test_snapshots_end_with_the_last_step():
     assert training.snapshot_steps == [300, 600, 900]
     assert training.model_copy(update={"steps": 1000}).snapshot_steps == [300, 600, 900, 1000]
     assert training.model_copy(update={"snapshot_every": 0}).snapshot_steps == []
+
+
+def test_more_snapshots_come_near_the_end():
+    training = load({"scale": "demo"}).scale_config.experiments["digits-eps-simple"].training
+    late = training.model_copy(update={"late_snapshot_every": 50, "steps": 1000})
+    assert late.snapshot_steps == [300, 600, 750, 800, 850, 900, 950, 1000]
+    assert late.model_copy(update={"snapshot_every": 0}).snapshot_steps == []
+    # What does not ask for them is the training that it was before there was the key.
+    assert "late_snapshot_every" not in training.model_dump()
+
+
+def test_few_steps_visit_the_times_of_the_authors_of_ddim():
+    """Quadratic for CIFAR-10, uniform for the others, unless the experiment says it."""
+    spacings = {}
+    for scale, name in (("demo", "digits-eps-simple"), ("paper", "cifar10-eps-simple")):
+        spacings[scale] = load({"scale": scale}).scale_config.experiments[name].few_steps.spacing
+    assert spacings == {"demo": "uniform", "paper": "quadratic"}
+    asked = {"experiments": {"cifar10-eps-simple": {"few_steps": {"spacing": "uniform"}}}}
+    config = load({"scale": "paper", "override": asked})
+    assert config.scale_config.experiments["cifar10-eps-simple"].few_steps.spacing == "uniform"
+
+
+def test_rows_that_predict_mu_are_clipped_as_on_the_authors_tpu():
+    for scale in ("paper", "quick"):
+        experiments = load({"scale": scale}).scale_config.experiments
+        shards = {name: each.training.clip_shards for name, each in experiments.items()}
+        assert {name for name, number in shards.items() if number == 8} == {n for n in shards if "-mu-" in n}
+        assert set(shards.values()) == {1, 8}
 
 
 def test_every_error_is_listed_at_once():

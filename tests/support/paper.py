@@ -48,6 +48,8 @@ def shrunken(experiment: dict) -> dict:
         "sampling": {"images": images, "shards": 1, "batch_size": images},
         "evaluation": {"splits": 10 if small else 1},
     }
+    if "clip_shards" in experiment["training"]:
+        override["training"]["clip_shards"] = 2
     if "snapshots" in experiment:
         override["training"]["snapshot_every"] = 1 if experiment["diffusion"] == MAIN else 2
         override["snapshots"] = {"images": images if small else 2, "batch_size": images, "previews": 2}

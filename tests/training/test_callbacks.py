@@ -18,14 +18,17 @@ def state() -> TrainingState:
     ("losses", "norms", "expected"),
     [
         ([1, 9, 2], [1, 1, 1], None),
-        ([1, 2, 11], [1, 1, 1], (30, "the loss was 11 (limit 10), gradient norm 1")),
-        ([1, float("nan"), 11], [1, 1, 1], (29, "the loss was nan (limit 10), gradient norm 1")),
-        ([1, 1, 1], [float("inf"), 1, 1], (28, "the loss was 1 (limit 10), gradient norm inf")),
+        ([11, 1e9, 10], [1, 1, 1], None),
+        ([13, 11.5, 12], [1, 1, 1], (30, "the loss was 11.5 or more for 3 steps (limit 10)")),
+        ([13, 11.5], [1, 1], None),  # the training's end is no whole row
+        ([1, float("nan"), 11], [1, 1, 1], (29, "the loss was nan, gradient norm 1")),
+        ([float("inf"), 1, 1], [1, 1, 1], (28, "the loss was inf, gradient norm 1")),
+        ([1, 1, 1], [float("inf"), 1, 1], (28, "the loss was 1, gradient norm inf")),
     ],
 )
-def test_divergence_is_the_first_step_out_of_range(losses, norms, expected, state):
+def test_divergence_is_a_number_that_is_not_finite_or_a_row_above_the_limit(losses, norms, expected, state):
     state.step = 30
-    Divergence(10)(state, torch.tensor([losses, norms], dtype=torch.float64))
+    Divergence(10, log_every=3)(state, torch.tensor([losses, norms], dtype=torch.float64))
     assert (state.outcome and (state.outcome["step"], state.outcome["reason"])) == expected
 
 

@@ -1,5 +1,6 @@
 """Published weights: fetched, checked, opened without running code, and equal in every format."""
 
+import inspect
 import json
 import pickle
 import shutil
@@ -26,10 +27,9 @@ from ddpm.config.sources import Checkpoint
 from ddpm.storage import download
 from ddpm.storage.checkpoints import save_weights
 from ddpm.storage.files import write_json
-from ddpm.training.convert.diffusers_folder import export, scheduler_config, unet2d_config
+from ddpm.training.convert.diffusers_folder import HARMLESS, UNET2D_DEFAULTS, export, scheduler_config, unet2d_config
 from ddpm.training.convert.importing import import_weights
 from ddpm.training.convert.naming import OLD_DIFFUSERS_NAMES, to_diffusers, to_ours
-from ddpm.training.convert.released import download_weights
 from ddpm.training.model import load_model
 from ddpm.unet import UNet
 
@@ -64,6 +64,15 @@ def write_diffusers(folder: Path, kind: str) -> Path:
     write_json(scheduler / "scheduler_config.json", scheduler_config(DIFFUSION))
     if kind == "2022":
         torch.save(old_names(weights), unet / "diffusion_pytorch_model.bin")
+    elif kind == "sharded":
+        names = sorted(weights)
+        files = {name: f"diffusion_pytorch_model-0000{i % 2 + 1}-of-00002.safetensors" for i, name in enumerate(names)}
+        for file in set(files.values()):
+            save_file({name: weights[name] for name in names if files[name] == file}, unet / file)
+        write_json(unet / "diffusion_pytorch_model.safetensors.index.json", {"weight_map": files})
+    elif kind == "fp16":
+        half = {name: tensor.half() for name, tensor in weights.items()}
+        save_file(half, unet / "diffusion_pytorch_model.fp16.safetensors", metadata={"format": "pt"})
     else:
         save_file(weights, unet / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     return folder
@@ -82,7 +91,9 @@ def write(folder: Path, kind: str) -> Path:
         case "ours.safetensors":
             outcome = {"status": "trained", "step": 790_000, "reason": None}
             save_weights(path, OURS, {"config": DOCUMENT, "weights": "ema", "outcome": outcome})
-        case "diffusers" | "2022":
+        case "bf16.ckpt":
+            torch.save({name: tensor.bfloat16() for name, tensor in OFFICIAL.items()}, path)
+        case "diffusers" | "2022" | "sharded" | "fp16":
             write_diffusers(path, kind)
     return path
 
@@ -90,6 +101,45 @@ def write(folder: Path, kind: str) -> Path:
 KINDS = (
     "official.ckpt", "official, before zip.ckpt", "official.safetensors", "ours.safetensors", "diffusers", "2022",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("fp16", torch.float16), ("bf16.ckpt", torch.bfloat16)])
+def test_weights_in_half_precision_are_read_and_said(kind, dtype, tmp_path):
+    said = []
+    import_weights(write(tmp_path, kind), tmp_path / "model", None, DOCUMENT, log=said.append)
+    trained = load_model(tmp_path / "model")
+    assert all(torch.equal(trained.model.state_dict()[name], t.to(dtype).float()) for name, t in OURS.items())
+    name = str(dtype).removeprefix("torch.")
+    assert trained.header["source"]["precisions"] == [name]
+    assert f"weights in {name}, which are float32 from here on" in said[0]
+
+
+def test_full_precision_is_taken_where_a_folder_has_both(tmp_path):
+    folder = write(tmp_path, "fp16")
+    write_diffusers(folder, "diffusers")
+    import_weights(folder, tmp_path / "model", None, DOCUMENT, log=pytest.fail)
+    assert load_model(tmp_path / "model").header["source"]["file"] == "diffusion_pytorch_model.safetensors"
+
+
+def test_weights_in_several_files_are_read(tmp_path):
+    folder = write(tmp_path, "sharded")
+    import_weights(folder, tmp_path / "model", None)
+    trained = load_model(tmp_path / "model")
+    assert all(torch.equal(trained.model.state_dict()[name], tensor) for name, tensor in OURS.items())
+    files = sorted((folder / "unet").glob("*-of-*"))
+    assert list(trained.header["source"]["parts"]) == [file.name for file in files]
+    files[1].unlink()
+    with pytest.raises(UserError, match=r"-00002-of-00002\.safetensors: no such file beside .*index\.json"):
+        import_weights(folder, tmp_path / "again", None)
+
+
+@pytest.mark.parametrize("index", [{}, [], {"weight_map": {"conv_in.bias": "../model.safetensors"}}])
+def test_an_index_that_is_none_or_points_elsewhere_is_refused(index, tmp_path):
+    folder = write(tmp_path, "sharded")
+    write(tmp_path / "sharded", "ours.safetensors").rename(folder / "model.safetensors")
+    write_json(folder / "unet/diffusion_pytorch_model.safetensors.index.json", index)
+    with pytest.raises(UserError, match=r"not an index of files of weights|no such file beside"):
+        import_weights(folder, tmp_path / "out", None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -140,7 +190,7 @@ def damage(path: Path, how: str) -> str:
         case "half of it":
             torch.save(OFFICIAL, path)
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-            return "cut short"
+            return "not a whole file|is damaged"
         case "wrong shape":
             torch.save(changed(**{"conv_in.bias": torch.zeros(33)}), path)
             return r"conv_in\.bias is \(33,\), not \(32,\)"
@@ -168,9 +218,10 @@ def damage(path: Path, how: str) -> str:
         case "page":
             path.write_bytes(b"<!DOCTYPE html>" * 20)
             return "bytes are not the size of this network"
-        case "half precision":
-            torch.save({name: tensor.half() for name, tensor in OFFICIAL.items()}, path)
-            return "bytes are not the size of this network"
+        case "a quarter of it":
+            torch.save(OFFICIAL, path)
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 4])
+            return "cut short"
         case "not finite":
             torch.save(changed(**{"conv_in.bias": torch.full((32,), torch.nan)}), path)
             return r"conv_in\.bias holds values that are not finite"
@@ -184,7 +235,7 @@ def damage(path: Path, how: str) -> str:
 
 BAD = (
     "truncated", "truncated, before zip", "half of it", "wrong shape", "wrong name", "tensor missing", "hostile",
-    "hostile, before zip", "hostile, plain pickle", "training state", "page", "half precision", "not finite",
+    "hostile, before zip", "hostile, plain pickle", "training state", "page", "a quarter of it", "not finite",
     "cut safetensors", "missing",
 )  # fmt: skip
 
@@ -221,6 +272,15 @@ def test_the_hostile_file_is_hostile(tmp_path):
         ("scheduler/scheduler_config.json", "variance_type", "learned_range", "variance_type is 'learned_range'"),
         ("scheduler/scheduler_config.json", "variance_type", "fixed_small", "of another process: variance"),
         ("scheduler/scheduler_config.json", "clip_sample", False, "clip_sample"),
+        ("scheduler/scheduler_config.json", "rescale_betas_zero_snr", True, "rescale_betas_zero_snr is True"),
+        ("scheduler/scheduler_config.json", "thresholding", True, "thresholding is True"),
+        ("scheduler/scheduler_config.json", "clip_sample_range", 2.0, "clip_sample_range is 2.0"),
+        ("scheduler/scheduler_config.json", "_class_name", "DDIMScheduler", "_class_name is 'DDIMScheduler'"),
+        ("scheduler/scheduler_config.json", "future", 1, "future is 1, a key that is unknown here"),
+        ("unet/config.json", "attn_norm_num_groups", 4, "attn_norm_num_groups is 4; the authors' network has 8"),
+        ("unet/config.json", "time_embedding_dim", 64, "time_embedding_dim is 64; the authors' network has 128"),
+        ("unet/config.json", "add_attention", False, "add_attention is False"),
+        ("unet/config.json", "future", "new", "future is 'new', a key that is unknown here"),
     ],
 )
 def test_a_folder_of_another_network_or_process_is_refused(file, key, value, words, tmp_path):
@@ -231,6 +291,29 @@ def test_a_folder_of_another_network_or_process_is_refused(file, key, value, wor
     with pytest.raises(UserError, match=words):
         import_weights(folder, tmp_path / "out", None, DOCUMENT)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [(diffusers.UNet2DModel, unet2d_config(NETWORK)), (diffusers.DDPMScheduler, scheduler_config(DIFFUSION))],
+)
+def test_every_key_of_diffusers_is_ours_or_harmless(theirs, ours):
+    known = ours.keys() | HARMLESS | {"attn_norm_num_groups", "time_embedding_dim"}
+    keys = [name for name in inspect.signature(theirs.__init__).parameters if name != "self"]
+    assert not set(keys) - known
+    for key, default in UNET2D_DEFAULTS.items() if theirs is diffusers.UNet2DModel else ():
+        assert key.startswith("_") or inspect.signature(theirs.__init__).parameters[key].default == default
+
+
+def test_what_says_nothing_or_the_same_in_other_words_is_read(tmp_path):
+    folder = write(tmp_path, "diffusers")
+    for file, more in (
+        ("unet/config.json", {"_diffusers_version": "0.42.1", "time_embedding_dim": 128, "attn_norm_num_groups": None}),
+        ("scheduler/scheduler_config.json", {"sample_max_value": 2.0, "timestep_spacing": "trailing", "gone": None}),
+    ):
+        (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), **more}))
+    import_weights(folder, tmp_path / "out", None, DOCUMENT)
+    assert all(torch.equal(load_model(tmp_path / "out").model.state_dict()[name], t) for name, t in OURS.items())
 
 
 # --- downloads ---
@@ -260,6 +343,10 @@ def publish(server, tmp_path, kind: str, how: str = "good", **changes) -> Checkp
         url = server.add(file.name, content, how)
         files.append({"name": file.name, "urls": [url], "size": len(content), **changes})
     return description(path, kind, files=files)
+
+
+def download_weights(checkpoint: Checkpoint, folder: Path) -> None:
+    download.download(checkpoint.files, folder, {"checkpoint": checkpoint.model_dump(mode="json")})
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "diffusers"])

@@ -66,9 +66,10 @@ def download_weights(
     out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
 ) -> None:
     """Download published weights and check them; nothing else needs the network."""
-    from ddpm.training.convert import released
+    from ddpm.storage.download import download
 
-    released.download_weights(find_checkpoint(name), out, log)
+    checkpoint = find_checkpoint(name)
+    download(checkpoint.files, out, {"checkpoint": checkpoint.model_dump(mode="json")}, log)
 
 
 @app.command("import-weights")
@@ -89,7 +90,8 @@ def import_weights(
     from ddpm.training.convert import importing
 
     document = read_stage_config(config, "network", "diffusion") if config else None
-    importing.import_weights(source, out, outcome, document, find_checkpoint(checkpoint) if checkpoint else None)
+    published = find_checkpoint(checkpoint) if checkpoint else None
+    importing.import_weights(source, out, outcome, document, published, log)
 
 
 @app.command("export-weights")

@@ -25,7 +25,8 @@ class CUDAGraphCallable:
             function(*self.static_inputs)
         torch.cuda.current_stream().wait_stream(warmup)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # A thread that pins the next images' memory may be at work: its calls do not end the capture of this one's.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.static_output = function(*self.static_inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:

@@ -57,20 +57,9 @@ class Group:
                 distributed.all_reduce(x)
         return x
 
-    def mean_(self, x: "Tensor") -> "Tensor":
-        """Replace `x` by its mean over all processes."""
-        return self.sum_(x.div_(self.size)) if self.size > 1 else x
-
     def all_equal(self, value: int) -> bool:
         """Whether all processes hold the same number."""
-        if self.size == 1:
-            return True
-        import torch
-
-        values = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        with listening() as distributed:
-            distributed.all_gather(values, torch.tensor([value]))
-        return len({int(each) for each in values}) == 1
+        return not self.any(value != self.broadcast(value))
 
     def any(self, value: bool) -> bool:
         """Whether it is true in any of the processes, which wait for each other."""
@@ -82,18 +71,19 @@ class Group:
 
     def broadcast(self, value: T | None = None) -> T | None:
         """The `value` of the first process, which JSON can hold, in all of them, which wait for it."""
-        if self.size == 1:
-            return value
+        return value if self.size == 1 else json.loads(self.send(json.dumps(value).encode(), 0))
+
+    def send(self, content: bytes, source: int) -> bytes:
+        """The `content` of process `source`, which is not empty, in all of them, which wait for it."""
         import torch
 
-        words = json.dumps(value).encode() if self.is_main else b""
         with listening() as distributed:
-            distributed.broadcast(length := torch.tensor([len(words)]), src=0)
+            distributed.broadcast(length := torch.tensor([len(content)]), src=source)
             sent = torch.zeros(int(length), dtype=torch.uint8)
-            if self.is_main:
-                sent = torch.frombuffer(bytearray(words), dtype=torch.uint8)
-            distributed.broadcast(sent, src=0)
-        return json.loads(sent.numpy().tobytes())
+            if self.rank == source:
+                sent = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            distributed.broadcast(sent, src=source)
+        return sent.numpy().tobytes()
 
     def acquire(self, lock: Lock | None) -> None:
         """Wait together until the first process holds `lock`, if that has one. Raises what `Lock.acquire` does."""
@@ -103,20 +93,9 @@ class Group:
 
     def gather(self, answer: "Answer", outcome: type[Exception] | tuple = ()) -> list["Answer"]:
         """The answers of all processes in their order, in the first one; nothing in the others."""
-        import torch
-
-        mine = torch.frombuffer(bytearray(pack_answer(answer)), dtype=torch.uint8)
-        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        with listening() as distributed:
-            distributed.all_gather(lengths, torch.tensor([len(mine)]))
-            longest = int(max(lengths))
-            all_of_them = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size if self.is_main else 0)]
-            filled = torch.nn.functional.pad(mine, (0, longest - len(mine)))
-            distributed.gather(filled, all_of_them if self.is_main else None, dst=0)
-        return [
-            unpack_answer(sent[: int(n)].numpy().tobytes(), outcome)
-            for sent, n in zip(all_of_them, lengths, strict=False)
-        ]
+        content = pack_answer(answer)
+        sent = [self.send(content, source) for source in range(self.size)]
+        return [unpack_answer(content, outcome) for content in sent] if self.is_main else []
 
     def each(
         self,

@@ -22,7 +22,7 @@ from pathlib import Path
 from ddpm.compute.distributed import MEETING
 from ddpm.config.errors import ExitCode
 
-PASSED_ON = ("SIGTERM", "SIGUSR1", "SIGHUP")  # by schedulers; Ctrl-C reaches all processes by itself
+PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # by schedulers; Ctrl-C reaches all processes by itself
 GRACE = 30  # seconds for the others to end where one has failed
 GRACE_TO_SAVE = 300  # where one was interrupted, and another one may still save what all have done
 
@@ -81,27 +81,23 @@ def launch(processes: int) -> int:
 
 def first_failure(workers: Sequence[multiprocessing.Process]) -> int | None:
     """The rank of the first process that ends otherwise than well; None when all have ended."""
-    running = {worker.sentinel: rank for rank, worker in enumerate(workers)}
-    while running:
-        for sentinel in connection.wait(running):
-            rank = running.pop(sentinel)
-            workers[rank].join()
-            if workers[rank].exitcode:
-                return rank
-    return None
+    while True:
+        running = [worker.sentinel for worker in workers if worker.exitcode is None]
+        failed = [rank for rank, worker in enumerate(workers) if worker.exitcode]
+        if failed or not running:
+            return failed[0] if failed else None
+        connection.wait(running)
 
 
 def end(workers: Sequence[multiprocessing.Process], by: signal.Signals, grace: float) -> None:
     """Tell those that still run to end, and kill those that have not within `grace` seconds."""
-    tell(workers, by)
-    limit = time.monotonic() + grace
-    for worker in workers:
-        if worker.pid:
-            worker.join(max(limit - time.monotonic(), 0))
-    tell(workers, signal.SIGKILL)
-    for worker in workers:
-        if worker.pid:
-            worker.join()
+    started, limit = [worker for worker in workers if worker.pid], time.monotonic() + grace
+    tell(started, by)
+    for worker in started:
+        worker.join(max(limit - time.monotonic(), 0))
+    tell(started, signal.SIGKILL)
+    for worker in started:
+        worker.join()
 
 
 def tell(workers: Sequence[multiprocessing.Process], number: int) -> None:
@@ -122,12 +118,12 @@ def passing_signals_on(workers: Sequence[multiprocessing.Process]) -> Iterator[N
         tell(workers, number)
 
     # Schedulers signal all processes of a job, and multiprocessing's helper would die of it; it inherits being deaf.
-    before = {name: signal.signal(getattr(signal, name), signal.SIG_IGN) for name in PASSED_ON}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in PASSED_ON}
     resource_tracker.ensure_running()
-    for name in PASSED_ON:
-        signal.signal(getattr(signal, name), pass_on)
+    for number in PASSED_ON:
+        signal.signal(number, pass_on)
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

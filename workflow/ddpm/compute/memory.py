@@ -1,6 +1,7 @@
 """What to do where a GPU's memory is full: fewer images at once."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 from ddpm.config.errors import ExitCode, UserError
@@ -34,38 +35,31 @@ class BatchSplitter:
         """
         while first < last:
             stop = min(last, first + (self.limit or last - first))
-            try:
-                result = make(first, stop)
-            except Exception as error:
-                if not gpu_is_full(error):
-                    raise
-                result, words = None, first_line(error)
-                if stop - first == 1:
-                    raise OutOfMemory(too_small("image", words)) from error
-            if result is None:  # out of the handler, which holds on to what has to be freed
-                self.limit = halved(stop - first, words, self.key, self.log)
-                continue
-            yield result
-            first = stop
+            if (result := self.attempt(partial(make, first, stop), stop - first)) is not None:
+                yield result
+                first = stop
 
+    def attempt(self, make: Callable[[], Result], images: int, what: str = "image") -> Result | None:
+        """`make()`, of so many images at once; None where they do not fit: then `limit` is half as many, which is said.
 
-def halved(tried: int, words: str, key: str | None, log) -> int:
-    """How many images to try next where `tried` did not fit, which is said; what the failed try held is freed.
+        Raises:
+            OutOfMemory: not even one fits; `what` it is of.
+        """
+        try:
+            return make()
+        except Exception as error:
+            if not gpu_is_full(error):
+                raise
+            words = first_line(error)
+            if images == 1:
+                raise OutOfMemory(
+                    f"not even one {what} fits into the GPU's memory ({words}). nvidia-smi shows whether other "
+                    "programs hold some of it: wait for them, or run this on a GPU with more."
+                ) from error
+        import torch
 
-    Call it outside of the error's handler, which holds on to what has to be freed.
-    """
-    import torch
-
-    torch.cuda.empty_cache()
-    most = -(-tried // 2)
-    how = f"; {key}: {most} in the configuration would begin with that" if key else ""
-    log(f"{tried} images at once do not fit into the GPU's memory ({words}); from here on {most}{how}")
-    return most
-
-
-def too_small(what: str, words: str) -> str:
-    """What to say where not even one fits."""
-    return (
-        f"not even one {what} fits into the GPU's memory ({words}). nvidia-smi shows whether other programs hold some "
-        "of it: wait for them, or run this on a GPU with more."
-    )
+        torch.cuda.empty_cache()  # out of the handler, which holds on to what has to be freed
+        self.limit = -(-images // 2)
+        how = f"; {self.key}: {self.limit} in the configuration would begin with that" if self.key else ""
+        self.log(f"{images} images at once do not fit into the GPU's memory ({words}); from here on {self.limit}{how}")
+        return None

@@ -114,6 +114,11 @@ class Experiment(FrozenModel):
             raise ValueError("training.snapshot_every and the section `snapshots` (images, ...) need each other")
         if self.checkpoint is Selection.LOWEST_FID and not taken:
             raise ValueError("checkpoint: lowest-fid needs snapshots: training.snapshot_every and section `snapshots`")
+        if self.snapshots and self.snapshots.seed in (self.sampling.seed, *self.seeds.sampling):
+            raise ValueError(
+                f"snapshots.seed: {self.snapshots.seed} is a seed of the samples too, and the images that choose the "
+                "weights must not be those that are scored; name another"
+            )
         return self
 
     @model_validator(mode="after")
@@ -162,13 +167,15 @@ class Experiment(FrozenModel):
         likelihood depends.
         """
         changes = {"name": repeat.name, "repeat": repeat, "seeds": SeedsConfig(), "latents": None, "few_steps": None}
-        sampling, training = {"previews": 0}, {}
+        sampling: dict[str, Any] = {"previews": 0}
+        training: dict[str, Any] = {}
         if repeat.varies == "sampling":
             sampling["seed"], changes["likelihood"] = repeat.seed, None
         else:
             training["seed"] = repeat.seed
             if self.checkpoint is Selection.FINAL:  # nothing is chosen among snapshots
-                training["snapshot_every"], changes["snapshots"] = 0, None
+                training |= {"snapshot_every": 0, "late_snapshot_every": None}
+                changes["snapshots"] = None
         if training and self.training:
             changes["training"] = self.training.model_copy(update=training)
         return self.model_copy(update={**changes, "sampling": self.sampling.model_copy(update=sampling)})

@@ -14,13 +14,14 @@ from pydantic import ValidationError, model_validator
 
 from ddpm.config.base import ConfigError, FrozenModel, explain, validated
 from ddpm.config.catalogue import FIGURES, NEEDS, SCORES_TABLE, TABLES
-from ddpm.config.enums import Parameterization, Selection, Variance, WeightsSource
+from ddpm.config.enums import Parameterization, Selection, Spacing, Variance, WeightsSource
 from ddpm.config.experiment import Experiment, InceptionSource, Scale
 from ddpm.config.registry import DATASETS, PUBLISHED, default_for, resolve
 from ddpm.config.sources import Checkpoint, DataSet
 
 SCALES = Path(__file__).parents[2] / "scales"
 REPEATS = re.compile(r"(.+)-(?:training|sampling)-seed\d+")  # what `Repeat.name` gives
+SPACINGS = {"cifar10": Spacing.QUADRATIC}  # of few steps, by the data set: what the authors of DDIM chose
 KEYS = ("scale", "experiments", "tables", "figures", "sources", "override")  # of config.yaml
 
 
@@ -193,6 +194,8 @@ def resolve_experiment(
     if data is None:
         raise ConfigError(f"{where}.data: {raw.get('data')!r} is no data set. Allowed: {', '.join(data_sets)}.")
     filled = {**raw, "name": name, "data_set": data}
+    if isinstance(few_steps := raw.get("few_steps"), dict):
+        filled["few_steps"] = {"spacing": SPACINGS.get(data.name, Spacing.UNIFORM), **few_steps}
     for section in ("network", "diffusion", "training"):
         filled[section] = raw.get(section, {})
         if not isinstance(filled[section], dict):

@@ -97,12 +97,19 @@ class TrainingConfig(FrozenModel):
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="Of the running mean of the weights.")
     flip: bool = Field(description="Random horizontal flips. Default: the paper's choice for the data set.")
     loss_limit: Rate = Field(
-        1e3, description="A loss above this (mean square, or bits/dim) ends the run as `unstable`."
+        1e3,
+        description="Losses (mean square, or bits/dim) above this at every step of a row of training.csv end the run "
+        "as `unstable`, as one that is not finite does at once.",
     )
     log_every: Count = Field(100, description="Steps per row of training.csv.")
     save_every: Count = Field(5000, description="Steps between two saved states. Does not change any result.")
     snapshot_every: int = Field(
         0, ge=0, strict=True, description="Steps between two snapshots of the weights, to choose from; 0: none."
+    )
+    late_snapshot_every: Count | None = Field(
+        None,
+        exclude_if=lambda every: every is None,
+        description="Steps between two in the last quarter of the training, to have more there; null: as before it.",
     )
     micro_batch: Count | None = Field(
         None,
@@ -115,15 +122,21 @@ class TrainingConfig(FrozenModel):
     def counts_fit(self) -> Self:
         if self.batch_size % self.clip_shards:
             raise ValueError(f"batch_size {self.batch_size} has no {self.clip_shards} equal clip_shards")
-        if self.snapshot_every % self.log_every:
-            raise ValueError(f"snapshot_every: {self.snapshot_every} is no multiple of log_every: {self.log_every}")
+        for key in ("snapshot_every", "late_snapshot_every"):
+            if (every := getattr(self, key)) and every % self.log_every:
+                raise ValueError(f"{key}: {every} is no multiple of log_every: {self.log_every}")
         return self
 
     @property
     def snapshot_steps(self) -> list[int]:
         """The numbers of updates after which a snapshot is taken; the last one is always among them."""
-        every = self.snapshot_every
-        return sorted({*range(every, self.steps + 1, every), self.steps}) if every and self.steps else []
+        if not self.snapshot_every or not self.steps:
+            return []
+        early, late = (
+            range(every, self.steps + 1, every)
+            for every in (self.snapshot_every, self.late_snapshot_every or self.snapshot_every)
+        )
+        return sorted({*early, *(step for step in late if 4 * step >= 3 * self.steps), self.steps})
 
 
 Drawn = TypeVar("Drawn", bound="SamplingConfig | FewStepsConfig")
@@ -163,7 +176,10 @@ class SnapshotsConfig(FrozenModel):
     batch_size: BatchSize = 500
     previews: Count = Field(8, description="Images that are also drawn from the weights without averaging.")
     limit: Limit = 100.0
-    seed: Seed = Field(0, description="Names every random number; image i starts where that of sampling.seed does.")
+    seed: Seed = Field(
+        1000,
+        description="Names every random number; none of the samples' seeds, so that what chooses is not scored.",
+    )
 
 
 class FewStepsConfig(FrozenModel):
@@ -175,7 +191,10 @@ class FewStepsConfig(FrozenModel):
     eta: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.0, 1.0), min_length=1, description="Noise to try: 0 adds none, 1 as much as ancestral steps of fixedsmall."
     )
-    spacing: Spacing = Field(Spacing.UNIFORM, description="uniform or quadratic: which times are visited.")
+    spacing: Spacing = Field(
+        Spacing.UNIFORM,
+        description="uniform or quadratic: which times are visited. Default: quadratic for CIFAR-10, as its authors'.",
+    )
     images: Count = Field(50_000, description="Images to draw for every pair of steps and eta.")
     shards: Shards = 1
     batch_size: BatchSize = 500

@@ -1,4 +1,4 @@
-"""Encoded images to pixels: Pillow decodes, crops and resizes them."""
+"""Encoded images to pixels: Pillow decodes them, torchvision crops and resizes them, by Pillow's own filters."""
 
 import io
 from collections.abc import Sequence
@@ -121,14 +121,27 @@ def reduce_depth(image: Image.Image, depth: int | None) -> tuple[Image.Image, in
     return grey, bits
 
 
+def crop(image: Image.Image, top: int, left: int, side: int) -> Image.Image:
+    """The square of side x side pixels whose upper left one is at row `top` and column `left`."""
+    from torchvision.transforms.v2 import functional  # four CPU seconds: not for data that need no crop
+
+    return functional.crop(image, top, left, side, side)
+
+
+def resize(image: Image.Image, size: int, filter: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
+    """The image in size x size. An image of that size is not filtered."""
+    from torchvision.transforms.v2 import functional
+
+    return functional.resize(image, [size, size], filter)
+
+
 def crop_and_resize(image: Image.Image, size: int) -> Image.Image:
     """StyleGAN2's preparation of LSUN: the centre, to the shorter side, then size x size by Lanczos.
 
-    Halves of a pixel go to the left and the top. An image of that size is not filtered.
+    Halves of a pixel go to the left and the top (torchvision's center_crop rounds them to the nearest even pixel).
     """
     side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
+    return resize(crop(image, (image.height - side) // 2, (image.width - side) // 2, side), size)
 
 
 def to_array(image: Image.Image) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +19,13 @@ from ddpm.sampling.ancestral import reverse_process
 from ddpm.sampling.base import Step, initial_noise
 from ddpm.sampling.interpolation import LAMBDAS, interpolations, steps_here
 from ddpm.sampling.latents import continuations, latents, split_times
-from ddpm.sampling.runner import (
-    Arrays,
-    Unstable,
-    check_range,
-    range_check,
-    require_stable_training,
-    sample_metadata,
-)
+from ddpm.sampling.runner import Arrays, attempt, check_range, range_check, sample_metadata
 from ddpm.storage.files import write_npz
 from ddpm.storage.shards import INTERPOLATION, LATENTS, pack_header
 from ddpm.training.model import TrainedModel
 
 LIMIT = SamplingConfig().limit
+CHECK = range_check(LIMIT)
 
 
 def trajectory_times(timesteps: int, frames: int) -> list[int]:
@@ -83,32 +78,23 @@ def write_latents(
     The file holds times [4] (1-based, descending), latents [chains, 4, H, W, C] (x_t, clipped) and images [chains, 4,
     samples, H, W, C], both uint8, both empty for an unstable run. `batch_size` changes none of them.
     """
-    channels, height, width = trained.image_shape
-    image, count = (height, width, channels), chains * samples
+    times, image, count = split_times(trained.diffusion.num_timesteps), trained.pixels_shape, chains * samples
+    drawn = {
+        "latents": np.zeros((chains, len(times), *image), np.uint8),
+        "images": np.zeros((chains, len(times), samples, *image), np.uint8),
+    }
 
-    def draw() -> Arrays:
-        require_stable_training(trained)
-        shared, images = [], []
-        for t, x_t in latents(trained, chains, seed):
+    def draw() -> None:
+        for i, (t, x_t) in enumerate(latents(trained, chains, seed)):
             check_range(x_t, t, LIMIT)
-            shared.append(to_uint8(x_t))
-            drawn = draw_in_batches(
-                lambda *span, x_t=x_t, t=t: continuations(trained, x_t, t, samples, *span, seed, range_check(LIMIT)),
-                count, batch_size, f"from t = {t}", log,
-            )  # fmt: skip
-            images.append(drawn.reshape(chains, samples, *image))
-        return {"latents": np.stack(shared, 1), "images": np.stack(images, 1)}
+            drawn["latents"][:, i] = to_uint8(x_t)
+            make = partial(continuations, trained, x_t, t, samples, seed=seed, callback=CHECK)
+            images = draw_in_batches(make, count, batch_size, f"from t = {t}", log)
+            drawn["images"][:, i] = images.reshape(chains, samples, *image)
 
-    title = f"{LATENTS}, a chain split at each of `times`, x0-hat clipped to [-1, 1]"
-    settings = {"chains": chains, "samples": samples, "batch_size": batch_size, "seed": seed}
-    write_outcome(
-        path,
-        draw,
-        empty={"latents": (4, *image), "images": (4, samples, *image)},
-        header={**sample_metadata(trained, title, device), "sampling": settings},
-        log=log,
-        times=np.array(split_times(trained.diffusion.num_timesteps)),
-    )
+    header = sample_metadata(trained, f"{LATENTS}, a chain split at each of `times`, x0-hat clipped to [-1, 1]", device)
+    header["sampling"] = {"chains": chains, "samples": samples, "batch_size": batch_size, "seed": seed}
+    write_outcome(trained, path, draw, drawn, {"times": np.array(times)}, header, log)
 
 
 def write_interpolations(
@@ -133,8 +119,7 @@ def write_interpolations(
     Raises:
         UserError: there are fewer images, or they are not of the network's shape.
     """
-    channels, height, width = trained.image_shape
-    image, timesteps = (height, width, channels), trained.diffusion.num_timesteps
+    image, timesteps = trained.pixels_shape, trained.diffusion.num_timesteps
     here = [steps_here(n, timesteps) for n in steps]
     if 2 * pairs > len(images):
         raise UserError(f"--pairs {pairs}: needs {2 * pairs} images, and the data hold {len(images)}.")
@@ -142,31 +127,22 @@ def write_interpolations(
     if sources.shape[1:] != image:
         raise UserError(f"--data: images of {sources.shape[1:]}, where the network makes {image}. Give its own data.")
     x0 = to_model_range(sources).to(device).unflatten(0, (pairs, 2))
+    drawn = {
+        "sources": sources.reshape(pairs, 2, *image),
+        "images": np.zeros((pairs, len(here), len(LAMBDAS), *image), np.uint8),
+    }
 
-    def draw() -> Arrays:
-        require_stable_training(trained)
-        rows = [
-            draw_in_batches(
-                lambda *span, n=n: interpolations(trained, x0, n, *span, seed, range_check(LIMIT)),
-                pairs * len(LAMBDAS), batch_size, f"{n} steps", log,
-            )
-            for n in here
-        ]  # fmt: skip
-        shape = (pairs, 2, *image), (pairs, len(LAMBDAS), *image)
-        return {"sources": sources.reshape(shape[0]), "images": np.stack([row.reshape(shape[1]) for row in rows], 1)}
+    def draw() -> None:
+        for i, n in enumerate(here):
+            make = partial(interpolations, trained, x0, n, seed=seed, callback=CHECK)
+            row = draw_in_batches(make, pairs * len(LAMBDAS), batch_size, f"{n} steps", log)
+            drawn["images"][:, i] = row.reshape(pairs, len(LAMBDAS), *image)
 
     title = f"{INTERPOLATION}, x_t fixed for all lambda, reverse noise independent, x0-hat clipped to [-1, 1]"
-    settings = {"pairs": pairs, "steps": steps, "batch_size": batch_size, "seed": seed}
-    write_outcome(
-        path,
-        draw,
-        empty={"sources": (2, *image), "images": (len(steps), len(LAMBDAS), *image)},
-        header={**sample_metadata(trained, title, device), "sampling": settings},
-        log=log,
-        steps=np.array(here),
-        timesteps=np.array(timesteps),
-        lambdas=LAMBDAS,
-    )
+    header = sample_metadata(trained, title, device)
+    header["sampling"] = {"pairs": pairs, "steps": steps, "batch_size": batch_size, "seed": seed}
+    constants = {"steps": np.array(here), "timesteps": np.array(timesteps), "lambdas": LAMBDAS}
+    write_outcome(trained, path, draw, drawn, constants, header, log)
 
 
 def draw_in_batches(draw: Callable[[int, int], Tensor], count: int, batch_size: int, what: str, log) -> np.ndarray:
@@ -181,24 +157,10 @@ def draw_in_batches(draw: Callable[[int, int], Tensor], count: int, batch_size: 
 
 @torch.inference_mode()
 def write_outcome(
-    path: Path,
-    draw: Callable[[], Arrays],
-    empty: dict[str, tuple[int, ...]],
-    header: dict,
-    log=print,
-    **constants: np.ndarray,
+    trained: TrainedModel, path: Path, draw: Callable[[], None], drawn: Arrays, constants: Arrays, header: dict, log
 ) -> None:
-    """Write the arrays of `draw` with how it went; they are empty where it raises `Unstable`.
-
-    Args:
-        empty: name and shape of each array of `draw` without its first axis.
-        constants: arrays that are there in any case.
-    """
-    status = {"status": "sampled", "step": None, "reason": None}
-    try:
-        arrays = draw()
-    except Unstable as failure:
-        status = failure.status
-        log(f"unstable: {failure}")
-        arrays = {name: np.zeros((0, *shape), np.uint8) for name, shape in empty.items()}
-    write_npz(path, **arrays, **constants, status=pack_header(status), header=pack_header(header))
+    """Write the arrays `drawn`, which `draw` fills, with how it went; they are empty where it raises `Unstable`."""
+    _, status = attempt(draw, trained, log)
+    if status["status"] == "unstable":
+        drawn = {name: array[:0] for name, array in drawn.items()}
+    write_npz(path, **drawn, **constants, status=pack_header(status), header=pack_header(header))

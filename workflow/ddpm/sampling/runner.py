@@ -2,8 +2,10 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from ddpm.storage.files import write_npz
 from ddpm.storage.shards import ANCESTRAL_SAMPLER, DDIM_SAMPLER, pack_header, shard_range
 from ddpm.training.model import TrainedModel
 
+T = TypeVar("T")
 LOOK_EVERY = 50  # steps: a look at the values waits for the GPU
 
 
@@ -59,10 +62,15 @@ def range_check(limit: float) -> Callback:
     return check
 
 
-def require_stable_training(trained: TrainedModel) -> None:
-    """Raise `Unstable` if the training of this network was: there is nothing to sample from."""
-    if trained.outcome["status"] == "unstable":
-        raise Unstable(trained.outcome)
+def attempt(draw: Callable[[], T], trained: TrainedModel, log) -> tuple[T | None, dict]:
+    """What `draw` returns, and how it went; nothing where it raises `Unstable`, or where the training was unstable."""
+    try:
+        if trained.outcome["status"] == "unstable":
+            raise Unstable(trained.outcome)
+        return draw(), {"status": "sampled", "step": None, "reason": None}
+    except Unstable as failure:
+        log(f"unstable: {failure}")
+        return None, failure.status
 
 
 def preview_times(timesteps: int, count: int) -> list[int]:
@@ -77,21 +85,12 @@ class ImageSampler(ABC):
     title: str  # the sampler's name, a comma, and what else is to be known; `shards.read_shard` tells by the name
     evaluations: int  # of the network, for an image
     quantisation = Quantisation.NEAREST
+    shapes: dict[str, tuple[int, ...]]  # name and shape per image of each array that is drawn
+    constants: Arrays  # of the file, that no image changes
 
     def __init__(self, trained: TrainedModel, config: SamplingConfig | FewStepsConfig, device: torch.device):
         self.trained, self.config, self.device = trained, config, device
-        channels, height, width = trained.image_shape
-        self.image = (height, width, channels)
-
-    @property
-    @abstractmethod
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape per image of each array that is drawn."""
-
-    @property
-    def constants(self) -> Arrays:
-        """Arrays of the file that no image changes."""
-        return {}
+        self.constants = {}
 
     @abstractmethod
     def draw(self, start: int, stop: int) -> Arrays:
@@ -132,15 +131,9 @@ class AncestralSampler(ImageSampler):
     def __init__(self, trained: TrainedModel, config: SamplingConfig, device: torch.device):
         super().__init__(trained, config, device)
         self.quantisation, self.evaluations = config.quantisation, trained.diffusion.num_timesteps
-        self.preview_times = preview_times(self.evaluations, config.previews)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"images": self.image, "previews": (len(self.preview_times), *self.image)}
-
-    @property
-    def constants(self) -> Arrays:
-        return {"preview_times": np.array(self.preview_times, dtype=np.int64)}
+        self.preview_times, image = preview_times(self.evaluations, config.previews), trained.pixels_shape
+        self.shapes = {"images": image, "previews": (config.previews, *image)}
+        self.constants = {"preview_times": np.array(self.preview_times, dtype=np.int64)}
 
     @torch.inference_mode()
     def draw(self, start: int, stop: int) -> Arrays:
@@ -159,7 +152,8 @@ class AncestralSampler(ImageSampler):
 class FewStepsSampler(ImageSampler):
     """DDIM: `images` [settings, H, W, C], one for each pair of eta and a number of steps.
 
-    All settings of an image start from the noise of ancestral sampling with the same seed.
+    The file also has of each setting its eta, its steps, and its evaluations: fewer than steps where quadratic times
+    repeat. All settings of an image start from the noise of ancestral sampling with the same seed.
 
     Raises:
         UserError: steps that the network's process does not have.
@@ -171,18 +165,11 @@ class FewStepsSampler(ImageSampler):
         super().__init__(trained, config, device)
         self.settings = list(product(config.eta, config.steps))
         self.times = {n: ddim_times(trained.diffusion.num_timesteps, n, config.spacing) for n in config.steps}
-        self.evaluations = sum(len(self.times[steps]) for _, steps in self.settings)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"images": (len(self.settings), *self.image)}
-
-    @property
-    def constants(self) -> Arrays:
-        """Of each setting its eta, its steps, and its evaluations: fewer than steps where quadratic times repeat."""
         eta, steps = zip(*self.settings, strict=True)
         evaluations = [len(self.times[count]) for count in steps]
-        return {"eta": np.array(eta), "steps": np.array(steps), "evaluations": np.array(evaluations)}
+        self.evaluations = sum(evaluations)
+        self.shapes = {"images": (len(self.settings), *trained.pixels_shape)}
+        self.constants = {"eta": np.array(eta), "steps": np.array(steps), "evaluations": np.array(evaluations)}
 
     @torch.inference_mode()
     def draw(self, start: int, stop: int) -> Arrays:
@@ -211,15 +198,13 @@ def sample_range(
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
         return {name: np.concatenate([arrays[name] for arrays in drawn]) for name in sampler.shapes}
 
-    batches, status = [], {"status": "sampled", "step": None, "reason": None}
-    try:
-        require_stable_training(sampler.trained)
-        batches = list(group.each(cache, start, stop, sampler.config.batch_size, draw_batch, outcome=Unstable))
-    except Unstable as failure:
-        status = failure.status
-        log(f"unstable: {failure}")
+    def draw() -> list[Arrays]:
+        return list(group.each(cache, start, stop, sampler.config.batch_size, draw_batch, outcome=Unstable))
+
+    batches, status = attempt(draw, sampler.trained, log)
     nothing = {name: np.zeros((0, *shape), np.uint8) for name, shape in sampler.shapes.items()}
-    return {name: np.concatenate([arrays[name] for arrays in (nothing, *batches)]) for name in sampler.shapes}, status
+    batches = [nothing, *(batches or ())]
+    return {name: np.concatenate([arrays[name] for arrays in batches]) for name in sampler.shapes}, status
 
 
 def sample_shard(

@@ -45,13 +45,10 @@ class SnapshotSampler(ImageSampler):
     def __init__(self, of: ImageSampler, name: str):
         super().__init__(of.trained, of.config, of.device)
         self.of, self.name, self.title, self.evaluations = of, name, of.title, of.evaluations
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {self.name: self.image}
+        self.shapes = {name: of.trained.pixels_shape}
 
     def draw(self, start: int, stop: int) -> Arrays:
-        return {self.name: self.of.draw(start, stop)["images"].reshape(stop - start, *self.image)}
+        return {self.name: self.of.draw(start, stop)["images"].reshape(stop - start, *self.shapes[self.name])}
 
 
 def snapshot_shard(

@@ -25,20 +25,27 @@ PROGRESS_EVERY = 5  # seconds between two lines
 
 
 class Divergence:
-    """Ends the training as `unstable` at the first step whose loss is above `loss_limit`, or not a number."""
+    """Ends the training as `unstable` where a number is not finite, or all losses of a whole row are above the limit.
 
-    def __init__(self, loss_limit: float):
-        self.loss_limit = loss_limit
+    A single one may be: the bound of an untrained network is a hundred bits/dim, and that of some images a thousand.
+    """
+
+    def __init__(self, loss_limit: float, log_every: int):
+        self.loss_limit, self.log_every = loss_limit, log_every
 
     def __call__(self, state: TrainingState, stats: Tensor) -> None:
         losses, norms = stats
-        # The comparison is false for NaN too.
-        diverged = torch.nonzero(~((losses <= self.loss_limit) & norms.isfinite())).flatten()
-        if len(diverged):
-            i = int(diverged[0])
+        infinite = torch.nonzero(~stats.isfinite().all(0)).flatten()
+        if len(infinite):
+            i = int(infinite[0])
             step = state.step - len(losses) + i + 1
-            reason = f"the loss was {losses[i]:.4g} (limit {self.loss_limit:g}), gradient norm {norms[i]:.4g}"
-            state.outcome = {"status": "unstable", "step": step, "reason": reason}
+            reason = f"the loss was {losses[i]:.4g}, gradient norm {norms[i]:.4g}"
+        elif len(losses) == self.log_every and (losses > self.loss_limit).all():
+            step = state.step
+            reason = f"the loss was {losses.min():.4g} or more for {len(losses)} steps (limit {self.loss_limit:g})"
+        else:
+            return
+        state.outcome = {"status": "unstable", "step": step, "reason": reason}
 
 
 class Progress:
@@ -80,8 +87,7 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint belongs to another configuration or other data.
         """
-        checkpoint = load_state(self.folder, self.fingerprint, self.data, log, is_main)
-        if checkpoint is not None:
+        if checkpoint := load_state(self.folder, self.fingerprint, self.data, log, is_main):
             state.restore(checkpoint)
         self.saved_step = state.step
         return checkpoint is not None

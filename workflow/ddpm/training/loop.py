@@ -13,7 +13,7 @@ from ddpm.compute import rng
 from ddpm.compute.cuda_graph import CUDAGraphCallable
 from ddpm.compute.device import compile_if_worthwhile, prepare_model
 from ddpm.compute.distributed import SINGLE_PROCESS, Group, check_batch
-from ddpm.compute.memory import OutOfMemory, halved, too_small
+from ddpm.compute.memory import BatchSplitter
 from ddpm.config.errors import UserError
 from ddpm.config.experiment import training_fingerprint
 from ddpm.config.schema import DiffusionConfig, NetworkConfig, TrainingConfig
@@ -21,7 +21,6 @@ from ddpm.data.loading import feed
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
-from ddpm.jobs.failures import first_line, gpu_is_full
 from ddpm.jobs.locks import Lock
 from ddpm.jobs.signals import Interrupted, stop_signal
 from ddpm.storage.checkpoints import save_weights
@@ -133,7 +132,7 @@ class Trainer:
         """
         state, group = self.state, self.group
         steps = self.config.steps
-        callbacks = (Divergence(self.config.loss_limit), *callbacks)
+        callbacks = (Divergence(self.config.loss_limit, self.config.log_every), *callbacks)
         for pixels in self.batches() if state.outcome is None else ():
             state.pending.append(self.training_step(pixels))
             row_ends = state.step % self.config.log_every == 0 or state.step == steps
@@ -188,7 +187,7 @@ class Trainer:
                 grad_norm += clip_by_global_norm_(shard_gradient, config.grad_clip) / shards
             if shards > 1:
                 gradient.add_(shard_gradient, alpha=1 / shards)
-        group.mean_(gradient)
+        group.sum_(gradient.div_(group.size))
         if config.clip_shards == 1:
             grad_norm = clip_by_global_norm_(gradient, config.grad_clip)
         return loss, gradient, grad_norm
@@ -201,20 +200,18 @@ class Trainer:
         Raises:
             OutOfMemory: not even one image fits.
         """
-        while True:
-            try:
-                if not self.use_cuda_graph:
-                    return self.forward_backward(*batch)
-                if self.cuda_graph is None:
-                    self.cuda_graph = CUDAGraphCallable(self.forward_backward, batch)
-                return self.cuda_graph(*batch)
-            except RuntimeError as error:
-                if not gpu_is_full(error):
-                    raise
-                message, tried = first_line(error), min(self.micro_batch, len(batch.x0))
-                if tried == 1:
-                    raise OutOfMemory(too_small("image of the training", message)) from error
-            self.micro_batch = halved(tried, message, "training.micro_batch", self.log)
+
+        def make() -> Tensor:
+            if not self.use_cuda_graph:
+                return self.forward_backward(*batch)
+            if self.cuda_graph is None:
+                self.cuda_graph = CUDAGraphCallable(self.forward_backward, batch)
+            return self.cuda_graph(*batch)
+
+        splitter = BatchSplitter("training.micro_batch", self.log)
+        while (loss := splitter.attempt(make, min(self.micro_batch, len(batch.x0)), "image of the training")) is None:
+            self.micro_batch = splitter.limit
+        return loss
 
     def forward_backward(self, x0: Tensor, t: Tensor, noise: Tensor, dropout_seeds: Tensor) -> Tensor:
         """What `compute_gradient` does, without its remedy: `micro_batch` images at once, whose gradients add up."""

@@ -37,6 +37,12 @@ class TrainedModel:
         network = self.model.config
         return network.channels, network.image_size, network.image_size
 
+    @property
+    def pixels_shape(self) -> tuple[int, int, int]:
+        """(H, W, C), as images lie in files."""
+        channels, height, width = self.image_shape
+        return height, width, channels
+
 
 def load_model(path: Path, device: torch.device | None = None) -> TrainedModel:
     """The network and the process that a weights file describes.

@@ -77,8 +77,7 @@ def crop_face(image: Image.Image, size: int) -> Image.Image:
         raise pictures.Undecodable(
             "has {}x{} pixels; the aligned and cropped images have {}x{}".format(*image.size, *ALIGNED)
         )
-    face = image.crop((COLUMN - HALF, ROW - HALF, COLUMN + HALF, ROW + HALF))
-    return face.resize((size, size), Image.Resampling.BILINEAR)
+    return pictures.resize(pictures.crop(image, ROW - HALF, COLUMN - HALF, 2 * HALF), size, Image.Resampling.BILINEAR)
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:

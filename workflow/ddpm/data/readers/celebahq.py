@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from PIL import Image
-
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.sources import DataSet
+from ddpm.data import pictures
 from ddpm.data.readers import Part, archive_members, part_of_images, sort_wanted
 
 TAR = "data256x256.tar"
@@ -66,6 +65,5 @@ def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
                 "one of them is."
             )
         count, contents = count_rows(files), read_rows(files)
-    size = data.image_size, data.image_size
-    train = part_of_images(data, count, contents, lambda image: image.resize(size, Image.Resampling.LANCZOS), threads)
+    train = part_of_images(data, count, contents, lambda image: pictures.resize(image, data.image_size), threads)
     return {"train": train, "test": Part(0, [])}

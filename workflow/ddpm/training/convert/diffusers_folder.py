@@ -6,7 +6,7 @@ from typing import Any
 
 from safetensors.torch import save
 
-from ddpm.config.errors import UserError
+from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
 from ddpm.storage.files import atomic_folder, read_json
 from ddpm.training.convert.naming import to_diffusers
@@ -14,15 +14,23 @@ from ddpm.training.model import TrainedModel
 
 # What our network always is, in the words of diffusers' UNet2DModel, and that class's own defaults.
 UNET2D = {
+    "_class_name": "UNet2DModel",
     "act_fn": "silu",
+    "add_attention": True,
     "attention_head_dim": None,
     "center_input_sample": False,
+    "class_embed_type": None,
     "downsample_padding": 0,
+    "downsample_type": "conv",
     "flip_sin_to_cos": False,
     "freq_shift": 1,
     "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2D",
     "norm_eps": 1e-6,
+    "num_class_embeds": None,
+    "resnet_time_scale_shift": "default",
     "time_embedding_type": "positional",
+    "upsample_type": "conv",
 }
 UNET2D_DEFAULTS = {
     **UNET2D,
@@ -32,6 +40,23 @@ UNET2D_DEFAULTS = {
     "freq_shift": 0,
     "norm_eps": 1e-5,
 }
+# What the process always is, which are the defaults of DDPMScheduler, too.
+SCHEDULER = {
+    "_class_name": "DDPMScheduler",
+    "beta_schedule": "linear",
+    "clip_sample": True,
+    "clip_sample_range": 1.0,
+    "rescale_betas_zero_snr": False,
+    "steps_offset": 0,
+    "thresholding": False,
+    "trained_betas": None,
+}
+# Keys that change no image where all others are ours: versions and names, the size of learned embeddings, what finds a
+# threshold that is not used, and which times fewer steps than T would visit.
+HARMLESS = {
+    "_diffusers_version", "_name_or_path", "tensor_format", "num_train_timesteps", "dynamic_thresholding_ratio",
+    "sample_max_value", "timestep_spacing",
+}  # fmt: skip
 VARIANCES = {"fixedlarge": "fixed_large", "fixedsmall": "fixed_small"}
 PREDICTIONS = {"eps": "epsilon", "x0": "sample"}
 
@@ -47,7 +72,6 @@ def unet2d_config(network: NetworkConfig) -> dict[str, Any]:
     levels = len(network.ch_mult)
     kinds = ["Attn" if network.image_size >> i in network.attn_resolutions else "" for i in range(levels)]
     return {
-        "_class_name": "UNet2DModel",
         **UNET2D,
         "sample_size": network.image_size,
         "in_channels": network.channels,
@@ -65,11 +89,8 @@ def network_of_unet2d(config: dict[str, Any]) -> NetworkConfig:
     """Our network that equals the UNet2DModel of `config`.
 
     Raises:
-        ValueError: it has a setting that ours never has, or a key is missing.
+        ValueError: it has a setting that ours never has, or a key is missing or unknown.
     """
-    for key, ours in UNET2D.items():
-        if (theirs := config.get(key, UNET2D_DEFAULTS[key])) != ours:
-            raise ValueError(f"{key} is {theirs!r}; the authors' network has {ours!r}")
     try:
         size, widths = config["sample_size"], config["block_out_channels"]
         network = NetworkConfig(
@@ -83,12 +104,12 @@ def network_of_unet2d(config: dict[str, Any]) -> NetworkConfig:
             dropout=config.get("dropout", 0.0),
             groups=config.get("norm_num_groups", 32),
         )
-        same = unet2d_config(network)
-        for key in ("block_out_channels", "down_block_types", "up_block_types"):
-            if list(config[key]) != same[key]:
-                raise ValueError(f"{key} is {list(config[key])}; the authors' network would have {same[key]}")
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a UNet2DModel's configuration ({error!r})") from error
+    # As these keys are where they are null.
+    implied = {"attn_norm_num_groups": network.groups, "time_embedding_dim": 4 * network.ch}
+    theirs = UNET2D_DEFAULTS | config | {key: value for key, value in implied.items() if config.get(key) is None}
+    refuse_other_settings("network", theirs, unet2d_config(network) | implied)
     return network
 
 
@@ -104,14 +125,12 @@ def scheduler_config(diffusion: DiffusionConfig) -> dict[str, Any]:
             f"{' and '.join(PREDICTIONS)} with {' and '.join(VARIANCES)}"
         )
     return {
-        "_class_name": "DDPMScheduler",
+        **SCHEDULER,
         "num_train_timesteps": diffusion.timesteps,
         "beta_start": diffusion.beta_start,
         "beta_end": diffusion.beta_end,
-        "beta_schedule": "linear",
         "variance_type": VARIANCES[diffusion.variance],
         "prediction_type": PREDICTIONS[diffusion.parameterization],
-        "clip_sample": True,
     }
 
 
@@ -119,11 +138,8 @@ def diffusion_of_scheduler(config: dict[str, Any]) -> DiffusionConfig:
     """Our process that equals the DDPMScheduler of `config`.
 
     Raises:
-        ValueError: it is another process than the paper's.
+        ValueError: it is another process than the paper's, or a key is unknown.
     """
-    for key, ours in (("beta_schedule", "linear"), ("clip_sample", True), ("trained_betas", None)):
-        if (theirs := config.get(key, ours)) != ours:
-            raise ValueError(f"{key} is {theirs!r}; the authors' process has {ours!r}")
 
     def ours(names: dict[str, str], key: str, default: str) -> str:
         theirs = config.get(key, default)
@@ -131,7 +147,7 @@ def diffusion_of_scheduler(config: dict[str, Any]) -> DiffusionConfig:
             raise ValueError(f"{key} is {theirs!r}; known here: {', '.join(names.values())}")
         return next(mine for mine, name in names.items() if name == theirs)
 
-    return DiffusionConfig(
+    diffusion = DiffusionConfig(
         parameterization=ours(PREDICTIONS, "prediction_type", "epsilon"),
         objective="simple",
         variance=ours(VARIANCES, "variance_type", "fixed_small"),
@@ -139,9 +155,27 @@ def diffusion_of_scheduler(config: dict[str, Any]) -> DiffusionConfig:
         beta_start=config.get("beta_start", 1e-4),
         beta_end=config.get("beta_end", 0.02),
     )
+    refuse_other_settings("process", config, scheduler_config(diffusion))
+    return diffusion
 
 
-WEIGHTS_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+def refuse_other_settings(kind: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Raise ValueError for the first of their keys that is neither as ours nor `HARMLESS`; an unknown null is that."""
+    for key, value in theirs.items():
+        if key in ours and value != ours[key]:
+            raise ValueError(f"{key} is {value!r}; the authors' {kind} has {ours[key]!r}")
+        if key not in ours and key not in HARMLESS and value is not None:
+            raise ValueError(f"{key} is {value!r}, a key that is unknown here and may change the {kind}")
+
+
+# In full precision, then in the half of `variant="fp16"`; in one file, or in several that an index lists.
+WEIGHTS_FILES = tuple(
+    f"diffusion_pytorch_model{name}"
+    for name in (
+        ".safetensors", ".bin", ".safetensors.index.json",
+        ".fp16.safetensors", ".fp16.bin", ".safetensors.index.fp16.json",
+    )
+)  # fmt: skip
 
 
 def find(folder: Path, part: str, names: tuple[str, ...]) -> Path:
@@ -154,7 +188,7 @@ def find(folder: Path, part: str, names: tuple[str, ...]) -> Path:
 
 
 def read_folder(folder: Path) -> tuple[NetworkConfig, DiffusionConfig, Path]:
-    """The network, the process and the weights file of a pipeline's folder.
+    """The network, the process and the weights file, or the index of several, of a pipeline's folder.
 
     Raises:
         UserError: a file is missing, or it is not the authors' network or process; says which setting differs.
@@ -170,6 +204,24 @@ def read_folder(folder: Path) -> tuple[NetworkConfig, DiffusionConfig, Path]:
         except ValueError as error:
             raise UserError(f"{path}: {error}. Only the authors' network and process can be imported.") from error
     return *parts, find(folder, "unet", WEIGHTS_FILES)
+
+
+def weights_files(path: Path) -> list[Path]:
+    """The files that hold the weights at `path`: those of an index, which lie beside it, or the file itself.
+
+    Raises:
+        UserError: an index that is none, or that names files elsewhere.
+    """
+    if ".index." not in path.name:
+        return [path]
+    try:
+        files = [path.parent / name for name in sorted(set(read_json(path)["weight_map"].values()))]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedFile(path, f"not an index of files of weights ({error!r})", "Get it again.") from error
+    for file in files:
+        if file.parent != path.parent or not file.is_file():
+            raise UserError(f"{file}: no such file beside {path.name}, which says that weights are in it.")
+    return files
 
 
 def export(trained: TrainedModel, folder: Path) -> None:

@@ -13,13 +13,13 @@ from torch import Tensor
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
 from ddpm.config.sources import Checkpoint
+from ddpm.jobs.failures import first_line
 from ddpm.storage.checkpoints import save_weights
-from ddpm.storage.download import digests, reading_root
+from ddpm.storage.download import digests, downloaded, reading_root
 from ddpm.storage.files import sha256, write_json
 from ddpm.storage.weights_file import read_header
-from ddpm.training.convert.diffusers_folder import read_folder
+from ddpm.training.convert.diffusers_folder import read_folder, weights_files
 from ddpm.training.convert.naming import Weights, to_ours
-from ddpm.training.convert.released import downloaded_checkpoint
 from ddpm.unet import UNet
 
 AGAIN = "Get it again from its source."  # it may be the user's own, which is not to be deleted
@@ -59,20 +59,30 @@ def refuse_packed(path: Path) -> None:
                 raise ValueError("its parts are packed, which torch's are not")
 
 
-def first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def read_source(path: Path, network: NetworkConfig, log) -> tuple[Weights, dict]:
+    """The tensors of a file, or of the files of an index; and what the header says of where they come from.
 
-
-def check_size(path: Path, network: NetworkConfig) -> None:
-    """A file of float32 weights is as large as they are, and hardly larger."""
+    Raises:
+        UserError: the files are not as large as the network's weights in 16 or 32 bits each, or one is damaged.
+    """
+    files = weights_files(path)
     with torch.device("meta"):
         numbers = sum(p.numel() for p in UNet(network).parameters())
-    least, most = 4 * numbers, int(4 * numbers * 1.01) + 2**20
-    if not least <= (size := path.stat().st_size) <= most:
+    least, most = 2 * numbers, int(4 * numbers * 1.01) + 2**20
+    if not least <= (size := sum(file.stat().st_size for file in files)) <= most:
         raise UserError(
-            f"{path}: {size:,} bytes are not the size of this network's {numbers:,} float32 weights "
+            f"{path}: {size:,} bytes are not the size of this network's {numbers:,} weights in 16 or 32 bits each "
             f"({least:,} to {most:,} bytes). It is cut short, or another network's."
         )
+    tensors = {name: tensor for file in files for name, tensor in read_tensors(file).items()}
+    about = {"file": path.name, "sha256": sha256(path)}
+    if files != [path]:
+        about["parts"] = {file.name: sha256(file) for file in files}
+    precisions = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
+    if precisions != ["float32"]:
+        about["precisions"] = precisions
+        log(f"{path}: weights in {' and '.join(precisions)}, which are float32 from here on")
+    return tensors, about
 
 
 # What mattered in training only.
@@ -91,20 +101,19 @@ class Source:
     step: int | None = None
     checkpoint: dict = field(default_factory=dict)
 
-
-def describe(checkpoint: Checkpoint, path: Path) -> Source:
-    """What the registry, or an experiment's configuration, says of the weights in `path`."""
-    return Source(
-        path,
-        checkpoint.name,
-        NetworkConfig(**checkpoint.network) if checkpoint.network else None,
-        DiffusionConfig(parameterization="eps", objective="simple", variance=checkpoint.variance)
-        if checkpoint.variance
-        else None,
-        "ema" if checkpoint.averaged else "raw",
-        checkpoint.step,
-        checkpoint.model_dump(mode="json", exclude={"network"}),
-    )
+    @classmethod
+    def published(cls, path: Path, checkpoint: Checkpoint) -> "Source":
+        """The weights in `path`, by what the registry, or an experiment's configuration, says of them."""
+        process = {"parameterization": "eps", "objective": "simple", "variance": checkpoint.variance}
+        return cls(
+            path,
+            checkpoint.name,
+            NetworkConfig(**checkpoint.network) if checkpoint.network else None,
+            DiffusionConfig(**process) if checkpoint.variance else None,
+            "ema" if checkpoint.averaged else "raw",
+            checkpoint.step,
+            checkpoint.model_dump(mode="json", exclude={"network"}),
+        )
 
 
 def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
@@ -118,13 +127,15 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder. Download the weights first.")
-    if path.name == "card.json" or (path / "card.json").is_file():
-        card = path if path.name == "card.json" else path / "card.json"
-        checkpoint = downloaded_checkpoint(card)
+    card = path if path.name == "card.json" else path / "card.json"
+    if card.is_file():
+        try:
+            checkpoint = Checkpoint(**downloaded(card)["checkpoint"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedFile(card, f"not the card of downloaded weights ({error})") from error
         path = card.parent
-        if (path / "config.json").is_file():
-            return from_folder(path, checkpoint)
-        path = path / checkpoint.weights_file.name
+        if not (path / "config.json").is_file():
+            path = path / checkpoint.weights_file.name
     if path.is_dir():
         return from_folder(path, checkpoint)
     if checkpoint is not None:
@@ -132,7 +143,7 @@ def find_source(path: Path, checkpoint: Checkpoint | None) -> Source:
         if known and digests(path, *known) != known:
             whose = " and ".join(f"{kind.upper()} is {value}" for kind, value in known.items())
             raise DamagedFile(path, f"is not {checkpoint.name}, whose {whose}", "Download it again.")
-        return describe(checkpoint, path)
+        return Source.published(path, checkpoint)
     if header := read_header(path):
         config = header["config"]
         return Source(
@@ -152,7 +163,7 @@ def from_folder(folder: Path, checkpoint: Checkpoint | None) -> Source:
         network, diffusion, weights = read_folder(folder)
     if checkpoint is None:
         return Source(weights, folder.name, network, diffusion)
-    source = describe(checkpoint, weights)
+    source = Source.published(weights, checkpoint)
     source.network, source.diffusion = source.network or network, source.diffusion or diffusion
     refuse_another("network", network, source.network, folder)
     return source
@@ -168,12 +179,17 @@ def refuse_another(kind: str, here: BaseModel | None, wanted: BaseModel, path: P
 
 
 def import_weights(
-    path: Path, out: Path, outcome: Path | None, config: dict | None = None, checkpoint: Checkpoint | None = None
+    path: Path,
+    out: Path,
+    outcome: Path | None,
+    config: dict | None = None,
+    checkpoint: Checkpoint | None = None,
+    log=print,
 ) -> None:
     """Write the weights at `path` as a model.safetensors of ours.
 
     Args:
-        path: card.json (or its folder) of `download_weights`; a state dict as .ckpt, .pt, .bin or .safetensors in any
+        path: card.json (or its folder) of a download; a state dict as .ckpt, .pt, .bin or .safetensors in any
             of the three namings; or a folder of diffusers' DDPMPipeline.
         out, outcome: model.safetensors, and training.json where it is asked for.
         config: an experiment's training document, which the weights must fit.
@@ -194,8 +210,7 @@ def import_weights(
         )
     refuse_another("network", source.network, network, source.path)
     refuse_another("process", source.diffusion, diffusion, source.path)
-    check_size(source.path, network)
-    content = read_tensors(source.path)
+    content, about = read_source(source.path, network, log)
     try:
         weights = {name: tensor.float() for name, tensor in to_ours(content, network).items()}
     except ValueError as error:
@@ -211,7 +226,7 @@ def import_weights(
         "config": document,
         "weights": source.weights,
         "outcome": end,
-        "source": {**source.checkpoint, "file": source.path.name, "sha256": sha256(source.path)},
+        "source": source.checkpoint | about,
     }
     save_weights(out, weights, header)
     if outcome is not None:
