@@ -133,6 +133,7 @@ def test_the_checker_finds_what_is_wrong(page):
 
 def test_a_narrow_screen_scrolls_down_only(page, written):
     page.open(written, width=360, height=740)
+    page.run("document.querySelector('#sure').insertAdjacentText('beforeend', 'a-long-name'.repeat(20))")
     assert page.run("document.documentElement.scrollWidth") <= 360
     assert page.run("document.querySelector('.watch').getBoundingClientRect().right") <= 360
     assert page.run(FAULTS) == []
