@@ -45,6 +45,7 @@ onstart:
         if any(rule != "plan" for rule, _ in jobs):
             DRIVER.acquire()
         if submits_to_slurm():
+            refuse_what_no_node_takes()
             slurm.cancel_orphaned_jobs(Path.cwd())
     except (UserError, OSError) as error:
         raise WorkflowError(failures.explain(error, ["snakemake"]).message)

@@ -101,13 +101,14 @@ def test_helpers_of_rules_are_few():
 
 
 def test_the_rules_ask_snakemake_for_no_more_than_they_must():
-    """Its documentation names `basedir` and `cores`; what else is read stands, with its reason, in one file."""
+    """Its documentation names `basedir` and `cores`; what else is read stands in one file, or is --config's."""
     documented = {"basedir", "cores"}
     for path in RULE_FILES:
         asked = set(re.findall(r"(?<!/)\bworkflow\.(\w+)", path.read_text())) - documented
         known = {"remote_exec", "nodes", "global_resources", "register_resource", "dag"}
         known |= {"executor_plugin", "deployment_settings"}
-        assert asked <= (known if path.name == "resources.smk" else set()), path
+        settings = {"configfiles", "config_settings"} if path.name == "common.smk" else set()
+        assert asked <= (known if path.name == "resources.smk" else settings), path
         assert not re.findall(r"^ *(?:from|import) snakemake(?!\.utils\b).*", path.read_text(), re.MULTILINE), path
 
 

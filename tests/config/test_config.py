@@ -22,7 +22,7 @@ def document(**override) -> dict:
 def with_key(path: str, value) -> dict:
     """An override that sets one key, given by its dotted path."""
     nested = value
-    for key in reversed(path.split(".")):
+    for key in reversed(path.split(".") if path else []):
         nested = {key: nested}
     return document(**nested)
 
@@ -84,6 +84,21 @@ WRONG = {
     "features without labels": ("features", "classifie", ["features", "'classifie'", "'inception'"]),
     "misnamed": (
         f"{EXPERIMENT}.diffusion.parameterization", "mu", ["digits-mu-simple", "is called"],
+    ),
+    "latents of three": (
+        "experiments.digits-mu-simple",
+        {"diffusion": {"timesteps": 3}, "latents": {}}, ["latents", "Figure 7", "timesteps: 3; 4 or more"],
+    ),
+    "pairs": (f"{EXPERIMENT}.latents.pairs", 719, ["latents.pairs: 719", "1437 images of digits; allowed: 1..718"]),
+    "no snapshots of nothing": (f"{EXPERIMENT}.training.steps", 0, ["training.steps: 0", "snapshot_every"]),
+    "processes": ("compute.training_gpus", 3, ["training.batch_size: 128", "3 processes of compute.training_gpus"]),
+    "processes of any job": ("compute.gpus", 3, ["training.batch_size: 128", "3 processes of compute.training_gpus"]),
+    "parts of processes": (
+        "", {"compute": {"training_gpus": 8}, "defaults": {"training": {"clip_shards": 4}}},
+        ["training.clip_shards: 4", "8 processes of compute.training_gpus"],
+    ),
+    "no such experiment to drop": (
+        "experiments.digits-eps-simpel", None, ["experiments.digits-eps-simpel: null", "digits-eps-simple,"],
     ),
     "seeds of what": (f"{EXPERIMENT}.seeds.snapshots", [1], ["seeds.snapshots", "unknown key", "training, sampling"]),
     "one seed": (f"{EXPERIMENT}.seeds.training", 1, ["seeds.training", "1", "tuple"]),
@@ -271,10 +286,57 @@ def test_every_error_is_listed_at_once():
     assert re.search(r"training\.steps.*\n.*training\.batch_size", str(caught.value))
 
 
+def test_sections_that_do_not_fit_each_other_are_listed_at_once():
+    wrong = {"sampling": {"previews": 7}, "latents": {"pairs": 719}, "seeds": {"training": [0]}}
+    with pytest.raises(ConfigError) as caught:
+        load(document(experiments={"digits-eps-simple": wrong}))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    for line, words in zip(lines, ("latents.pairs: 719", "sampling.previews: 7", "seeds.training: 0"), strict=True):
+        assert f"override: {EXPERIMENT}: {words}" in line
+
+
 def test_damaged_scale_file_is_named(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1,")
     with pytest.raises(ConfigError, match=r"broken\.yaml: not valid YAML"):
         load({"scale": "broken"}, tmp_path)
+
+
+def test_null_drops_an_experiment_and_what_is_made_of_it():
+    config = load(with_key(EXPERIMENT, None))
+    assert list(config.scale_config.experiments) == [
+        name for name in load(document()).scale_config.experiments if name != "digits-eps-simple"
+    ]
+    assert "table4" not in config.tables and "figure13" not in config.figures
+    with pytest.raises(ConfigError, match=r"digits-eps-simple' is unknown"):
+        load(with_key(EXPERIMENT, None) | {"experiments": ["digits-eps-simple"]})
+    everything = dict.fromkeys(load(document()).scale_config.experiments)
+    with pytest.raises(ConfigError, match="experiments: none is left"):
+        load(document(experiments=everything))
+
+
+@pytest.mark.parametrize("name", ["digits-eps-simple-Mine", "digits-eps-simple_2", "digits-eps-simple-"])
+def test_names_are_described_in_words(name, tmp_path):
+    new = {"data": "digits", "diffusion": {"parameterization": "eps", "objective": "simple", "variance": "fixedlarge"}}
+    with pytest.raises(ConfigError) as caught:
+        load(document(experiments={name: new}))
+    assert f"'{name}': must be lower-case letters, digits and hyphens" in str(caught.value)
+    for source, words in (
+        ("My_Flowers", "sources.My_Flowers.name: 'My_Flowers': must be lower-case letters, digits and hyphens"),
+        ("weights", "sources.weights: resources/weights holds something else"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            load({"scale": "demo", "sources": {source: {"root": str(tmp_path), "image_size": 8}}})
+
+
+def test_patterns_are_no_message():
+    wrong = [{"name": "../x", "urls": ["http://a"], "md5": "abc", "sha256": "0"}]
+    with pytest.raises(ConfigError) as caught:
+        load({"scale": "demo", "sources": {"digits": {"files": wrong}}})
+    message = str(caught.value)
+    assert "pattern" not in message
+    for words in ("begin with no dot", "an md5: 32 digits", "a sha256: 64 digits"):
+        assert words in message
 
 
 def test_fewer_experiments_leave_what_they_suffice_for():

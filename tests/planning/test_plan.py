@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from math import isnan
 
 import pytest
 from helpers import run_ddpm
@@ -84,7 +85,7 @@ def test_damaged_rates_are_named(tmp_path):
 def test_a_cpu_scale_has_no_hours_before_it_was_measured(tmp_path):
     config = load({"scale": "demo"})
     plan = make_plan(config, machine(cores=4), tmp_path)
-    assert line(plan, "train", "digits-eps-simple").hours(plan.rates) is None
+    assert isnan(line(plan, "train", "digits-eps-simple").hours(plan.rates))
     assert "plan --measure" in as_text(plan)
     network = config.scale_config.experiments["digits-eps-simple"].network
     measured(tmp_path, "Test CPU, 1 of its cores", network, 1e9, 1e9)
@@ -163,17 +164,6 @@ def test_memory_of_a_gpu(tmp_path):
     assert not warnings(make_plan(config, machine(6), tmp_path))
     (warning,) = warnings(make_plan(config, machine(5), tmp_path))
     assert f"train {FACES}: not even one image" in warning
-
-
-def test_memory_of_a_cpu(tmp_path):
-    on_cpu = {"compute": {"device": "cpu"}}
-    config = paper(tmp_path, on_cpu, sources={"cifar10": {"root": str(tmp_path)}})
-    (warning,) = warnings(make_plan(config, machine(memory=64), tmp_path))
-    assert f"train {FACES}" in warning
-    assert "training.micro_batch: 29" in warning
-    smaller = on_cpu | {"experiments": {FACES: {"training": {"micro_batch": 29}}}}
-    config = paper(tmp_path, smaller, sources={"cifar10": {"root": str(tmp_path)}})
-    assert warnings(make_plan(config, machine(memory=64), tmp_path)) == []
 
 
 def test_an_unknown_size_is_said_to_be_in_no_sum(tmp_path):
@@ -287,7 +277,7 @@ def test_an_unreadable_configuration_is_named(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         read_config(tmp_path / "config.yaml")
     (tmp_path / "config.yaml").write_text("a: [1,")
-    with pytest.raises(ConfigError, match=r"config\.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: not valid YAML"):
         read_config(tmp_path / "config.yaml")
     with pytest.raises(ConfigError, match="--document: must be"):
         read_config(tmp_path / "config.yaml", "[1]")

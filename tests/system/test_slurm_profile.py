@@ -64,6 +64,29 @@ def test_the_gpus_of_this_machine_do_not_limit_a_clusters(paper, tmp_path, monke
     assert asked == {"train": ("4", "4xauto"), "sample": ("2", "2xauto")}
 
 
+def test_what_no_node_takes_is_said_before_anything_is_submitted(paper, tmp_path, monkeypatch):
+    """Of a cluster whose GPU nodes have half the memory that a training asks for."""
+    write_commands(tmp_path / "bin", sinfo="echo 'gpu|1-00:00:00|16|999|gpu:4'; echo 'cpu|infinite|64|256000|(null)'")
+    write_commands(tmp_path / "bin", **dict.fromkeys(("sbatch", "squeue", "sacct"), f"touch {tmp_path}/asked"))
+    monkeypatch.setitem(paper.environ, "PATH", f"{tmp_path / 'bin'}:{paper.environ['PATH']}")
+    target = "results/paper/celeba64-eps-simple/final.safetensors"
+    done = paper.snakemake("--profile", "profiles/slurm", target, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode
+    assert re.search(r"No node of this cluster takes train in partition gpu: [\d,]+ MB of memory, where .* 999\.", said)
+    assert (
+        "Nothing was submitted." in said and "prepare" not in said.partition("Nothing was")[0].partition("No node")[2]
+    )
+    assert not (tmp_path / "asked").exists()
+
+
+def write_commands(folder, **scripts: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+
 def test_what_profiles_default_says_holds_on_a_cluster_too(monkeypatch):
     monkeypatch.chdir(PROJECT)
     _, options = parse_args(["--profile", "profiles/slurm"])

@@ -17,10 +17,11 @@ try:
     from ddpm.config.errors import ExitCode, UserError
     from ddpm.config.layout import Layout
     from ddpm.config.precision import PRECISION_ENV
+    from ddpm.config.reading import read_snakemakes_config
     from ddpm.jobs import failures, gpus, slurm
     from ddpm.jobs.failed_jobs import read_failed_jobs
     from ddpm.jobs.locks import Lock, Locked
-    from ddpm.planning import advising
+    from ddpm.planning import advising, cluster
     from ddpm.report.code import figure_code, page_code, published, table_code
     from ddpm.report.figures import BEYOND
 except ModuleNotFoundError as error:
@@ -30,6 +31,10 @@ except ModuleNotFoundError as error:
     )
 
 try:
+    # In its place, since `plan` hands it on. The arguments as they were typed are in none of Snakemake's documents.
+    config |= read_snakemakes_config(
+        config, workflow.configfiles, workflow.config_settings.config_args
+    )
     CONFIG = resolving.load(config)
 except ConfigError as error:
     raise WorkflowError(str(error))

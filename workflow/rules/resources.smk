@@ -1,5 +1,6 @@
 # Where jobs run: what each job's shell begins with, GPUs, SLURM. What is asked of `workflow` beyond Snakemake's
-# documentation (`basedir`, `cores`) stands in this file alone, and is read, not changed, but for the number of GPUs.
+# documentation (`basedir`, `cores`) stands in this file, and what --config says in common.smk. It is read, not changed, but
+# for the number of GPUs.
 
 # Jobs find the package here in any environment. They keep bytecode also where the environment, as in many images of
 # containers, says otherwise: to compile torch's thousand modules anew would be more than half of a job's start.
@@ -69,6 +70,19 @@ def jobs_to_run():
         wildcards = job.wildcards_dict
         keys = (key for key in ("experiment", "data", "checkpoint") if key in wildcards)
         yield job.rule.name, next((wildcards[key] for key in keys), None)
+
+
+def refuse_what_no_node_takes():
+    """SLURM would refuse each job on its own: `Memory specification can not be satisfied`."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    asked = [
+        cluster.Request.of(job.rule.name, job.resources, job.threads) for job in jobs
+    ]
+    if found := list(cluster.misfits(asked, cluster.read_nodes())):
+        raise WorkflowError(
+            "\n".join(found),
+            "Nothing was submitted. Change profiles/slurm/profile.yaml; `sinfo` lists the partitions and their nodes.",
+        )
 
 
 def refuse_without_image():

@@ -46,7 +46,26 @@ def holds_secrets(text: str) -> bool:
     return False
 
 
+def matches(pattern: str, words: str) -> AfterValidator:
+    """A validator: a value that does not match is told in words what is allowed."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {words}")
+        return value
+
+    return AfterValidator(check)
+
+
 Address = Annotated[str, AfterValidator(without_secrets)]
+Name = Annotated[
+    str, matches(r"[a-z0-9]+([.-][a-z0-9.]+)*", "lower-case letters, digits and hyphens, as in my-flowers64")
+]
+FileName = Annotated[
+    str, matches(r"\w[\w.-]*", "letters, digits, underscores, dots and hyphens, and begin with no dot or hyphen")
+]
+Md5 = Annotated[str, matches("[0-9a-f]{32}", "an md5: 32 digits 0-9, a-f")]
+Sha256 = Annotated[str, matches("[0-9a-f]{64}", "a sha256: 64 digits 0-9, a-f")]
 
 
 def is_open(address: str) -> bool:
@@ -84,7 +103,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Confi
         what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             what = f"unknown key. Allowed: {', '.join(allowed_keys(model, problem['loc']))}"
-        lines.append(f"{where}{separator if path else ''}{path}:{value} {what}")
+        lines += [f"{where}{separator if path else ''}{path}:{value} {each}" for each in what.splitlines()]
     return ConfigError("\n".join(lines))
 
 

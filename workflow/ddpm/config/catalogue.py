@@ -1,75 +1,59 @@
 """The tables and figures, and what each is made from: a data set of the paper, and an experiment on it by the rest of
 its name."""
 
+from typing import NamedTuple
+
 TABLE2 = ("mu-vlb-learned", "mu-vlb-fixed", "mu-simple", "eps-vlb-learned", "eps-vlb-fixed", "eps-simple")
 MAIN, LARGE = "eps-simple", "eps-simple-large"
 CIFAR10, FACES = ("cifar10", MAIN), ("celebahq256", MAIN)
 BEDROOM, CHURCH, CAT = (("lsun-bedroom256", MAIN), ("lsun-church256", MAIN), ("lsun-cat256", MAIN))
 BEDROOM_LARGE = ("lsun-bedroom256", LARGE)
+SAMPLES, SCORED = "samples", "metrics.json"
 SCORES_TABLE = "scores"  # beyond the paper
+
+
+class Entry(NamedTuple):
+    """What a table or figure is made from."""
+
+    experiments: list[tuple[str, str]]
+    files: tuple[str, ...] = (SAMPLES,)
+    """Of each of its experiments, for a figure: SAMPLES are the shards of the first samples."""
+    needs: str = "name"
+    """The key that its experiments must have; without it there is nothing to show."""
+
+
 TABLES = {
-    "table1": [("cifar10", "eps-vlb-fixed"), CIFAR10],
-    "table2": [("cifar10", ending) for ending in TABLE2],
-    "table3": [BEDROOM, BEDROOM_LARGE, CHURCH, CAT],
-    "table4": [CIFAR10],
-    SCORES_TABLE: [],  # of the paper; it shows every experiment of the run
+    "table1": Entry([("cifar10", "eps-vlb-fixed"), CIFAR10]),
+    "table2": Entry([("cifar10", ending) for ending in TABLE2]),
+    "table3": Entry([BEDROOM, BEDROOM_LARGE, CHURCH, CAT]),
+    "table4": Entry([CIFAR10], needs="likelihood"),
+    SCORES_TABLE: Entry([]),  # of the paper; it shows every experiment of the run
 }
 FIGURES = {
-    "diffusion": [CIFAR10],
-    "figure1": [FACES, CIFAR10],
-    "figure2": [],
-    "figure3": [CHURCH],
-    "figure4": [BEDROOM_LARGE],
-    "figure5": [CIFAR10],
-    "figure6": [CIFAR10],
-    "figure7": [FACES],
-    "figure8": [FACES],
-    "figure9": [FACES],
-    "figure10": [CIFAR10],
-    "figure11": [FACES],
-    "figure12": [FACES],
-    "figure13": [CIFAR10],
-    "figure14": [CIFAR10],
-    "figure15": [CIFAR10],
-    "figure16": [CHURCH],
-    "figure17": [BEDROOM_LARGE],
-    "figure18": [BEDROOM],
-    "figure19": [CAT],
-    "reproduced": [],
-    "training-curve": [CIFAR10],
-    "fewsteps": [CIFAR10],
-    "bound": [CIFAR10],
-}
-# The files of its experiment that a figure is drawn from. Those not listed show the first samples.
-DRAWN_FROM = {
-    "diffusion": ["trajectory.npz"],
-    "figure5": ["rate_distortion.csv", "metrics.json"],
-    "figure7": ["latents.npz"],
-    "figure8": ["interpolations.npz"],
-    "figure9": ["coarse-to-fine.npz"],
-    "figure10": ["progressive.csv", "metrics.json"],
-    "figure12": ["neighbours-crop.npz", "metrics.json"],
-    "figure15": ["neighbours.npz", "metrics.json"],
-    "fewsteps": ["few_steps.csv", "metrics.json"],
-    "bound": ["rate_distortion.csv", "metrics.json"],
-    "training-curve": ["training.csv", "metrics.json"],
-}
-# Figures of the first samples that also show a score.
-WITH_SCORES = ("figure3", "figure4", "figure16", "figure17", "figure18", "figure19")
-# The key that a table or figure needs in its experiments; without it there is nothing to show.
-NEEDS = {
-    "table4": "likelihood",
-    "figure5": "likelihood",
-    "figure6": "sampling.previews",
-    "figure7": "latents",
-    "figure8": "latents",
-    "figure9": "latents",
-    "figure10": "sampling.previews",
-    "figure12": "evaluation.neighbour_crop",
-    "figure14": "sampling.previews",
-    "training-curve": "training",
-    "fewsteps": "few_steps",
-    "bound": "likelihood",
+    "diffusion": Entry([CIFAR10], ("trajectory.npz",)),
+    "figure1": Entry([FACES, CIFAR10]),
+    "figure2": Entry([]),
+    "figure3": Entry([CHURCH], (SAMPLES, SCORED)),
+    "figure4": Entry([BEDROOM_LARGE], (SAMPLES, SCORED)),
+    "figure5": Entry([CIFAR10], ("rate_distortion.csv", SCORED), "likelihood"),
+    "figure6": Entry([CIFAR10], needs="sampling.previews"),
+    "figure7": Entry([FACES], ("latents.npz",), "latents"),
+    "figure8": Entry([FACES], ("interpolations.npz",), "latents"),
+    "figure9": Entry([FACES], ("coarse-to-fine.npz",), "latents"),
+    "figure10": Entry([CIFAR10], ("progressive.csv", SCORED), "sampling.previews"),
+    "figure11": Entry([FACES]),
+    "figure12": Entry([FACES], ("neighbours-crop.npz", SCORED), "evaluation.neighbour_crop"),
+    "figure13": Entry([CIFAR10]),
+    "figure14": Entry([CIFAR10], needs="sampling.previews"),
+    "figure15": Entry([CIFAR10], ("neighbours.npz", SCORED)),
+    "figure16": Entry([CHURCH], (SAMPLES, SCORED)),
+    "figure17": Entry([BEDROOM_LARGE], (SAMPLES, SCORED)),
+    "figure18": Entry([BEDROOM], (SAMPLES, SCORED)),
+    "figure19": Entry([CAT], (SAMPLES, SCORED)),
+    "reproduced": Entry([]),
+    "training-curve": Entry([CIFAR10], ("training.csv", SCORED), "training"),
+    "fewsteps": Entry([CIFAR10], ("few_steps.csv", SCORED), "few_steps"),
+    "bound": Entry([CIFAR10], ("rate_distortion.csv", SCORED), "likelihood"),
 }
 
 

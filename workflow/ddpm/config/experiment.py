@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ddpm.config.base import Address, FrozenModel
+from ddpm.config.base import Address, FrozenModel, Name, Sha256
 from ddpm.config.enums import Features, Selection, WeightsSource
 from ddpm.config.schema import (
     ClassifierConfig,
@@ -48,7 +49,7 @@ class Repeat(FrozenModel):
 class Experiment(FrozenModel):
     """One trained model and all that is measured of it."""
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")
+    name: Name
     data: str
     data_set: DataSet = Field(exclude=True, description="What is known of `data`.")
     network: NetworkConfig
@@ -69,83 +70,72 @@ class Experiment(FrozenModel):
     repeat: Repeat | None = Field(None, description="Of a repeat, which is made from another's `seeds`.")
 
     @model_validator(mode="after")
-    def name_fits(self) -> Self:
+    def parts_fit(self) -> Self:
+        if problems := [*self.name_problems(), *self.count_problems(), *self.time_problems(), *self.seed_problems()]:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def name_problems(self) -> Iterator[str]:
         prefix = f"{self.data}-{self.diffusion.parameterization}-{self.diffusion.objective}"
         if self.name != prefix and not self.name.startswith(prefix + "-"):
-            raise ValueError(f"an experiment of this data set and method is called {prefix} or {prefix}-...")
-        return self
+            yield f"an experiment of this data set and method is called {prefix} or {prefix}-..."
 
-    @model_validator(mode="after")
-    def samples_suffice(self) -> Self:
-        splits = self.evaluation.splits
+    def count_problems(self) -> Iterator[str]:
+        """Of images: those that are drawn, those that the data set has, and their pixels."""
+        splits, size = self.evaluation.splits, self.network.image_size
         for section in ("sampling", "few_steps", "snapshots"):
-            drawn = getattr(self, section)
-            if drawn and drawn.images < 2 * splits:
+            if (drawn := getattr(self, section)) and drawn.images < 2 * splits:
                 few = f"{section}.images: {drawn.images} is too few for evaluation.splits: {splits}"
-                raise ValueError(f"{few}; a part needs two images")
+                yield f"{few}; a part needs two images"
         if self.sampling.images < 4:
-            raise ValueError(f"sampling.images: {self.sampling.images} is too few for precision and recall; 4 or more")
-        return self
+            yield f"sampling.images: {self.sampling.images} is too few for precision and recall; 4 or more"
+        for split in ("test", "train"):
+            available = getattr(self.data_set, split)
+            if self.likelihood is None or available is None:  # which is known once the data are prepared
+                continue
+            asked, shards = getattr(self.likelihood, split), self.likelihood.shards
+            if not 1 <= (images := available if asked == "all" else asked) <= available:
+                yield f"likelihood.{split}: {asked} images; allowed: 1..{available}, or all"
+            elif images < shards:
+                yield f"likelihood.shards: {shards} is more than likelihood.{split}"
+        pairs, available = self.latents.pairs if self.latents else 0, self.data_set.train
+        if available is not None and 2 * pairs > available:
+            yield f"latents.pairs: {pairs} pairs of {available} images of {self.data}; allowed: 1..{available // 2}"
+        top, left, height, width = box = self.evaluation.neighbour_crop or (0, 0, 0, 0)
+        if max(top + height, left + width) > size:
+            yield f"evaluation.neighbour_crop: {list(box)} reaches out of images of {size}x{size}"
 
-    @model_validator(mode="after")
-    def steps_fit(self) -> Self:
+    def time_problems(self) -> Iterator[str]:
+        """Of the timesteps of the process, and of the steps of the training."""
         previews, timesteps = self.sampling.previews, self.diffusion.timesteps
         if previews and timesteps % previews:
-            raise ValueError(f"sampling.previews: {previews} does not divide diffusion.timesteps: {timesteps}")
+            yield f"sampling.previews: {previews} does not divide diffusion.timesteps: {timesteps}"
         few_steps = max(self.few_steps.steps) if self.few_steps else 0
-        snapshots = (self.snapshots and self.snapshots.steps) or 0
-        for section, steps in (("few_steps", few_steps), ("snapshots", snapshots)):
-            if steps > timesteps:
-                raise ValueError(f"{section}.steps: {steps} is more than diffusion.timesteps; allowed: 2..{timesteps}")
-        return self
-
-    @model_validator(mode="after")
-    def crop_fits(self) -> Self:
-        if box := self.evaluation.neighbour_crop:
-            (top, left, height, width), size = box, self.network.image_size
-            if max(top + height, left + width) > size:
-                raise ValueError(f"evaluation.neighbour_crop: {list(box)} reaches out of images of {size}x{size}")
-        return self
-
-    @model_validator(mode="after")
-    def snapshots_fit(self) -> Self:
+        for section, steps in (("few_steps", few_steps), ("snapshots", self.snapshots and self.snapshots.steps)):
+            if (steps or 0) > timesteps:
+                yield f"{section}.steps: {steps} is more than diffusion.timesteps; allowed: 2..{timesteps}"
+        if self.latents and timesteps < 4:
+            yield f"latents: Figure 7 needs quarters of diffusion.timesteps: {timesteps}; 4 or more"
         taken = bool(self.training and self.training.snapshot_every)
+        if taken and not self.training.steps:
+            yield "training.steps: 0 takes no snapshots; leave out training.snapshot_every and `snapshots`"
         if taken != bool(self.snapshots):
-            raise ValueError("training.snapshot_every and the section `snapshots` (images, ...) need each other")
+            yield "training.snapshot_every and the section `snapshots` (images, ...) need each other"
         if self.checkpoint is Selection.LOWEST_FID and not taken:
-            raise ValueError("checkpoint: lowest-fid needs snapshots: training.snapshot_every and section `snapshots`")
+            yield "checkpoint: lowest-fid needs snapshots: training.snapshot_every and section `snapshots`"
+
+    def seed_problems(self) -> Iterator[str]:
         if self.snapshots and self.snapshots.seed in (self.sampling.seed, *self.seeds.sampling):
-            raise ValueError(
+            yield (
                 f"snapshots.seed: {self.snapshots.seed} is a seed of the samples too, and the images that choose the "
                 "weights must not be those that are scored; name another"
             )
-        return self
-
-    @model_validator(mode="after")
-    def likelihood_fits(self) -> Self:
-        if (likelihood := self.likelihood) is None:
-            return self
-        for split in ("test", "train"):
-            available = getattr(self.data_set, split)
-            if available is None:  # known once the data are prepared
-                continue
-            asked = getattr(likelihood, split)
-            images = available if asked == "all" else asked
-            if not 1 <= images <= available:
-                raise ValueError(f"likelihood.{split}: {asked} images; allowed: 1..{available}, or all")
-            if images < likelihood.shards:
-                raise ValueError(f"likelihood.shards: {likelihood.shards} is more than likelihood.{split}")
-        return self
-
-    @model_validator(mode="after")
-    def seeds_are_others(self) -> Self:
         for section, seeds in self.seeds:
             own = getattr(self, section)
             if seeds and own is None:
-                raise ValueError(f"seeds.{section}: the weights are released; nothing is trained")
-            if seeds and own.seed in seeds:
-                raise ValueError(f"seeds.{section}: {own.seed} is the experiment's own {section}.seed; name others")
-        return self
+                yield f"seeds.{section}: the weights are released; nothing is trained"
+            elif seeds and own.seed in seeds:
+                yield f"seeds.{section}: {own.seed} is the experiment's own {section}.seed; name others"
 
     @property
     def trained_as(self) -> str:
@@ -212,9 +202,8 @@ class InceptionSource(FrozenModel):
 
     root: Path | None = Field(None, description="Folder that holds inception-2015-12-05.pt already.")
     urls: tuple[Address, ...] = Field((), description="Addresses of it, for a mirror; none: where it is published.")
-    sha256: str | None = Field(
+    sha256: Sha256 | None = Field(
         None,
-        pattern="^[0-9a-f]{64}$",
         description="Of another file in its place, which can do on this machine whatever you can; none: the published.",
     )
 
@@ -238,11 +227,19 @@ class Scale(FrozenModel):
     experiments: dict[str, Experiment]
 
     @model_validator(mode="after")
-    def classifier_has_labels(self) -> Self:
+    def experiments_fit(self) -> Self:
+        gpus = max(self.compute.gpus_of_training, 1)
         for name, experiment in self.experiments.items():
             if self.features is Features.CLASSIFIER and not experiment.data_set.may_have_classes:
                 raise ValueError(
                     f"features: classifier: {experiment.data} of {name} has no labels to train a classifier on; "
                     "choose features: inception."
                 )
+            for key in ("batch_size", "clip_shards") if experiment.training else ():
+                value = getattr(experiment.training, key)
+                if value % gpus and (key, value) != ("clip_shards", 1):
+                    raise ValueError(
+                        f"experiments.{name}.training.{key}: {value} cannot be shared by the {gpus} processes of "
+                        "compute.training_gpus."
+                    )
         return self

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm.config.catalogue import DRAWN_FROM, SCORES_TABLE, WITH_SCORES
+from ddpm.config.catalogue import FIGURES, SAMPLES, SCORES_TABLE
 from ddpm.config.enums import Features
 from ddpm.config.experiment import Experiment
 from ddpm.config.resolving import Config
@@ -91,16 +91,15 @@ class Layout:
         """The saved arrays that a figure is drawn from, and the metrics that say what they are."""
         if name == "reproduced":
             return [f"{self.results}/tables/{table}.csv" for table in self.config.tables if table != SCORES_TABLE]
-        experiments = list(dict.fromkeys(self.config.experiments_of(name)))
-        if name not in DRAWN_FROM:
-            scored = [f"{self.results}/{experiment}/metrics.json" for experiment in experiments if name in WITH_SCORES]
-            return [shard for each in experiments for shard in self.samples(each, MOST_SHOWN)] + scored
-        (experiment,) = experiments
-        sources = [f"{self.results}/{experiment}/{file}" for file in DRAWN_FROM[name]]
-        if name == "fewsteps":
-            sources += self.few_steps(experiment)
-        if name == "training-curve" and self.experiments[experiment].snapshots:
-            sources += [f"{self.results}/{experiment}/snapshots.{suffix}" for suffix in ("csv", "npz")]
+        sources = []
+        for experiment in dict.fromkeys(self.config.experiments_of(name)):
+            for file in FIGURES[name].files:
+                shards = self.samples(experiment, MOST_SHOWN)
+                sources += shards if file == SAMPLES else [f"{self.results}/{experiment}/{file}"]
+            if name == "fewsteps":
+                sources += self.few_steps(experiment)
+            if name == "training-curve" and self.experiments[experiment].snapshots:
+                sources += [f"{self.results}/{experiment}/snapshots.{suffix}" for suffix in ("csv", "npz")]
         return sources
 
     def sampled_for_figures(self) -> list[str]:

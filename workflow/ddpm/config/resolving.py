@@ -9,19 +9,20 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from ddpm.config.base import ConfigError, FrozenModel, explain, validated
-from ddpm.config.catalogue import FIGURES, NEEDS, SCORES_TABLE, TABLES
+from ddpm.config.catalogue import FIGURES, SCORES_TABLE, TABLES
 from ddpm.config.enums import Parameterization, Selection, Spacing, Variance, WeightsSource
 from ddpm.config.experiment import Experiment, InceptionSource, Scale
+from ddpm.config.reading import merge, parse_yaml
 from ddpm.config.registry import DATASETS, PUBLISHED, default_for, resolve
 from ddpm.config.sources import Checkpoint, DataSet
 
 SCALES = Path(__file__).parents[2] / "scales"
 REPEATS = re.compile(r"(.+)-(?:training|sampling)-seed\d+")  # what `Repeat.name` gives
 SPACINGS = {"cifar10": Spacing.QUADRATIC}  # of few steps, by the data set: what the authors of DDIM chose
+FOLDERS = ("downloads", "logs", "sources", "statistics", "weights")  # beside the data sets' in resources/
 KEYS = ("scale", "experiments", "tables", "figures", "sources", "override")  # of config.yaml
 
 
@@ -53,7 +54,7 @@ class Config(FrozenModel):
         """
         if name == SCORES_TABLE:
             return list(self.scale_config.experiments)
-        named = [f"{self.stand_in(data)}-{ending}" for data, ending in {**TABLES, **FIGURES}[name]]
+        named = [f"{self.stand_in(data)}-{ending}" for data, ending in (TABLES | FIGURES)[name].experiments]
         return [each for each in named if name not in TABLES or each in self.scale_config.experiments]
 
     def repeats_of(self, name: str) -> list[str]:
@@ -67,7 +68,7 @@ class Config(FrozenModel):
             shown = [each.data for each in self.scale_config.experiments.values()]
         else:
             named = [name] if name != "reproduced" else self.tables
-            shown = [self.stand_in(data) for each in named for data, _ in {**TABLES, **FIGURES}[each]]
+            shown = [self.stand_in(data) for each in named for data, _ in (TABLES | FIGURES)[each].experiments]
         sets = (self.data_sets[data] for data in dict.fromkeys(shown))
         return " and ".join(each.title if each.reencoded else each.name for each in sets)
 
@@ -78,15 +79,14 @@ def read_config(path: Path, document: str | None = None, scale: str | None = Non
     Raises:
         ConfigError: it cannot be read, or something in it cannot stand.
     """
-    where = path if document is None else "--document"
     try:
-        raw = yaml.safe_load(path.read_text()) if document is None else json.loads(document)
+        raw = parse_yaml(path.read_text(), path) if document is None else json.loads(document)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file. Run this in the project's folder, or name the file.") from None
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{where}: cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--document: not valid JSON: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: must be a mapping of keys to values.")
+        raise ConfigError(f"{path if document is None else '--document'}: must be a mapping of keys to values.")
     return load({**raw, "scale": scale} if scale else raw)
 
 
@@ -104,8 +104,7 @@ def load(document: dict[str, Any], scales: Path = SCALES) -> Config:
     experiments = resolve_experiments(raw, document.get("experiments", "all"), source, data_sets)
     scale_config = validated(Scale, {**raw, "experiments": experiments}, source)
     whole = {"scale": document["scale"], "scale_config": scale_config, "data_sets": data_sets, "inception": inception}
-    config = validated(Config, whole, source)
-    return config.model_copy(update=resolve_contents(config, document, source))
+    return resolve_contents(validated(Config, whole, source), document, source)
 
 
 # Merging: the scale's file with the keys of config.yaml's `override` replaced.
@@ -117,21 +116,22 @@ def read_scale(scale: Any, override: Any, scales: Path) -> tuple[dict[str, Any],
     if scale not in available:
         raise ConfigError(f"config.yaml: scale: {scale!r} is unknown. Allowed: {', '.join(available)}.")
     source = f"workflow/scales/{scale}.yaml"
-    try:
-        raw = yaml.safe_load((scales / f"{scale}.yaml").read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from error
+    raw = parse_yaml((scales / f"{scale}.yaml").read_text(), source)
     if not isinstance(override, dict):
         raise ConfigError(f"config.yaml: override: {override!r}: must be a mapping of keys of {source}.")
     raw = {key: value for key, value in raw.items() if not key.startswith(".")}  # what YAML's anchors are kept in
-    return merge(raw, override), f"{source} with config.yaml: override" if override else source
-
-
-def merge(base: Any, changes: Any) -> Any:
-    """`base` with the keys of `changes` replaced, level by level."""
-    if isinstance(base, dict) and isinstance(changes, dict):
-        return {**base, **{key: merge(base.get(key), value) for key, value in changes.items()}}
-    return changes
+    source += " with config.yaml: override" * bool(override)
+    merged = merge(raw, override)
+    if not isinstance(merged.get("experiments"), dict):
+        raise ConfigError(f"{source}: experiments: must be a mapping of names to experiments.")
+    for name in [name for name, value in merged["experiments"].items() if value is None]:
+        if name not in (raw.get("experiments") or {}):
+            known = ", ".join(raw.get("experiments") or {})
+            raise ConfigError(f"{source}: experiments.{name}: null drops one that is there. There are: {known}.")
+        del merged["experiments"][name]
+    if not merged["experiments"]:
+        raise ConfigError(f"{source}: experiments: none is left.")
+    return merged, source
 
 
 def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:
@@ -151,6 +151,8 @@ def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:
                 )
         if name == "inception":
             found[name] = validated(InceptionSource, changes, where)
+        elif name in FOLDERS:
+            raise ConfigError(f"{where}: resources/{name} holds something else. Choose another name.")
         else:
             try:
                 found[name] = resolve(name, changes)
@@ -169,15 +171,13 @@ def resolve_experiments(
     raw: dict[str, Any], asked: Any, source: str, data_sets: dict[str, DataSet]
 ) -> dict[str, Experiment]:
     """The experiments that config.yaml asks for, each with its repeats behind it; `raw` loses its `defaults`."""
-    defaults, known = raw.pop("defaults", {}), raw.get("experiments")
-    if not isinstance(known, dict):
-        raise ConfigError(f"{source}: experiments: must be a mapping of names to experiments.")
+    defaults, known = raw.pop("defaults", {}), raw["experiments"]
     for name in asked if isinstance(asked, list) else ():
         if found := REPEATS.fullmatch(str(name)):
             raise ConfigError(f"config.yaml: experiments: {name!r}: a repeat comes with its experiment: {found[1]}.")
     experiments: dict[str, Experiment] = {}
     for name in choose("experiments", asked, list(known)):
-        experiment = resolve_experiment(name, merge(defaults, known[name] or {}), source, data_sets)
+        experiment = resolve_experiment(name, merge(defaults, known[name]), source, data_sets)
         experiments |= {each.name: each for each in (experiment, *experiment.repeats())}
     return experiments
 
@@ -201,13 +201,16 @@ def resolve_experiment(
         if not isinstance(filled[section], dict):
             raise ConfigError(f"{where}.{section}: {raw[section]!r}: must be a mapping.")
         filled[section] = dict(filled[section])
-    weights = raw.get("weights", WeightsSource.TRAIN)
+    weights, checkpoint = raw.get("weights", WeightsSource.TRAIN), raw.get("checkpoint", Selection.FINAL)
     if weights == WeightsSource.RELEASED:
         fill_released(filled, where)
+    elif weights == WeightsSource.TRAIN and checkpoint not in list(Selection):
+        raise ConfigError(
+            f"{where}.checkpoint: {checkpoint!r}: published weights are for weights: released; with weights: train, "
+            f"allowed: {', '.join(Selection)}."
+        )
     else:
         filled["training"].setdefault("flip", data.flip)
-        if weights == WeightsSource.TRAIN:
-            refuse_published(raw.get("checkpoint", Selection.FINAL), where)
     fill_network(filled, where)
     return validated(Experiment, filled, where)
 
@@ -222,14 +225,6 @@ def refuse_repeat(name: str, raw: dict[str, Any], where: str) -> None:
         f"{where}{key}: the {what} of a repeat, which is not described but asked for: "
         f"experiments.{of}.seeds: {{training: [...], sampling: [...]}}."
     )
-
-
-def refuse_published(checkpoint: Any, where: str) -> None:
-    if checkpoint not in list(Selection):
-        raise ConfigError(
-            f"{where}.checkpoint: {checkpoint!r}: published weights are for weights: released; with weights: train, "
-            f"allowed: {', '.join(Selection)}."
-        )
 
 
 def fill_released(filled: dict[str, Any], where: str) -> None:
@@ -278,44 +273,34 @@ def resolve_checkpoint(raw: Any, name: str, data: str, where: str) -> Checkpoint
 # Checking: which tables and figures the run's experiments suffice for.
 
 
-def resolve_contents(config: Config, document: dict[str, Any], source: str) -> dict[str, tuple[str, ...]]:
-    """The tables and figures that config.yaml asks for; `all` means those that this run's experiments suffice for."""
-    tables, figures = (
-        choose_contents(config, kind, all_of_them, document.get(kind, "all"), source)
-        for kind, all_of_them in (("tables", TABLES), ("figures", FIGURES))
-    )
-    if "reproduced" in figures and not set(tables) - {SCORES_TABLE}:
-        if document.get("figures", "all") != "all":
-            raise ConfigError(
-                "config.yaml: figures: reproduced needs a table of the paper, and `tables` leaves this run none."
-            )
-        figures.remove("reproduced")
-    return {"tables": tuple(tables), "figures": tuple(figures)}
-
-
-def choose_contents(config: Config, kind: str, known: dict, asked: Any, source: str) -> list[str]:
-    if asked == "all":
-        return [name for name in known if not lacks(config, name, source)]
-    for name in choose(kind, asked, list(known)):
-        if missing := lacks(config, name, source):
-            raise ConfigError(f"config.yaml: {kind}: {name} needs {missing}.")
-    return list(asked)
+def resolve_contents(config: Config, document: dict[str, Any], source: str) -> Config:
+    """`config` with the tables and figures that are asked for; `all` means those that this run suffices for."""
+    for kind, known in (("tables", TABLES), ("figures", FIGURES)):  # in this order: a figure shows the tables
+        asked = document.get(kind, "all")
+        chosen = choose(kind, asked, list(known))
+        missing = {name: lacks(config, name, source) for name in chosen}
+        if asked != "all" and (needs := next(filter(all, missing.items()), None)):
+            raise ConfigError(f"config.yaml: {kind}: {needs[0]} needs {needs[1]}.")
+        config = config.model_copy(update={kind: tuple(name for name in chosen if not missing[name])})
+    return config
 
 
 def lacks(config: Config, name: str, source: str) -> str:
     """What table or figure `name` is made from and this run leaves out, in words; empty if nothing."""
-    experiments = config.experiments_of(name)
+    if name == "reproduced" and not set(config.tables) - {SCORES_TABLE}:
+        return "a table of the paper, and `tables` leaves this run none"
+    experiments, entry = config.experiments_of(name), (TABLES | FIGURES)[name]
     if not experiments and name in TABLES:
-        rows = ", ".join(f"{config.stand_in(data)}-{ending}" for data, ending in TABLES[name])
+        rows = ", ".join(f"{config.stand_in(data)}-{ending}" for data, ending in entry.experiments)
         return f"one of {rows}, which this run leaves out"
     for experiment in experiments:
         if experiment not in config.scale_config.experiments:
             return f"{experiment}, which this run leaves out"
         value = config.scale_config.experiments[experiment]
-        for key in NEEDS.get(name, "name").split("."):
+        for key in entry.needs.split("."):
             value = getattr(value, key)
         if not value:
-            return f"experiments.{experiment}.{NEEDS[name]}, which {source} leaves out"
+            return f"experiments.{experiment}.{entry.needs}, which {source} leaves out"
     return ""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ddpm.config.base import Address, FrozenModel
+from ddpm.config.base import Address, FileName, FrozenModel, Md5, Name, Sha256, matches
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 
@@ -14,10 +14,10 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 class RemoteFile(FrozenModel):
     """A file that others publish."""
 
-    name: str = Field(pattern=r"^\w[\w.-]*$", description="What it is called in the folder that it is downloaded to.")
+    name: FileName = Field(description="What it is called in the folder that it is downloaded to.")
     urls: tuple[Address, ...] = Field(min_length=1, description="Addresses, tried in this order.")
-    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="Checksum, where one is published.")
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Checksum, where one is published.")
+    md5: Md5 | None = Field(None, description="Checksum, where one is published.")
+    sha256: Sha256 | None = Field(None, description="Checksum, where one is published.")
     size: int | None = Field(None, ge=1, description="Bytes, where known.")
     about: int | None = Field(None, ge=1, description="Bytes, about, where the exact number is not known.")
 
@@ -67,7 +67,7 @@ class PublishedStatistics(RemoteFile):
 class DataSet(FrozenModel):
     """One data set, as it is published and as it is prepared."""
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$")
+    name: Name
     title: str
     source: str = Field(description="Where it comes from.")
     licence: str
@@ -91,9 +91,8 @@ class DataSet(FrozenModel):
         description="Whether files without a known checksum may come by plain HTTP, on which anybody can change them.",
     )
     root: Path | None = Field(None, description="A folder that holds the published files already, used in place.")
-    reencoded: str | None = Field(
+    reencoded: Annotated[str, matches("[A-Za-z0-9]+", "the name of a format, as in JPEG")] | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9]+$",
         description="The format, as in JPEG, in which somebody encoded the images anew with loss: `root` holds them as "
         "train/CLASS/... and test/CLASS/.... The title says so, and no number from them gets a verdict.",
     )
@@ -162,7 +161,7 @@ class DataSet(FrozenModel):
 class Checkpoint(FrozenModel):
     """Weights that somebody has published, in one of the formats that `training/importing.py` opens."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="Names its folder under resources/weights.")
+    name: Name = Field(description="Names its folder under resources/weights.")
     files: tuple[RemoteFile, ...] = Field(min_length=1, description="What to download.")
     averaged: bool = Field(description="Whether these are running means of the weights (EMA), as scored in the paper.")
     step: int | None = Field(None, ge=0, description="Training steps, where known.")

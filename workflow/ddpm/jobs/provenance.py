@@ -15,7 +15,7 @@ def code_version() -> dict[str, str]:
     """A hash of the package's source, and the git commit where there is one."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
+    for file in sorted([*package.rglob("*.py"), *package.rglob("*.yaml")]):
         digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=package, capture_output=True, text=True, check=False

@@ -2,18 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 from ddpm.config.enums import Objective, Parameterization
 from ddpm.config.experiment import Experiment
 from ddpm.config.registry import default_for
-from ddpm.config.resolving import SCALES, Config
+from ddpm.config.resolving import Config
 from ddpm.config.sources import RemoteFile
+from ddpm.planning.cluster import compare, misfits, read_profile
 from ddpm.planning.machine import GB, Machine, in_gb, this_machine
-from ddpm.planning.plan import Hours, Memory, Plan, duration
+from ddpm.planning.plan import Hours, Plan, duration
 from ddpm.planning.rates import RATES, Rates, no_rate, read_rates, slow_cpu
-from ddpm.planning.work import all_work
+from ddpm.planning.work import all_work, work_left
 from ddpm.storage.download import may_be_changed
 
 LONGEST = 24  # hours that a run may take on a CPU without being stopped
@@ -23,12 +24,10 @@ COMMON_GPUS = (80 * GB, 24 * GB)
 
 
 def warnings(plan: Plan) -> list[str]:
-    """Where this machine cannot do what is planned."""
-    found = [*gpu_warnings(plan), *disk_warnings(plan)]
-    for memory in plan.memory:
-        found += cpu_memory_warnings(plan, memory) if plan.for_cpu else gpu_memory_warnings(plan, memory)
-    found += source_warnings(plan)
-    if unknown := [f"{work.rule} {work.subject}" for work in plan.work if work.disk is None]:
+    """Where this machine, or this cluster, cannot do what is planned."""
+    found = [*gpu_warnings(plan), *disk_warnings(plan), *memory_warnings(plan), *source_warnings(plan)]
+    found += misfits(read_profile(), plan.machine.nodes)
+    if unknown := [f"{work.rule} {work.subject}" for work in plan.work if isnan(work.disk)]:
         found.append(f"Not known before it is there, and in no sum: the size of {', '.join(unknown)}.")
     return found
 
@@ -50,34 +49,22 @@ def disk_warnings(plan: Plan) -> Iterator[str]:
     for number in dict.fromkeys(disk.number for disk in disks.values()):
         folders = [folder for folder, disk in disks.items() if disk.number == number]
         free = disks[folders[0]].free
-        needed = sum((work.disk or 0) * work.share for work in plan.work if work.folder in folders)
+        needed = sum(work.disk for work in plan.work if work.folder in folders and not isnan(work.disk))
         if needed > free:
-            names = " and ".join(f"{folder}/" for folder in folders)
             yield (
-                f"Too little disk: {in_gb(needed)} are needed in {names}, {in_gb(free)} are free. Make the folder a "
-                "link to a larger disk, or run less."
+                f"Too little disk: {in_gb(needed)} are needed in {' and '.join(f'{name}/' for name in folders)}, "
+                f"{in_gb(free)} are free. Make the folder a link to a larger disk, or run less."
             )
 
 
-def cpu_memory_warnings(plan: Plan, memory: Memory) -> Iterator[str]:
-    available = plan.machine.memory
-    most, training = memory.images(available), plan.config.scale_config.experiments[memory.experiments[0]].training
-    if most < (training.micro_batch or memory.batch):
-        remedy = f"Set training.micro_batch: {most}" if most else "Train it on a larger machine"
-        yield (
-            f"Too little memory to train {', '.join(memory.experiments)}: {in_gb(memory.whole)} for a whole batch, "
-            f"this machine has {in_gb(available)}. {remedy}."
-        )
-
-
-def gpu_memory_warnings(plan: Plan, memory: Memory) -> Iterator[str]:
-    available = plan.gpu_memory
-    if available and not memory.images(USABLE * available):
-        needed = (memory.state + memory.per_image) / USABLE
-        yield (
-            f"Too little GPU memory to train {', '.join(memory.experiments)}: not even one image at a time fits into "
-            f"{in_gb(available)}; {in_gb(needed)} are needed."
-        )
+def memory_warnings(plan: Plan) -> Iterator[str]:
+    """A GPU has to take one image at a time, to which a training comes down by itself."""
+    for memory in plan.memory:
+        if plan.gpu_memory and not memory.images(USABLE * plan.gpu_memory):
+            yield (
+                f"Too little GPU memory to train {', '.join(memory.experiments)}: not even one image at a time fits "
+                f"into {in_gb(plan.gpu_memory)}; {in_gb((memory.state + memory.per_image) / USABLE)} are needed."
+            )
 
 
 def source_warnings(plan: Plan) -> Iterator[str]:
@@ -93,19 +80,21 @@ def source_warnings(plan: Plan) -> Iterator[str]:
 
 
 def memory_lines(plan: Plan) -> list[str]:
-    """What training needs, and the largest micro-batch that fits: here, or where a GPU is missing, into common ones."""
-    if plan.for_cpu:
-        sizes, usable = [plan.machine.memory], 1.0
-    else:
-        sizes, usable = [plan.gpu_memory] if plan.gpu_memory else COMMON_GPUS, USABLE
+    """What training needs of a GPU, and the largest micro-batch that fits: here, or into common ones."""
     lines = []
     for memory in plan.memory:
-        fitting = ", ".join(f"{memory.images(usable * size):,} fit into {in_gb(size)}" for size in sizes)
+        sizes = [plan.gpu_memory] if plan.gpu_memory else COMMON_GPUS
+        fitting = ", ".join(f"{memory.images(USABLE * size):,} fit into {in_gb(size)}" for size in sizes)
         needed = f"{in_gb(memory.state)} and {in_gb(memory.per_image)} per image, {in_gb(memory.whole)} at once"
         lines.append(f"{', '.join(memory.experiments)}: {needed}; of a batch's {memory.batch} images, {fitting}.")
-    if lines and not plan.on_cpu:
+    if lines:
         lines.append("Where a GPU's memory runs out, training halves its micro-batch by itself.")
     return lines
+
+
+def cluster_lines(plan: Plan) -> list[str]:
+    """What a cluster is asked for; of a scale that wants none, where there is one."""
+    return list(compare(read_profile(), plan.machine.nodes)) if plan.machine.nodes or not plan.for_cpu else []
 
 
 def what_fits(config: Config, rates: Rates, root: Path = Path()) -> list[str]:
@@ -113,18 +102,18 @@ def what_fits(config: Config, rates: Rates, root: Path = Path()) -> list[str]:
     options = []
     if config.scale != "demo":
         options.append("`--config scale=demo`: the whole chain on digits, in minutes on any CPU.")
-    if config.scale not in ("demo", "quick") and (SCALES / "quick.yaml").exists():
+    if config.scale not in ("demo", "quick"):
         options.append("`--config scale=quick`: the paper's CIFAR-10 models, shortened, on one GPU.")
     experiments = config.scale_config.experiments
     if published := [name for name, experiment in experiments.items() if is_published(experiment)]:
-        work = [work for work in all_work(config, root) if work.subject in published]
+        work = [work for work in work_left(config, root) if work.subject in published]
         saved = Hours.of((each for each in work if each.rule in ("train", "snapshot")), rates)
         options.append(
             "published weights, by `override: {experiments: {NAME: {weights: released}}}`, save "
             f"{saved} of training; there are some for {', '.join(published)}."
         )
     originals = [name for name, experiment in experiments.items() if not experiment.repeat]
-    if len(originals) > 1 and Hours.of(all_work(config, root), rates).known:
+    if len(originals) > 1 and Hours.of(work_left(config, root), rates).known:
         alone = {name: hours_of(config, [name, *config.repeats_of(name)], rates, root) for name in originals}
         least = min(alone, key=lambda name: alone[name].known)
         options.append(f"fewer experiments: {alone[least]} for `experiments: [{least}]`.")
@@ -144,19 +133,20 @@ def is_published(experiment: Experiment) -> bool:
         return False
     if not (experiment.training and checkpoint) or method != (Parameterization.EPS, Objective.SIMPLE):
         return False
-    sizes = experiment.network.model_dump(include=set(checkpoint.network or ()))
+    sizes = experiment.network.model_dump(mode="json", include=set(checkpoint.network or ()))
     return sizes == (checkpoint.network or {})
 
 
 def hours_of(config: Config, names: Iterable[str], rates: Rates, root: Path, most: int | None = None) -> Hours:
     """For the experiments `names` alone, each with no more than `most` samples."""
-    experiments = {name: config.scale_config.experiments[name] for name in names}
-    for name, experiment in experiments.items():
-        sampling = experiment.sampling
-        fewer = sampling.model_copy(update={"images": min(sampling.images, most or sampling.images)})
-        experiments[name] = experiment.model_copy(update={"sampling": fewer})
+    experiments = {}
+    for name in names:
+        experiment = config.scale_config.experiments[name]
+        images = min(experiment.sampling.images, most or experiment.sampling.images)
+        sampling = experiment.sampling.model_copy(update={"images": images})
+        experiments[name] = experiment.model_copy(update={"sampling": sampling})
     scale = config.scale_config.model_copy(update={"experiments": experiments})
-    return Hours.of(all_work(config.model_copy(update={"scale_config": scale}), root), rates)
+    return Hours.of(work_left(config.model_copy(update={"scale_config": scale}), root), rates)
 
 
 def advice(
@@ -175,17 +165,17 @@ def advice(
     compute = config.scale_config.compute
     measured = read_rates(machine.cpu_name(compute), root / RATES)
     rates = Rates(measured, slow_cpu, machine.jobs_on_cpu(compute))
-    # What is done already and runs nevertheless is done again.
-    works = [replace(work, done=0) for work in all_work(config, root)]
+    # Also of what is done already: if it runs nevertheless, it is done again.
+    works = [work for work in all_work(config, root) if work.kind]
     asked, known = Counter(jobs), Counter()
     for work in works:
         known[work.rule, work.subject] += work.jobs
     hours, sources = 0, set()
     for work in works:
         job = (work.rule, work.subject)
-        if asked[job] and (rate := work.rate(rates)):
-            hours += (work.hours(rates) or 0) * asked[job] / known[job]
-            sources.add(rate.source)
+        if asked[job] and not isnan(work.flops):
+            hours += work.hours(rates) * asked[job] / known[job]
+            sources.add(work.rate(rates).source)
     if hours <= LONGEST:
         return None
     options = "\n".join(f"  - {option}" for option in what_fits(config, rates, root))

@@ -8,6 +8,7 @@ from pathlib import Path
 from ddpm.config.schema import Compute
 from ddpm.jobs.gpus import Gpu, visible
 from ddpm.jobs.processor import processor_name
+from ddpm.planning.cluster import Node
 
 GB = 10**9
 FOLDERS = ("resources", "results")  # where downloads and prepared data go, and all that is computed
@@ -35,6 +36,8 @@ class Machine:
     """Bytes of main memory."""
     disks: dict[str, Disk]
     """Of each of FOLDERS."""
+    nodes: tuple[Node, ...] = ()
+    """Of the cluster that this machine can ask, where somebody asked it."""
 
     def threads(self, compute: Compute) -> int:
         """The CPU threads of a job."""

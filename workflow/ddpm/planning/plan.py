@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 
 from ddpm.compute.flops import network_cost, training_state
 from ddpm.config.resolving import Config
 from ddpm.config.schema import Compute
+from ddpm.planning.cluster import read_nodes
 from ddpm.planning.machine import Machine, this_machine
 from ddpm.planning.rates import RATES, Rates, no_rate, papers_tpu, read_rates
-from ddpm.planning.work import Work, all_work
+from ddpm.planning.work import Work, all_work, work_left
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Hours:
     @classmethod
     def of(cls, works: Iterable[Work], rates: Rates) -> "Hours":
         hours = [work.hours(rates) for work in works]
-        return cls(sum(each for each in hours if each is not None), None not in hours)
+        return cls(sum(each for each in hours if not isnan(each)), not any(map(isnan, hours)))
 
     def __str__(self) -> str:
         if self.known < 1 / 60 and not self.complete:
@@ -107,9 +109,9 @@ class Plan:
 
     @property
     def memory(self) -> list[Memory]:
-        """Of every kind of training that is left."""
+        """Of every kind of training that is left; none at a scale that wants no GPU."""
         groups: dict[tuple, list[str]] = {}
-        for name in (work.subject for work in self.work if work.rule == "train"):
+        for name in (work.subject for work in self.work if work.rule == "train" and not self.for_cpu):
             experiment = self.config.scale_config.experiments[name]
             groups.setdefault((experiment.network, experiment.training.batch_size), []).append(name)
         return [
@@ -124,10 +126,9 @@ def make_plan(config: Config, machine: Machine | None = None, root: Path = Path(
     Hours are those of this machine where it was measured, and else the paper's. A scale that wants a GPU is told the
     paper's, too, where there is none; one that is meant for a CPU is told its own or nothing.
     """
-    machine = machine or this_machine()
-    work = all_work(config, root)
-    left = tuple(each for each in work if each.share)
-    plan = Plan(config, machine, Rates({}, papers_tpu), left, sum(each.done for each in work), root)
+    machine = machine or replace(this_machine(), nodes=read_nodes())
+    done = sum(work.done for work in all_work(config, root))
+    plan = Plan(config, machine, Rates({}, papers_tpu), work_left(config, root), done, root)
     if plan.on_cpu and not plan.for_cpu:
         return plan
     rates = Rates(read_rates(plan.device, root / RATES), no_rate if plan.for_cpu else papers_tpu)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from importlib.metadata import version
+from math import nan
 from pathlib import Path
 
 from ddpm.compute.flops import network_cost
@@ -30,7 +31,7 @@ class Kind(StrEnum):
 @dataclass(frozen=True)
 class Rate:
     flops: float
-    """Per second, of a whole job: what the device could do is more."""
+    """Per second, of a whole job: what the device could do is more. nan: not known."""
     source: str
 
 
@@ -57,8 +58,9 @@ def slow_cpu(kind: Kind, image_size: int) -> Rate:
     return Rate(1e11, "stated: 0.1 TFLOP/s, a guess at a CPU")
 
 
-def no_rate(kind: Kind, image_size: int) -> None:
+def no_rate(kind: Kind, image_size: int) -> Rate:
     """For a device that was not measured and should not be guessed at."""
+    return Rate(nan, "unmeasured: `python -m ddpm plan --measure` does it")
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ class Rates:
     """The rates of one device: `measured` ones by network and kind, and `stated` ones for the rest."""
 
     measured: dict[str, dict]
-    stated: Callable[[Kind, int], Rate | None]
+    stated: Callable[[Kind, int], Rate]
     side_by_side: int = 1
     """Jobs that each compute at the measured rate at the same time."""
 
-    def of(self, kind: Kind, network: NetworkConfig | None) -> Rate | None:
-        """The rate of one of our networks, or of Inception (None); None where nothing is known."""
+    def of(self, kind: Kind, network: NetworkConfig | None) -> Rate:
+        """The rate of one of our networks, or of Inception (None)."""
         if network is None:
             return self.stated(kind, 299)
         if found := self.measured.get(fingerprint(network)):

@@ -1,26 +1,27 @@
 """A plan as a text to read, or as a JSON document."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from math import isnan
 
-from ddpm.planning.advising import memory_lines, warnings, what_fits
+from ddpm.planning.advising import cluster_lines, memory_lines, warnings, what_fits
+from ddpm.planning.cluster import read_profile
 from ddpm.planning.machine import GB, Machine, in_gb
 from ddpm.planning.plan import Plan
-from ddpm.planning.work import times
 from ddpm.storage.files import to_json
-
-UNMEASURED = "not measured; `python -m ddpm plan --measure` does it"
 
 
 def rows(plan: Plan) -> list[dict]:
     """What is left of each kind of job; hours, bytes and operations that are not known are None."""
     found = []
     for work in plan.work:
-        rate = work.rate(plan.rates)
-        row = {"rule": work.rule, "of": work.subject, "part": work.part, "jobs": work.jobs - work.done}
-        row |= {"flops": times(work.flops, work.share), "hours": work.hours(plan.rates)}
-        row |= {"rate": asdict(rate) if rate else None}
+        rate = work.rate(plan.rates) if work.kind else None
+        row = {"rule": work.rule, "of": work.subject, "part": work.part, "jobs": work.jobs}
+        numbers = {"flops": work.flops, "hours": work.hours(plan.rates)}
         sizes = {"download_bytes": work.download, "disk_bytes": work.disk}
-        found.append(row | {key: None if size is None else round(size * work.share) for key, size in sizes.items()})
+        row |= {"rate": None if rate is None or isnan(rate.flops) else asdict(rate)}
+        row |= {key: None if isnan(value) else value for key, value in numbers.items()}
+        found.append(row | {key: None if isnan(size) else round(size) for key, size in sizes.items()})
     return found
 
 
@@ -31,6 +32,7 @@ def as_json(plan: Plan) -> str:
         "jobs": rows(plan),
         "done": plan.done,
         "hours": asdict(plan.hours),
+        "cluster_requests": [asdict(request) for request in read_profile()],
         "training_memory": [asdict(memory) for memory in plan.memory],
         "warnings": warnings(plan),
         "what_would_fit": what_fits(plan.config, plan.rates, plan.root),
@@ -48,6 +50,7 @@ def as_text(plan: Plan) -> str:
         table(plan),
         notes(plan),
         bullets("Memory for training:", memory_lines(plan)),
+        bullets("Asked of a cluster, by profiles/slurm/profile.yaml:", cluster_lines(plan)),
         bullets("Warnings:", short),
         bullets("What would fit:" if short else "What takes less:", what_fits(plan.config, plan.rates, plan.root)),
     ]
@@ -69,18 +72,16 @@ def bullets(title: str, lines: list[str]) -> str:
 
 def table(plan: Plan) -> str:
     """A line for each kind of job and what it is done for, and their sums."""
-    found, lines = rows(plan), [("job", "of", "jobs", unit(plan), "rate", "download GB", "disk GB")]
-    for row in found:
-        subject = f"{row['of']} ({row['part']})" if row["part"] else row["of"]
-        origin = row["rate"]["source"].partition(" ")[0].strip(":") if row["rate"] else "none"
-        sizes = [number(times(row[key], 1 / GB)) for key in ("download_bytes", "disk_bytes")]
-        hours = number(row["hours"])
-        lines.append((row["rule"], subject, f"{row['jobs']:,}", hours, origin if hours else "", *sizes))
-    hours, *sizes = (
-        total([times(row[key], each) for row in found])
-        for key, each in (("hours", 1), ("download_bytes", 1 / GB), ("disk_bytes", 1 / GB))
-    )
-    lines.append(("all", "", f"{sum(row['jobs'] for row in found):,}", hours, "", *sizes))
+    lines = [("job", "of", "jobs", unit(plan), "rate", "download GB", "disk GB")]
+    numbers = []
+    for work in plan.work:
+        subject = f"{work.subject} ({work.part})" if work.part else work.subject
+        numbers.append((hours := work.hours(plan.rates), work.download / GB, work.disk / GB))
+        origin = work.rate(plan.rates).source.partition(" ")[0].strip(":") if hours else ""
+        cells = map(number, numbers[-1])
+        lines.append((work.rule, subject, f"{work.jobs:,}", next(cells), origin, *cells))
+    hours, *sizes = map(total, zip(*numbers, strict=True))
+    lines.append(("all", "", f"{sum(work.jobs for work in plan.work):,}", hours, "", *sizes))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     template = "  ".join(f"{{:{align}{width}}}" for align, width in zip("<<>><>>", widths, strict=True))
     head, *body, sums = (template.format(*line).rstrip() for line in lines)
@@ -92,25 +93,24 @@ def unit(plan: Plan) -> str:
     return "CPU hours" if plan.for_cpu else "GPU-hours"
 
 
-def number(value: float | None) -> str:
+def number(value: float) -> str:
     """As many digits as matter; nothing for zero."""
-    if not value:
-        return "?" if value is None else ""
+    if not value or isnan(value):
+        return "?" if value else ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def total(values: list[float | None]) -> str:
+def total(values: Sequence[float]) -> str:
     """A sum, marked where something in it is not known."""
-    known = sum(value for value in values if value is not None)
-    if None in values:
-        return f">{number(known)}" if known else "?"
-    return number(known) or "0.00"
+    known = [value for value in values if not isnan(value)]
+    if len(known) < len(values):
+        return f">{number(sum(known))}" if sum(known) else "?"
+    return number(sum(known)) or "0.00"
 
 
 def notes(plan: Plan) -> str:
     """What the columns mean, for this plan."""
-    rates = [work.rate(plan.rates) for work in plan.work if work.kind]
-    sources = dict.fromkeys(rate.source if rate else UNMEASURED for rate in rates)
+    sources = dict.fromkeys(work.rate(plan.rates).source for work in plan.work if work.kind)
     stated = any(source.startswith("stated") for source in sources)
     lines = []
     if sources:

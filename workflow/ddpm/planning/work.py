@@ -1,13 +1,14 @@
 """Everything that would run at a scale: operations and bytes of each kind of job, and how much of it is done."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
-from typing import NamedTuple
 
 from ddpm.compute.flops import FLOAT, INCEPTION_FLOPS, network_cost, training_flops
 from ddpm.config.enums import Features, WeightsSource
 from ddpm.config.experiment import Experiment
+from ddpm.config.layout import Layout
 from ddpm.config.resolving import Config
 from ddpm.config.schema import NetworkConfig
 from ddpm.config.sources import DataSet, Reader
@@ -21,7 +22,7 @@ VECTORS = 4  # of a training's state: weights, average, and Adam's two
 
 @dataclass(frozen=True)
 class Work:
-    """All jobs of one rule for one experiment, data set or checkpoint. None stands for a number that is not known."""
+    """All jobs of one rule for one experiment, data set or checkpoint; nan stands for a number that is not known."""
 
     rule: str
     subject: str
@@ -34,11 +35,11 @@ class Work:
     """None where nothing is computed that takes long."""
     network: NetworkConfig | None = None
     """What computes; None beside a kind: Inception."""
-    flops: float | None = 0
+    flops: float = 0
     """Of all jobs."""
-    download: int | None = 0
+    download: float = 0
     """Bytes of all jobs."""
-    disk: int | None = 0
+    disk: float = 0
     """Bytes that all jobs leave behind."""
     folder: str = "results"
 
@@ -47,15 +48,18 @@ class Work:
         """The part that is still to do."""
         return 1 - self.done / self.jobs
 
-    def rate(self, rates: Rates) -> Rate | None:
-        return rates.of(self.kind, self.network) if self.kind else None
+    @property
+    def left(self) -> "Work":
+        """The work that is still to do."""
+        sizes = {key: self.share * getattr(self, key) for key in ("flops", "download", "disk")} if self.done else {}
+        return replace(self, jobs=self.jobs - self.done, done=0, **sizes)
 
-    def hours(self, rates: Rates) -> float | None:
-        """For what is left, one job after another; None where a count or a rate is not known."""
-        if not self.kind:
-            return 0.0
-        rate = self.rate(rates)
-        return None if rate is None or self.flops is None else self.flops * self.share / rate.flops / 3600
+    def rate(self, rates: Rates) -> Rate:
+        return rates.of(self.kind, self.network)
+
+    def hours(self, rates: Rates) -> float:
+        """One job after another."""
+        return self.flops / self.rate(rates).flops / 3600 if self.kind else 0.0
 
 
 def all_work(config: Config, root: Path = Path()) -> list[Work]:
@@ -74,18 +78,22 @@ def all_work(config: Config, root: Path = Path()) -> list[Work]:
     ]
 
 
+def work_left(config: Config, root: Path = Path()) -> tuple[Work, ...]:
+    """What of `all_work` is still to do."""
+    return tuple(work.left for work in all_work(config, root) if work.share)
+
+
 def data_work(data: DataSet, resources: Path) -> Iterator[Work]:
     """Downloading a data set and writing its arrays."""
     prepared = (resources / data.name / "card.json").exists()
-    size = total(getattr(file, "size", None) or file.about for file in data.files)
+    size = sum(getattr(file, "size", None) or file.about or nan for file in data.files)
     if data.files and not data.root:
         done = prepared or (resources / "downloads" / data.name / "card.json").exists()
         yield Work("download_data", data.name, done=int(done), download=size, disk=size, folder="resources")
     if data.reader is Reader.LSUN:  # which stays compressed, as it was downloaded
         disk = 0 if data.root else size
     else:
-        images = total(count_images(data, split, resources) for split in ("train", "test"))
-        disk = times(images, image_bytes(data))
+        disk = image_bytes(data) * sum(count_images(data, split, resources) for split in ("train", "test"))
     yield Work("prepare", data.name, done=int(prepared), disk=disk, folder="resources")
 
 
@@ -100,42 +108,66 @@ def download_weights_work(experiment: Experiment, resources: Path) -> Work:
 def reference_work(config: Config, data: DataSet, root: Path) -> Work:
     """What samples are compared with: features of the real images."""
     counts = [count_images(data, split, root / "resources") for split in ("train", "test")]
-    images = total(None if count is None else min(count, data.reference or count) for count in counts)
+    images = sum(min(count, data.reference or count) for count in counts)
     done = (root / "results" / config.scale / "reference" / data.name / "features.npz").exists()
     return features_work(config, "reference", data.name, images, jobs=1, done=int(done))
 
 
-def features_work(config: Config, rule: str, subject: str, images: int | None, jobs: int, done: int) -> Work:
+def features_work(config: Config, rule: str, subject: str, images: float, jobs: int, done: int) -> Work:
     """Features and class probabilities of `images`; those of the small classifier take next to no time."""
     if config.scale_config.features is Features.CLASSIFIER:
-        size = times(images, FLOAT * config.scale_config.classifier.features)
+        size = images * FLOAT * config.scale_config.classifier.features
         return Work(rule, subject, jobs=jobs, done=done, disk=size)
-    flops, disk = times(images, INCEPTION_FLOPS), times(images, FLOAT * INCEPTION_OUTPUTS)
+    flops, disk = images * INCEPTION_FLOPS, images * FLOAT * INCEPTION_OUTPUTS
     return Work(rule, subject, jobs=jobs, done=done, kind=Kind.SAMPLING, flops=flops, disk=disk)
 
 
 def experiment_work(config: Config, experiment: Experiment, root: Path) -> Iterator[Work]:
     """From the weights of an experiment to the features of its samples."""
-    name, network, results = experiment.name, experiment.network, root / "results" / config.scale
-    folder, trained_in = results / name, results / experiment.trained_as
+    name, network, layout, own = experiment.name, experiment.network, Layout(config), experiment.trained_as
+    results = root / layout.results
     weights = "final.safetensors" if experiment.training else "model.safetensors"
-    trained = count_done(experiment, "training", trained_in, [weights])
-    if folder == trained_in:
+    trained = count_done(experiment, "training", results / own, [results / own / weights])
+    if name == own:
         if experiment.training:
-            yield train_work(experiment, folder, trained)
+            yield train_work(experiment, results / name, trained)
         else:
             yield Work("import_weights", name, done=trained, disk=weights_bytes(experiment))
-    done = {}
-    for draw in draws(experiment, root):
-        done[draw.rule] = count_done(experiment, draw.stage, folder, draw.files) if trained else 0
-        flops = times(draw.images, draw.evaluations * network_cost(network).flops)
-        disk = times(draw.images, draw.bytes)
-        jobs = len(draw.files)
-        yield Work(draw.rule, name, draw.part, jobs, done[draw.rule], Kind.SAMPLING, network, flops, disk=disk)
-    sampling = experiment.sampling
-    files = shards("features", sampling.shards) if done["sample"] == sampling.shards else []
-    scored = sum((folder / file).exists() for file in files)
-    yield features_work(config, "features", name, sampling.images * (1 + sampling.previews), sampling.shards, scored)
+
+    timesteps, pixels = experiment.diffusion.timesteps, image_bytes(experiment.data_set)
+
+    def drawn(
+        rule: str, stage: str, files: list[str], images: float, evaluations: float, size: float, part: str = ""
+    ) -> Work:
+        """Files with so many images in all, each of which takes evaluations of the network and leaves bytes."""
+        done = count_done(experiment, stage, results / name, [root / file for file in files]) if trained else 0
+        flops = images * evaluations * network_cost(network).flops
+        return Work(rule, name, part, len(files), done, Kind.SAMPLING, network, flops, disk=images * size)
+
+    if (files := layout.snapshots(name)) and name == own and (settings := experiment.snapshots):
+        images = len(files) * (settings.images + settings.previews)
+        yield drawn("snapshot", "snapshots", files, images, settings.steps or timesteps, pixels)
+    settings, files = experiment.sampling, layout.samples(name)
+    images, kept = settings.images, 1 + settings.previews
+    yield (samples := drawn("sample", "sampling", files, images, timesteps, kept * pixels))
+    features = [root / file for file in layout.features(name)] if samples.done == samples.jobs else []
+    scored = sum(file.exists() for file in features)
+    if settings := experiment.few_steps:
+        each, evaluations = len(settings.steps) * len(settings.eta) * pixels, sum(settings.steps) * len(settings.eta)
+        yield drawn("few_steps", "few_steps", layout.few_steps(name), settings.images, evaluations, each)
+    if settings := experiment.likelihood:
+        for split in ("test", "train"):
+            if (count := getattr(settings, split)) == "all":
+                count = count_images(experiment.data_set, split, root / "resources")
+            files = layout.bounds(name, split)
+            yield drawn("likelihood", "likelihood", files, count, timesteps, 2 * FLOAT * timesteps, split)
+    if settings := experiment.latents:
+        # A chain, and three ways on from each quarter of it (Figure 7); eleven mixtures of each pair from the middle
+        # (Figure 8), and of one pair from each eighth of T (Figure 9).
+        chains = settings.chains * (1 + 3 * (1 + 0.75 + 0.5 + 0.25)) + 11 * (settings.pairs * 0.5 + 4.5)
+        files = [f"{layout.results}/{name}/latents.npz"]
+        yield drawn("latents", "latents", files, round(chains), timesteps, pixels)
+    yield features_work(config, "features", name, images * kept, samples.jobs, scored)
 
 
 def train_work(experiment: Experiment, folder: Path, done: int) -> Work:
@@ -147,61 +179,20 @@ def train_work(experiment: Experiment, folder: Path, done: int) -> Work:
     return Work("train", experiment.name, "", 1, done, Kind.TRAINING, experiment.network, flops, disk=disk)
 
 
-class Draw(NamedTuple):
-    """Files that a rule samples: of so many images in all, with evaluations of the network and bytes for each."""
-
-    rule: str
-    stage: str
-    files: list[str]
-    images: int | None
-    evaluations: float
-    bytes: int
-    part: str = ""
-
-
-def draws(experiment: Experiment, root: Path) -> Iterator[Draw]:
-    """All that is sampled from the weights of an experiment."""
-    timesteps, pixels = experiment.diffusion.timesteps, image_bytes(experiment.data_set)
-    steps = experiment.training.snapshot_steps if experiment.training else []
-    if steps and experiment.name == experiment.trained_as:
-        settings, files = experiment.snapshots, [f"snapshots/{step}.npz" for step in steps]
-        images = len(files) * (settings.images + settings.previews)
-        yield Draw("snapshot", "snapshots", files, images, settings.steps or timesteps, pixels)
-    settings = experiment.sampling
-    files = shards("samples", settings.shards)
-    yield Draw("sample", "sampling", files, settings.images, timesteps, (1 + settings.previews) * pixels)
-    if settings := experiment.few_steps:
-        files, each = shards("few_steps", settings.shards), len(settings.eta) * len(settings.steps) * pixels
-        yield Draw("few_steps", "few_steps", files, settings.images, len(settings.eta) * sum(settings.steps), each)
-    if settings := experiment.likelihood:
-        for split in ("test", "train"):
-            files, images = shards(f"likelihood/{split}", settings.shards), getattr(settings, split)
-            if images == "all":
-                images = count_images(experiment.data_set, split, root / "resources")
-            yield Draw("likelihood", "likelihood", files, images, timesteps, 2 * FLOAT * timesteps, split)
-    if settings := experiment.latents:
-        # A chain, and three ways on from each quarter of it (Figure 7); eleven mixtures of each pair from the middle
-        # (Figure 8), and of one pair from each eighth of T (Figure 9).
-        chains = settings.chains * (1 + 3 * (1 + 0.75 + 0.5 + 0.25)) + 11 * (settings.pairs * 0.5 + 4.5)
-        yield Draw("latents", "latents", ["latents.npz"], round(chains), timesteps, pixels)
-
-
-def count_done(experiment: Experiment, stage: str, folder: Path, files: list[str]) -> int:
-    """How many of `files` are there, if the stage's settings are still those that they were made with."""
+def count_done(experiment: Experiment, stage: str, folder: Path, files: list[Path]) -> int:
+    """How many of `files` are there, if the settings in `folder` of the stage are still the experiment's."""
     document = folder / "config" / f"{stage}.json"
     if document.exists() and read_json(document) != experiment.stage_config(stage):
         return 0
-    return sum((folder / file).exists() for file in files)
+    return sum(file.exists() for file in files)
 
 
-def shards(folder: str, number: int) -> list[str]:
-    return [f"{folder}/{i}-of-{number}.npz" for i in range(1, number + 1)]
-
-
-def count_images(data: DataSet, split: str, resources: Path) -> int | None:
+def count_images(data: DataSet, split: str, resources: Path) -> float:
     """Images of a split: as known before, or as found when the data were prepared."""
     card, known = resources / data.name / "card.json", getattr(data, split)
-    return read_json(card).get(split) if known is None and card.exists() else known
+    if known is None and card.exists():
+        known = read_json(card).get(split)
+    return nan if known is None else known
 
 
 def image_bytes(data: DataSet) -> int:
@@ -210,12 +201,3 @@ def image_bytes(data: DataSet) -> int:
 
 def weights_bytes(experiment: Experiment) -> int:
     return FLOAT * network_cost(experiment.network).parameters
-
-
-def times(number: float | None, each: float) -> float | None:
-    return None if number is None else number * each
-
-
-def total(numbers: Iterable[float | None]) -> float | None:
-    numbers = list(numbers)
-    return None if None in numbers else sum(numbers)
