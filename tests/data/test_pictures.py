@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from published import encoded, picture
-from torchvision.transforms import functional as TF
 
 from ddpm.data import pictures
 from ddpm.data.readers.celeba import crop_face
@@ -27,7 +26,7 @@ def test_square_is_what_stylegan2s_tool_cuts_and_resizes(width, height):
 @pytest.mark.parametrize("filter", [Image.Resampling.LANCZOS, Image.Resampling.BILINEAR])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_crops_and_resizes_are_pillows_to_the_last_pixel(filter, mode):
-    """As data sets were prepared before torchvision did it."""
+    """So data sets have always been prepared."""
     for seed, (width, height) in enumerate([(341, 256), (300, 303), (8, 8), (5, 31)]):
         image = picture(seed, width, height, mode)
         part = image.crop((1, 2, 5, 6))
@@ -43,6 +42,8 @@ def test_an_image_of_the_right_size_is_not_filtered():
 
 
 def test_faces_are_cut_and_resized_as_the_authors_of_ddim_do():
+    from torchvision.transforms import functional as TF  # four CPU seconds
+
     image = picture(1, 178, 218)
     cx, cy = 89, 121  # ermongroup/ddim, datasets/__init__.py
     expected = TF.resize(TF.crop(image, cy - 64, cx - 64, 128, 128), 64)  # torchvision's defaults there

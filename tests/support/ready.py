@@ -34,7 +34,7 @@ PRELOADED = (
     "matplotlib.figure numpy pandas pandas.io.formats.style PIL.Image PIL.PngImagePlugin psutil pyarrow.parquet "
     "pydantic requests safetensors.numpy safetensors.torch scipy.linalg seaborn sklearn.datasets snakemake.cli "
     "snakemake.executors.local snakemake.report snakemake.workflow tabulate torch torch.backends.mkldnn "
-    "torch.distributed torch.nn.functional torchvision.transforms.v2.functional typer yaml"
+    "torch.distributed torch.nn.functional typer yaml"
 )
 
 

@@ -5,7 +5,6 @@ import re
 import pytest
 import yaml
 from fake_gpus import FakeGpus
-from snakemake.cli import parse_args
 from workspace import PROJECT, Workspace
 
 RULES = [
@@ -65,6 +64,8 @@ def test_the_gpus_of_this_machine_do_not_limit_a_clusters(paper, tmp_path, monke
 
 
 def test_what_profiles_default_says_holds_on_a_cluster_too(monkeypatch):
+    from snakemake.cli import parse_args  # a CPU second
+
     monkeypatch.chdir(PROJECT)
     _, options = parse_args(["--profile", "profiles/slurm"])
     default = yaml.safe_load((PROJECT / "profiles/default/profile.yaml").read_text())

@@ -5,7 +5,6 @@ import pickle
 import shutil
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import pytest
 import torch
@@ -422,6 +421,8 @@ def test_a_wrong_description_is_refused(changes, words):
 
 def test_diffusers_draws_the_same_images_from_an_exported_network(trained, tmp_path):
     """DDPMPipeline on our export, against our own steps with the same noise."""
+    import diffusers  # three CPU seconds
+
     export(trained, tmp_path / "exported")
     pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path / "exported")
     pipeline.set_progress_bar_config(disable=True)

@@ -1,4 +1,4 @@
-"""Encoded images to pixels: Pillow decodes them, torchvision crops and resizes them, by Pillow's own filters."""
+"""Encoded images to pixels: Pillow decodes, crops and resizes them."""
 
 import io
 from collections import Counter
@@ -52,16 +52,12 @@ def format_of(content: bytes) -> str:
 
 def crop(image: Image.Image, top: int, left: int, side: int) -> Image.Image:
     """The square of side x side pixels whose upper left one is at row `top` and column `left`."""
-    from torchvision.transforms.v2 import functional  # four CPU seconds: not for data that need no crop
-
-    return functional.crop(image, top, left, side, side)
+    return image.crop((left, top, left + side, top + side))
 
 
 def resize(image: Image.Image, size: int, filter: Image.Resampling) -> Image.Image:
     """The image in size x size. An image of that size is not filtered."""
-    from torchvision.transforms.v2 import functional
-
-    return functional.resize(image, [size, size], filter)
+    return image.resize((size, size), filter)
 
 
 def crop_centre(image: Image.Image) -> Image.Image:
