@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import sys
 import tarfile
 import traceback
 import warnings
@@ -437,8 +438,9 @@ def mutate_and_use(name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_damaged_files_end_in_words(name, tmp_path):
+def test_damaged_files_end_in_words(name, tmp_path, monkeypatch):
     forks = multiprocessing.get_context("forkserver")  # each from a process that has torch loaded, and has done nothing
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # without, it would not find this module to load it
     forks.set_forkserver_preload([__name__, *PRELOADED.split()])
     child = forks.Process(target=fuzz, args=(name, tmp_path / "fuzz"))
     child.start()
