@@ -8,7 +8,6 @@ import pytest
 import torch
 from drawing import STAMP, sources_of, texts_of
 from PIL import Image
-from torchvision.utils import make_grid
 
 from ddpm.config.errors import DamagedFile
 from ddpm.report.figures import (
@@ -42,6 +41,8 @@ def test_image_grid_keeps_colours_and_needs_no_gap():
 
 def test_image_grid_is_torchvisions_without_the_outer_margin():
     """Which figures do not use, as it takes four CPU seconds to load and enlarges nothing."""
+    from torchvision.utils import make_grid
+
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 8, 5, 3), dtype=np.uint8)
     tensors = torch.from_numpy(images.reshape(12, 8, 5, 3)).permute(0, 3, 1, 2)
     theirs = make_grid(tensors, nrow=4, padding=2, pad_value=255).permute(1, 2, 0).numpy()
