@@ -180,8 +180,11 @@ def test_wrong_keys_are_refused(case):
             ["sources.inception.urls.0", "file:///data/inception.pt", "this machine", "`root`"],
         ),
         ({"scale": "demo", "sources": {"mine": {"reader": "folder"}}}, ["sources.mine.image_size", "required"]),
-        ({"scale": "demo", "sources": {"mine": {"crop": "none"}}}, ["sources.mine.crop", "no setting", "Prepare them"]),
-        ({"scale": "demo", "sources": {"cifar10": {"resize": "16x16"}}}, ["sources.cifar10.resize", "no setting"]),
+        (
+            {"scale": "demo", "sources": {"mine": {"crop": "none"}}},
+            ["sources.mine.crop", "cannot be set", "do so before"],
+        ),
+        ({"scale": "demo", "sources": {"cifar10": {"resize": "16x16"}}}, ["sources.cifar10.resize", "cannot be set"]),
         ({"scale": "demo", "sources": {"mine": {"background": [0, 0, 300]}}}, ["sources.mine.background.2", "255"]),
         ({"scale": "demo", "sources": {"mine": {"depth": 4}}}, ["sources.mine.depth: 4", "8"]),
         ({"scale": "demo", "figures": ["figure3"]}, ["figure3 needs lsun-church256-eps-simple"]),

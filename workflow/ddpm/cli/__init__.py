@@ -33,7 +33,7 @@ def common(
         Precision,
         typer.Option(
             envvar=PRECISION_ENV,
-            help="What the layers of the network compute in; auto: bf16 where it is wide and the device has bf16.",
+            help="Precision of the network's layers; auto: bf16 if the network is wide and the device has bf16.",
         ),
     ] = Precision.AUTO,
 ) -> None:
@@ -42,7 +42,7 @@ def common(
 
 
 def main() -> None:
-    """Run a command; what ends it is explained in the last words of its output, and by its exit status."""
+    """Run a command. The last words of its output, and its exit status, say what ended it."""
     codes: list[int] = []
 
     def leave() -> None:

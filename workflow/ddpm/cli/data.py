@@ -15,7 +15,7 @@ def download(
     name: DataName,
     out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
 ) -> None:
-    """Download a data set's files and check them; nothing else of it needs the network."""
+    """Download a data set's files and check them. No other command for it needs the network."""
     from ddpm.data.prepare import download_data
 
     download_data(find_data(name), out, log)

@@ -69,7 +69,7 @@ def download_network(
     ] = None,
     url: Annotated[list[str] | None, typer.Option(help="Another address to take it from; repeat for more.")] = None,
 ) -> None:
-    """Download the Inception network of the paper's scores; nothing else of it needs the network."""
+    """Download the Inception network of the paper's scores. No other command for it needs the network."""
     from ddpm.config.base import validated
     from ddpm.config.experiment import InceptionSource
     from ddpm.evaluation.networks.inception import INCEPTION, NAME
@@ -93,7 +93,7 @@ def reference(
     state: State = None,
     network_sha256: NetworkSha256 = None,
 ) -> None:
-    """Features of the real images, which samples are compared with."""
+    """Compute the features of the real images, with which samples are compared."""
     from ddpm.evaluation.reference import write_reference
 
     write_reference(load_scorer(network, choose_device(device), network_sha256), data, splits, out, summary, state, log)
@@ -104,7 +104,7 @@ def download_statistics(
     name: DataName,
     out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there, or why not.")],
 ) -> None:
-    """Try once to download the statistics that others published of a data set; does not fail where there are none."""
+    """Try once to download the statistics that others published of a data set. Without any, it does not fail."""
     from ddpm.evaluation import published
 
     published.download_statistics(find_data(name), out, log)
@@ -131,7 +131,7 @@ def features(
     state: State = None,
     network_sha256: NetworkSha256 = None,
 ) -> None:
-    """Features and class probabilities of one shard of samples."""
+    """Compute the features and class probabilities of one shard of samples."""
     from ddpm.evaluation.features import write_features
 
     with processes(device) as (on, group):
@@ -148,7 +148,7 @@ def likelihood(
     device: Devices = "auto",
     state: State = None,
 ) -> None:
-    """The variational bound of one shard of real images, all T terms."""
+    """Compute the variational bound of one shard of real images, all T terms."""
     from ddpm.data.store import Images
     from ddpm.evaluation.likelihood import Bound, likelihood_shard
     from ddpm.training.model import load_model
@@ -186,16 +186,16 @@ def score(
     images: Annotated[Path, typer.Argument(help="Folder of pictures or of .npz, or one .npz: uint8 [N, H, W, C].")],
     data: Annotated[str, typer.Option(help="Name of the data set that they are compared with.")],
     scale: Annotated[
-        str, typer.Option(help="Scale whose features of the real images, and whose network, count.")
+        str, typer.Option(help="Scale whose network, and features of the real images, are used.")
     ] = "paper",
-    reference: Annotated[Path | None, typer.Option(help="Features of the real images, if from elsewhere.")] = None,
-    network: Annotated[Path | None, typer.Option(help="Network of the scores, if from elsewhere.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Features of the real images, instead of the scale's.")] = None,
+    network: Annotated[Path | None, typer.Option(help="Network of the scores, instead of the scale's.")] = None,
     statistics: Statistics = None,
-    out: Annotated[Path | None, typer.Option(help="File to write, beside the output.", callback=claim_output)] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the JSON to, too.", callback=claim_output)] = None,
     device: Device = "auto",
     network_sha256: NetworkSha256 = None,
 ) -> None:
-    """Score anybody's images as this project's own: FID, clean-FID, KID, Inception Score, precision and recall."""
+    """Score anybody's images like this project's own: FID, clean-FID, KID, Inception Score, precision and recall."""
     from ddpm.evaluation.foreign import score_images
     from ddpm.evaluation.networks.inception import INCEPTION
     from ddpm.storage.files import write_json
@@ -219,7 +219,7 @@ def score(
 def rate_distortion(
     shards: Annotated[list[Path], typer.Argument(help="Bound shards of the test set.")], out: Out
 ) -> None:
-    """The rate-distortion curve of Figure 5 and Table 4."""
+    """Compute the rate-distortion curve of Figure 5 and Table 4."""
     from ddpm.evaluation.curves import write_rate_distortion
 
     write_rate_distortion(shards, out)
@@ -232,7 +232,7 @@ def progressive(
     reference: Reference,
     out: Out,
 ) -> None:
-    """Scores of x0-hat over the reverse process: the curves of Figure 10."""
+    """Score x0-hat over the reverse process: the curves of Figure 10."""
     from ddpm.evaluation.curves import write_progressive
 
     write_progressive(read_settings(config), features, reference, out)
@@ -281,13 +281,13 @@ def neighbours(
     reference: Reference,
     out: Out,
     network: Annotated[
-        Path | None, typer.Option(help="Network of the scores, where the reference has not what is compared.")
+        Path | None, typer.Option(help="Network of the scores, if the reference lacks what is compared.")
     ] = None,
     crop: Annotated[bool, typer.Option(help="Compare only the box evaluation.neighbour_crop: Figure 12.")] = False,
     device: Device = "auto",
     network_sha256: NetworkSha256 = None,
 ) -> None:
-    """Nearest training images of the first samples: Figures 12 and 15."""
+    """Find the nearest training images of the first samples: Figures 12 and 15."""
     from ddpm.evaluation.neighbours import write_neighbours
 
     def comparing():

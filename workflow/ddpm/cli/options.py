@@ -63,7 +63,7 @@ Config = Annotated[Path, typer.Option(help="The stage's JSON document, from resu
 
 
 def lock_output(context: typer.Context, out: Path) -> Path:
-    """`out`, which nobody else makes until this command ends; of several processes, the first one sees to that."""
+    """Lock `out` until this command ends; of several processes, the first one holds the lock."""
     if os.environ.get("RANK", "0") == "0" and os.environ.get(LOCKED_OUTPUT) != str(out):
         from ddpm.jobs.locks import Lock
 
@@ -93,18 +93,18 @@ DataName = Annotated[str, typer.Argument(help="Data set by name, or its document
 Shard = Annotated[int, typer.Option(min=1, help="Which part, from 1.")]
 Network = Annotated[Path, typer.Option(help="Network of the scores: a classifier (.safetensors), or Inception (.pt).")]
 NetworkSha256 = Annotated[
-    str | None, typer.Option(help="Of a TorchScript network that is not the published Inception, and that you trust.")
+    str | None, typer.Option(help="sha256 of a TorchScript network that you trust, unless it is the published one.")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per call of the network. Does not change the images.")]
 Seed = Annotated[int, typer.Option(min=0, help="Names the noise.")]
 State = Annotated[
     Path | None,
-    typer.Option(help="Folder for what is done of the work, from which a killed call goes on and a larger one starts."),
+    typer.Option(help="Folder for finished batches; a killed call goes on, and a larger one starts, from them."),
 ]
 
 
 def spawn_ranks(device: str) -> str:
-    """`device` without its number of processes. Where it has one, they are started, and this one ends as they do."""
+    """Start the processes that `device` asks for, and end as they do; without a number, return it as it is."""
     count, _, name = device.rpartition("x")
     if count and "RANK" not in os.environ:  # which those have
         from ddpm.compute.launching import launch
@@ -164,6 +164,6 @@ def section_of_shard(config: Path, section: str, shard: int):
 
 
 def log(message: str) -> None:
-    """Say it. A line that a full disk does not take ends no work, which meets the disk itself where that matters."""
+    """Print a line. A full disk under the log ends no work: the work meets the disk itself where that matters."""
     with suppress_full_disk():
         print(message, flush=True)

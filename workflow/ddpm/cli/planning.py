@@ -46,7 +46,7 @@ def status(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until Ctrl-C.")] = False,
 ) -> None:
-    """Say what a run has done, what runs now and how far it is, what waits, and what has failed."""
+    """Show what a run has done, what runs now and how far it is, what waits, and what has failed."""
     import rich
     from rich.live import Live
 

@@ -52,7 +52,7 @@ def snapshot(
     device: Devices = "auto",
     state: State = None,
 ) -> None:
-    """Draw images from one snapshot of a training, averaged and not."""
+    """Draw images from one snapshot of a training, with averaged and with raw weights."""
     from ddpm.sampling.snapshots import snapshot_shard, snapshot_weights
     from ddpm.storage.documents import read_section
 
@@ -66,7 +66,7 @@ def snapshot(
 def snapshot_previews(
     config: Config, samples: Annotated[list[Path], typer.Argument(help="Files of `snapshot`.")], out: Out
 ) -> None:
-    """The first images of every snapshot, for the training curve."""
+    """Collect the first images of every snapshot, for the training curve."""
     from ddpm.sampling.previews import write_snapshot_previews
     from ddpm.storage.documents import read_section
 
@@ -118,7 +118,7 @@ def shared_latents(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Split reverse chains at t = T, 3T/4, T/2, T/4 and sample on from each x_t: Figure 7."""
+    """Split reverse chains at t = T, 3T/4, T/2, T/4 and go on sampling from each x_t: Figure 7."""
     from ddpm.sampling.chains import write_latents
     from ddpm.training.model import load_model
 

@@ -65,7 +65,7 @@ def download_weights(
     name: Annotated[str, typer.Argument(help="Published weights by name, or an experiment's training document.")],
     out: Annotated[Path, typer.Option(help="Folder to download to; card.json in it says what is there.")],
 ) -> None:
-    """Download published weights and check them; nothing else needs the network."""
+    """Download published weights and check them. No other command for them needs the network."""
     from ddpm.storage.download import download
 
     checkpoint = find_checkpoint(name)
@@ -82,10 +82,12 @@ def import_weights(
     outcome: Annotated[
         Path | None, typer.Option(help="training.json to write: released, with the step.", callback=claim_output)
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="An experiment's training document, to be fitted.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="An experiment's training document, for weights that fit it.")
+    ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Published weights that SOURCE is a copy of.")] = None,
 ) -> None:
-    """Convert weights of other people, without ever running code that they hold."""
+    """Convert weights of other people, without running any code in them."""
     from ddpm.storage.documents import read_stage_config
     from ddpm.training.convert import importing
 

@@ -146,8 +146,8 @@ def resolve_sources(raw: Any) -> tuple[dict[str, DataSet], InceptionSource]:
         for key in ("crop", "resize"):
             if key in changes:
                 raise ConfigError(
-                    f"{where}.{key}: says how the images are prepared, and is no setting: the images of a folder are "
-                    "cut to the centre square and resized by Lanczos. Prepare them otherwise before."
+                    f"{where}.{key}: cannot be set. The images of a folder are cut to the centre square and resized by "
+                    "Lanczos. To prepare them in another way, do so before."
                 )
         if name == "inception":
             found[name] = validated(InceptionSource, changes, where)
@@ -222,7 +222,7 @@ def refuse_repeat(name: str, raw: dict[str, Any], where: str) -> None:
         return
     of, key, what = (found[1], "", "name") if found else (name, ".repeat", "key")
     raise ConfigError(
-        f"{where}{key}: the {what} of a repeat, which is not described but asked for: "
+        f"{where}{key}: this is the {what} of a repeat. Do not describe a repeat, ask for it by "
         f"experiments.{of}.seeds: {{training: [...], sampling: [...]}}."
     )
 

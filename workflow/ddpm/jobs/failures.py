@@ -168,9 +168,9 @@ SAYS_WHY = re.compile(
     r"Usage:|Error\b|error:|No (such|module)|not found|Permission denied|Killed|Segmentation fault|Aborted|CANCELLED"
 )
 KILLED = (
-    "It ended without a word of its own: killed by hand, by a scheduler (time limit, memory), or by the system for "
-    "want of main memory (`dmesg` or the scheduler's log tells); or the disk of its log was full. Run the same "
-    "command again; it goes on from what it saved."
+    "It ended without a word of its own: killed by hand, by a scheduler (time limit, memory), or by the system "
+    "because main memory was full (`dmesg` or the scheduler's log tells); or the disk of its log was full. Run the "
+    "same command again; it goes on from what it saved."
 )
 
 
@@ -191,7 +191,7 @@ def summary(jobs: Iterable[FailedJob]) -> str:
         parts.append(f"{job.rule}{' of ' if of else ''}{of} (stage {job.stage})")
         for log in job.logs:
             parts += [*(f"    {line}" for line in last_words(Path(log))), f"    All it said: {log}"]
-    parts.append("Once the causes are mended, the same command goes on from there: what is done stays done.")
+    parts.append("Remove the causes. Then the same command goes on from there: what is done stays done.")
     return "\n".join(parts)
 
 

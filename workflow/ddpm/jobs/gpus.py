@@ -167,8 +167,8 @@ def lease(count: int = 1, log=print) -> bool:
         why = "; ".join(f"GPU {gpu.index or gpu.uuid}: {reason}" for gpu, reason in busy.items())
         if waited >= timeout:
             raise UserError(
-                f"no GPU has become free in {timeout:g} s ({why}). Wait for them, let DDPM_GPU_WAIT name more seconds, "
-                f"or name a GPU that is to be used nevertheless, as in {VISIBLE}={gpus[0].index or gpus[0].uuid}."
+                f"no GPU has become free in {timeout:g} s ({why}). Wait for them, set DDPM_GPU_WAIT to more seconds, "
+                f"or name a GPU to use all the same, as in {VISIBLE}={gpus[0].index or gpus[0].uuid}."
             )
         if waited - logged >= LOG_EVERY:
             log(f"waiting for {count} of {len(gpus)} GPUs ({why}), for {timeout:g} s at most")

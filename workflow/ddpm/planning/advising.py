@@ -28,7 +28,7 @@ def warnings(plan: Plan) -> list[str]:
     found = [*gpu_warnings(plan), *disk_warnings(plan), *memory_warnings(plan), *source_warnings(plan)]
     found += misfits(read_profile(), plan.machine.nodes)
     if unknown := [f"{work.rule} {work.subject}" for work in plan.work if isnan(work.disk)]:
-        found.append(f"Not known before it is there, and in no sum: the size of {', '.join(unknown)}.")
+        found.append(f"Not in the sums, since it is not known before the download: the size of {', '.join(unknown)}.")
     return found
 
 
@@ -74,8 +74,8 @@ def source_warnings(plan: Plan) -> Iterator[str]:
         if not data.unverified and any(isinstance(f, RemoteFile) and may_be_changed(f) for f in data.files):
             yield (
                 f"No download of {name}: it comes by plain HTTP, on which anybody can change it, and no checksum is "
-                f"known. Set sources.{name}.unverified: true in config.yaml to take it as it comes, or its root to "
-                "where it is."
+                f"known. In config.yaml, set sources.{name}.unverified: true to allow the download, or its root to the "
+                "folder of your copy."
             )
 
 

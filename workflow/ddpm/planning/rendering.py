@@ -115,7 +115,7 @@ def notes(plan: Plan) -> str:
     lines = []
     if sources:
         differ = "; yours will differ" if stated else ""
-        lines.append(f"{unit(plan)} ({'; '.join(sources)}{differ}) are of one job after another.")
+        lines.append(f"{unit(plan)} ({'; '.join(sources)}{differ}) count one job after another.")
         if plan.side_by_side > 1 and not stated:
             lines.append(f"This machine runs up to {plan.side_by_side} side by side.")
     if plan.done:

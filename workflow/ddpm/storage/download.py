@@ -55,7 +55,7 @@ def download(
             raise UserError(
                 f"{file.name}: comes by plain HTTP only ({file.urls[0]}), so that anybody on the way can change it, "
                 "and no checksum of it is known. Get it in a way that you trust and name its folder as the source's "
-                "`root`, or give its `sha256`, or set `unverified: true` for this source to take it as it comes."
+                "`root`, or give its `sha256`, or set `unverified: true` for this source to allow the download."
             )
     copies = {file.name: fetch(file, folder, log, unverified=unverified) for file in wanted}
     commits = defaultdict(set)
