@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -371,9 +372,9 @@ def test_one_unstable_shard_makes_the_run_unstable(trained, network, reference, 
 
 @pytest.fixture(scope="module")
 def few_steps(trained, tmp_path_factory):
-    """Three shards of few-step samples, of unequal sizes: eta 0 and 1, in 2 and 5 steps."""
+    """Three shards of few-step samples, of unequal sizes: both spacings, eta 0 and 1, in 2 and 5 steps."""
     folder = tmp_path_factory.mktemp("few_steps")
-    config = FewStepsConfig(images=40, shards=3, batch_size=16, steps=(2, 5), spacing="quadratic")
+    config = FewStepsConfig(images=40, shards=3, batch_size=16, steps=(2, 5), spacing=("quadratic", "uniform"))
     for i in (1, 2, 3):
         sample_shard(FewStepsSampler(trained, config, CPU), i, folder / f"{i}-of-3.npz", **QUIET)
     return [folder / f"{i}-of-3.npz" for i in (1, 2, 3)]
@@ -382,17 +383,33 @@ def few_steps(trained, tmp_path_factory):
 def test_few_step_scores_are_those_of_each_setting(few_steps, network, reference, digits, tmp_path):
     write_few_steps(CONFIG, network, few_steps[::-1], reference / "features.npz", tmp_path / "few_steps.csv")
     rows = read_records(tmp_path / "few_steps.csv")
-    assert [(row["eta"], row["steps"]) for row in rows] == [("0.0", "2"), ("0.0", "5"), ("1.0", "2"), ("1.0", "5")]
+    assert [(row["spacing"], row["eta"], row["steps"]) for row in rows] == [
+        *product(("quadratic", "uniform"), ("0.0", "1.0"), ("2", "5"))
+    ]
     images = np.concatenate([read_npz(path, "images")["images"] for path in few_steps])
     for slot, row in enumerate(rows):
         features, probabilities = network(images[:, slot])
-        assert (row["spacing"], row["evaluations"], row["images"]) == ("quadratic", row["steps"], "40")
+        assert (row["evaluations"], row["images"]) == (row["steps"], "40")
         score = float(row["inception_score"]), float(row["inception_score_std"])
         assert score == pytest.approx(inception_score(probabilities, 4), rel=1e-6)
         for split in ("train", "test"):
             real, _ = network(np.load(digits / f"{split}.npy"))
             expected = frechet_distance(*statistics(features), *statistics(real))
             assert float(row[f"fid_{split}"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_few_steps_of_an_earlier_version_have_the_spacing_of_their_header(trained, network, reference, tmp_path):
+    """Their files have no array of it."""
+    config = FewStepsConfig(images=40, steps=(2, 5), spacing="quadratic")
+    sample_shard(FewStepsSampler(trained, config, CPU), 1, tmp_path / "new.npz", **QUIET)
+    arrays = dict(np.load(tmp_path / "new.npz"))
+    assert json.loads(str(arrays["header"]))["sampling"]["spacing"] == "quadratic"
+    assert arrays.pop("spacing").tolist() == ["quadratic"] * 4
+    np.savez(tmp_path / "old.npz", **arrays)
+    for name in ("new", "old"):
+        write_few_steps(CONFIG, network, [tmp_path / f"{name}.npz"], reference / "features.npz", tmp_path / f"{name}.csv")
+    assert (tmp_path / "old.csv").read_text() == (tmp_path / "new.csv").read_text()
+    assert [row["spacing"] for row in read_records(tmp_path / "old.csv")] == ["quadratic"] * 4
 
 
 def test_unstable_few_steps_give_no_scores(trained, few_steps, network, reference, tmp_path):
