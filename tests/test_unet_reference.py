@@ -1,6 +1,5 @@
 """The network equals an independent one: diffusers' UNet2DModel in the published models' configuration."""
 
-import diffusers
 import pytest
 import torch
 from official_weights import drawn
@@ -13,6 +12,8 @@ from ddpm.unet import UNet
 
 def published(image_size: int, widths: tuple[int, ...], attended: set[int], blocks: int, **changes):
     """UNet2DModel with the settings of google/ddpm-cifar10-32 and google/ddpm-*-256."""
+    import diffusers  # three CPU seconds
+
     kinds = ["Attn" if image_size >> i in attended else "" for i in range(len(widths))]
     settings = {
         "sample_size": image_size, "in_channels": 3, "out_channels": 3, "layers_per_block": blocks,

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
-from ddpm.report.figures import style
+from ddpm.config.catalogue import TABLES
+from ddpm.report import page
+from ddpm.report.figures import NAMES, style
+from ddpm.report.tables import make_table
 from ddpm.storage.files import write_json, write_npz, write_text
 from ddpm.storage.shards import pack_header
 
+CAPTIONS = Path(page.__file__).parents[2] / "report"
 T, KEPT = 50, 10
 METHODS = {
     "eps-simple": ("eps", "simple", "fixedlarge"),
@@ -278,7 +283,7 @@ class Results:
             for i, own in enumerate((images[:m], images[m:]))
         ]
         path = self.root / "digits-eps-simple" / "trajectory.npz"
-        write_npz(path, times=times, q=chains[0], p=chains[1])
+        write_npz(path, times=times, q=chains[0], p=chains[1], x0=chains[1][:, ::-1])
         return path
 
     def benchmark(self, stage: str, name: str, seconds: float, memory: str = "NA") -> Path:
@@ -364,6 +369,59 @@ def make():
         metrics=metrics, unstable=unstable, as_published=as_published, repeat=repeat, certainty=certainty, bits=bits,
         methods=METHODS, every=EVERY, deviations=[each["text"] for each in DEVIATIONS], nothing=NOTHING, reason=REASON,
     )  # fmt: skip
+
+
+def page_builder(results: Results, out: Path, size: tuple[int, int] = (8, 8)):
+    """A function that writes a page of everything, with changed arguments, and gives its text."""
+    for k, method in enumerate(METHODS):
+        run = metrics(method, fid={"train": 10.0 + k, "test": 12.0 + k})
+        results.add(unstable(method) if method == "eps-vlb-learned" else run)
+    trained = list(results.metrics)
+    results.add(metrics() | {"experiment": "digits-eps-simple-untrained", "fid": {"train": 250.0, "test": 260.0}})
+    curve = results.rate_distortion()
+    figures = [results.root / "figures" / f"{name}.png" for name in NAMES]
+    figures.append(results.root / "figures" / "diffusion.gif")
+    for path in figures:  # what they show is tested elsewhere
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size).save(path)
+    tables = []
+    for name in TABLES:
+        paths = [results.root / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")]
+        shown = {"table3": [], "scores": results.metrics}.get(name, trained)
+        make_table(name, shown, [curve], *paths)
+        tables.append(paths[0])
+    benchmarks = [
+        results.benchmark("training", "digits-eps-simple", 61.0, "512.5"),
+        results.benchmark("training", "digits-mu-simple", 20.0),
+        results.benchmark("data", "digits", 0.4),
+    ]
+    trajectory = results.trajectory()
+
+    def build(**changes) -> str:
+        arguments = {
+            "scale": "demo", "description": "the whole chain on a laptop", "experiments": results.metrics,
+            "references": [results.reference()], "published": [], "cards": [results.card()],
+            "configs": results.configs(), "tables": tables, "figures": figures, "captions": CAPTIONS,
+            "benchmarks": benchmarks, "trajectory": trajectory,
+        } | changes  # fmt: skip
+        page.write_page(out, **arguments)
+        return out.read_text(encoding="utf-8")
+
+    return build
+
+
+@pytest.fixture
+def write(results, tmp_path):
+    """Write a page of everything, with changed arguments; give its text."""
+    return page_builder(results, tmp_path / "report.html")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """A page of everything, whose figures are as large as real ones."""
+    folder = tmp_path_factory.mktemp("page")
+    page_builder(Results(folder / "results" / "demo"), folder / "report.html", (1600, 600))()
+    return folder / "report.html"
 
 
 @pytest.fixture

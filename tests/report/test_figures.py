@@ -50,31 +50,6 @@ def test_an_unknown_figure_lists_the_names(tmp_path):
         draw("figure99", [], [tmp_path / "x.png"], STAMP)
 
 
-def test_several_figures_go_into_the_files_of_their_names(results, make, tmp_path):
-    sources, alone, outputs = results.shards(), tmp_path / "alone.png", {}
-    for name in ("figure6", "figure13"):
-        outputs[name] = [tmp_path / f"{name}.{suffix}" for suffix in ("png", "pdf")]
-    draw("figure6,figure13", sources, [*outputs["figure13"], *outputs["figure6"]], STAMP)
-    for name, files in outputs.items():
-        draw(name, sources, [alone], STAMP)
-        assert files[0].read_bytes() == alone.read_bytes()
-        assert files[1].exists()
-
-
-@pytest.mark.parametrize(
-    ("names", "outputs", "words"),
-    [
-        ("figure6,figure13", ["figure6.png"], "no file for figure13"),
-        ("figure6,figure13", ["figure6.png", "figure13.png", "figure14.png"], "figure14.png has the name of no figure"),
-        ("figure6,figure99", ["figure6.png", "figure99.png"], "figure99"),
-    ],
-)
-def test_files_that_do_not_fit_the_names_are_refused_before_anything_is_drawn(names, outputs, words, tmp_path):
-    with pytest.raises(UserError, match=words):
-        draw(names, [], [tmp_path / output for output in outputs], STAMP)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_unknown_format_is_refused(results, make, tmp_path):
     with pytest.raises(UserError, match=r"x\.jpg.*\.png, \.pdf, \.svg"):
         draw("figure5", sources_of("figure5", results, make), [tmp_path / "x.jpg"], STAMP)

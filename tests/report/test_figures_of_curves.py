@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from drawing import STAMP, sources_of, tables_of, texts_of
+from drawing import STAMP, collisions_of, sources_of, tables_of, texts_of
 from matplotlib.figure import Figure
 from PIL import Image
 from records import read_records
@@ -14,8 +14,8 @@ from ddpm.config.errors import UserError
 from ddpm.diffusion import GaussianDiffusion, linear_betas
 from ddpm.report.figures import (
     bound,
+    charts,
     draw,
-    fewsteps,
     figure5,
     reproduced,
     style,
@@ -140,7 +140,7 @@ def test_fewsteps_shows_eta_zero_from_the_same_noise_in_each_column(results, mak
     assert 18 <= columns <= 22
     np.testing.assert_array_equal(shown, style.make_grid(images[:columns, :3].swapaxes(0, 1), 7, 2)[..., 0])
     picture = np.asarray(Image.open(tmp_path / "x.png").convert("L"))
-    left, bottom = round(fewsteps.LEFT * style.DPI), round(fewsteps.BELOW * style.DPI)
+    left, bottom = round(charts.LEFT * style.DPI), round(charts.BELOW * style.DPI)
     height, width = shown.shape
     drawn_at = picture[-bottom - height : -bottom, left : left + width]
     np.testing.assert_allclose(drawn_at.astype(int), shown, atol=1)  # unresampled; the grey map rounds
@@ -278,7 +278,7 @@ def test_every_point_has_its_name_and_no_name_hides_another(results, make, tmp_p
         assert axes.texts
         boxes = [text.get_window_extent().extents for text in axes.texts]
         for i, box in enumerate(boxes):
-            assert not any(reproduced.overlap(box, other) for other in boxes[:i])
+            assert not any(reproduced.meet([box], [other]) for other in boxes[:i])
 
 
 def test_a_number_is_hollow_by_its_own_mark_and_its_bar_is_over_seeds(results, make, tmp_path, drawn):
@@ -304,3 +304,54 @@ def test_nothing_reproduced_is_said_in_words(results, make, tmp_path, drawn):
     draw("reproduced", tables, [tmp_path / "x.png"], STAMP)
     assert "no number is both here and in the paper" in texts_of(drawn[0])
     assert f"Unstable at step 1,234: {make.reason}." in texts_of(drawn[0]).replace("\n", " ")
+
+
+# Legends and names
+
+
+# Inception Score, its spread, FID and bits/dim, by method.
+DEMO = {
+    "eps-simple": (7.46, 0.2, 30.1, 4.12),
+    "eps-vlb-fixed": (6.1, 0.2, 58.0, 4.02),
+    "mu-vlb-fixed": (6.3, 0.2, 55.0, 4.0),
+}
+PAPER = {
+    "eps-simple": (9.46, 0.11, 3.17, 3.75),
+    "eps-vlb-fixed": (7.67, 0.13, 13.51, 3.7),
+    "mu-vlb-fixed": (8.06, 0.09, 13.22, 3.7),
+}
+
+
+@pytest.mark.parametrize("numbers", [DEMO, PAPER], ids=["demo", "paper"])
+@pytest.mark.parametrize("name", ["figure5", "figure10", "fewsteps", "bound", "training-curve", "reproduced"])
+def test_no_word_lies_on_data_or_on_another_word(name, numbers, results, make, tmp_path, drawn):
+    runs = []
+    for method, (score, spread, fid, bits) in numbers.items():
+        run = make.as_published(method, score, spread, fid)
+        run["features"]["network"] = "ResNet-10 classifier of a copy of CIFAR-10"
+        run["nll"]["test"]["bits_per_dim"], run["nll"]["train"]["bits_per_dim"] = bits, bits - 0.03
+        runs.append(run)
+    runs[0]["made_from"]["weights"] = {"step": 3000}
+    sources = [] if name == "reproduced" else sources_of(name, results, make)
+    paths = [results.add(run) for run in runs]
+    if name == "reproduced":
+        sources = tables_of(results, paths)
+    draw(name, sources, [tmp_path / "x.png"], STAMP)
+    assert collisions_of(drawn[-1]) == []
+    if name == "reproduced":
+        names = [sum(len(axes.containers) for axes in drawn[-1].axes), sum(len(axes.texts) for axes in drawn[-1].axes)]
+        assert names[0] == names[1] > 20
+
+
+def test_a_word_on_a_word_or_on_a_line_is_found():
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], label="a line")
+    assert collisions_of(figure) == []
+    axes.legend(loc="center")
+    assert "'a legend' on a line" in collisions_of(figure)
+    figure.text(0.5, 0.5, "here")
+    figure.text(0.51, 0.5, "there")
+    assert "'here' on 'there'" in collisions_of(figure)
+    figure.text(0.99, 0.2, "beyond")
+    assert "'beyond' leaves the picture" in collisions_of(figure)

@@ -8,18 +8,16 @@ import pytest
 import torch
 from drawing import STAMP, sources_of, texts_of
 from PIL import Image
-from torchvision.utils import make_grid
 
 from ddpm.config.errors import DamagedFile
 from ddpm.report.figures import (
-    MODULES,
     diffusion,
     draw,
     figure1,
     grids,
     style,
 )
-from ddpm.report.figures.samples import read_samples
+from ddpm.report.figures.samples import read_samples, shrink
 from ddpm.storage.files import read_npz, write_npz
 
 # Grids
@@ -43,6 +41,8 @@ def test_image_grid_keeps_colours_and_needs_no_gap():
 
 def test_image_grid_is_torchvisions_without_the_outer_margin():
     """Which figures do not use, as it takes four CPU seconds to load and enlarges nothing."""
+    from torchvision.utils import make_grid
+
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 8, 5, 3), dtype=np.uint8)
     tensors = torch.from_numpy(images.reshape(12, 8, 5, 3)).permute(0, 3, 1, 2)
     theirs = make_grid(tensors, nrow=4, padding=2, pad_value=255).permute(1, 2, 0).numpy()
@@ -88,7 +88,7 @@ def test_grids_have_their_stated_sides(name, side, results, tmp_path, drawn):
     np.testing.assert_array_equal(drawn[0].axes[0].images[0].get_array(), expected[..., 0])
 
 
-@pytest.mark.parametrize("name", [name for name, module in MODULES.items() if module == "grids"])
+@pytest.mark.parametrize("name", grids.SIDES)
 def test_large_images_make_no_enormous_file(name, tmp_path):
     """Photographs of 256x256 pixels take some 2.2 bytes a pixel as PNG: 3.6 million of them are 8 MB."""
     images = np.zeros((256, 256, 256, 3), np.uint8)
@@ -224,7 +224,7 @@ def test_neighbours_of_large_images_stand_one_above_the_other(make, tmp_path, dr
     _, above, _, below = drawn[0].axes[0].images
     assert above.get_extent()[0] == below.get_extent()[0]
     assert above.get_extent()[2] < below.get_extent()[3]
-    np.testing.assert_array_equal(above.get_array()[:128, :128], style.shrink(pixel[0, 0], 2))
+    np.testing.assert_array_equal(above.get_array()[:128, :128], shrink(pixel[0, 0], 2))
 
 
 # Shared latents and interpolations

@@ -1,6 +1,9 @@
 """The page: one file, nothing outside it, and words that the numbers choose."""
 
+import base64
+import hashlib
 import html
+import io
 import json
 import re
 import shutil
@@ -8,16 +11,18 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ddpm.config.errors import UserError
-from ddpm.report import page, verdicts
+from ddpm.report import page, verdicts, watch
 from ddpm.report.figures import BEYOND, NAMES
 from ddpm.report.numbers import group_repeats
 from ddpm.report.ordering import describe_ordering
 from ddpm.report.tables import make_table
 from ddpm.report.verdicts import RULES
+from ddpm.storage.files import read_npz, write_npz
 
 CAPTIONS = Path(page.__file__).parents[2] / "report"
 TABLES = ("table1", "table2", "table3", "table4", "scores")
@@ -30,54 +35,11 @@ PAPER = (
 )
 
 
-@pytest.fixture
-def write(results, make, tmp_path):
-    """Write a page of everything, with changed arguments; give its text."""
-    for k, method in enumerate(make.methods):
-        run = make.metrics(method, fid={"train": 10.0 + k, "test": 12.0 + k})
-        results.add(make.unstable(method) if method == "eps-vlb-learned" else run)
-    untrained = make.metrics() | {
-        "experiment": "digits-eps-simple-untrained",
-        "fid": {"train": 250.0, "test": 260.0},
-    }
-    trained = list(results.metrics)
-    results.add(untrained)
-    curve = results.rate_distortion()
-    figures = [results.root / "figures" / f"{name}.png" for name in NAMES]
-    figures.append(results.root / "figures" / "diffusion.gif")
-    for path in figures:  # what they show is tested elsewhere
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8, 8)).save(path)
-    tables = []
-    for name in TABLES:
-        paths = [results.root / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")]
-        shown = {"table3": [], "scores": results.metrics}.get(name, trained)
-        make_table(name, shown, [curve], *paths)
-        tables.append(paths[0])
-    benchmarks = [
-        results.benchmark("training", "digits-eps-simple", 61.0, "512.5"),
-        results.benchmark("training", "digits-mu-simple", 20.0),
-        results.benchmark("data", "digits", 0.4),
-    ]
-
-    def build(**changes):
-        out = tmp_path / "report.html"
-        arguments = {
-            "scale": "demo", "description": "the whole chain on a laptop", "experiments": results.metrics,
-            "references": [results.reference()], "published": [], "cards": [results.card()],
-            "configs": results.configs(), "tables": tables, "figures": figures, "captions": CAPTIONS,
-            "benchmarks": benchmarks,
-        } | changes  # fmt: skip
-        page.write_page(out, **arguments)
-        return out.read_text(encoding="utf-8")
-
-    return build
-
-
 class Links(HTMLParser):
     """What the page refers to, and whether every tag is closed in its turn."""
 
     VOID = ("meta", "img", "br", "link", "input", "hr")
+    scripts = 0
 
     def __init__(self):
         super().__init__()
@@ -98,6 +60,7 @@ class Links(HTMLParser):
         if "id" in attributes:
             assert attributes["id"] not in self.ids, f"{attributes['id']} twice"
             self.ids.add(attributes["id"])
+        self.scripts += tag == "script"
         if "src" in attributes:
             self.sources.append(attributes["src"])
         if attributes.get("href", "").startswith("#"):
@@ -116,11 +79,93 @@ def test_the_page_needs_nothing_outside_itself(write):
     text = write()
     links = Links()
     links.feed(text)
-    assert links.images == len(NAMES) + 1 and not links.open
+    assert links.images == len(NAMES) + 1 + 4 and not links.open  # of which 4 are of the slider and the samples
     assert links.sources and all(source.startswith("data:image/") for source in links.sources)
     assert links.anchors and links.anchors <= links.ids
-    assert not links.tags & {"script", "link", "iframe"}
-    assert not re.search(r"@import|url\(", text)
+    assert links.scripts == 1 and not links.tags & {"link", "iframe"}
+    assert not re.search(r"@import|url\(|https?://", text.partition("<main>")[0])
+    (script,) = re.findall(r"<script>(.*)</script>", text, re.DOTALL)
+    own = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{own}'\"" in text
+
+
+def test_the_first_screen_counts_the_verdicts_of_the_papers_numbers(write, results, make):
+    """The paper gives 9 numbers of its models in Table 1, 4 more in Table 2, 4 in Table 3 and 20 in Table 4."""
+    said = answer_of(write())
+    assert "Of the 37 numbers" in said and "0 are reproduced, 0 close, 0 not reproduced," in said
+    assert "33 not comparable and 4 not run:" in said
+    assert "on Handwritten digits, at scale demo." in said
+
+
+def test_the_answer_counts_a_run_by_the_papers_protocol(write, results, make, tmp_path):
+    run = results.add(make.as_published("eps-simple", 9.4, 0.1, 3.32) | {"nll": make.bits(3.75, 3.9)})
+    paths = [tmp_path / f"table1.{suffix}" for suffix in ("csv", "md", "tex", "html")]
+    make_table("table1", [run], [], *paths)
+    text = write(experiments=[run], tables=paths[:1])
+    # IS 9.4 for 9.46, FID test 5.32 for 5.24 and 3.75 bits/dim are reproduced; FID train 3.32 for 3.17 is close.
+    assert "3 are reproduced, 1 close, 1 not reproduced, 0 not comparable and 32 not run: on CIFAR-10" in answer_of(
+        text
+    )
+    main = re.sub(r"<.*?>", "|", text.split("The main numbers")[2].split("</table>")[0])
+    rows = [
+        [cell for cell in row.split("|") if cell.strip()] for row in main.splitlines() if "FID" in row or "IS" in row
+    ]
+    assert rows == [
+        ["IS", "9.46", "9.40", "reproduced"],
+        ["FID train", "3.17", "3.32", "close"],
+        ["FID test", "5.24", "5.32", "reproduced"],
+    ]
+
+
+def answer_of(text):
+    return " ".join(re.sub(r"<.*?>", "", text.split('<p class="answer">')[1].split("</p>")[0]).split())
+
+
+def test_every_number_of_ours_leads_to_its_entry_and_its_command(write):
+    text = write()
+    links = set(re.findall(r'<a class="from" href="#(.*?)"', text))
+    ids = set(re.findall(r'<dt id="(.*?)"', text))
+    assert "digits-eps-simple/metrics.json:fid.train" in links and "digits-eps-simple/rate_distortion.csv" in links
+    assert "digits-eps-vlb-fixed/metrics.json:nll.train.bits_per_dim" in links
+    assert links <= ids
+    made = text.split('<details id="digits-eps-simple">')[1].split("</details>")[0]
+    assert '<dt id="digits-eps-simple/metrics.json:fid.train">fid.train</dt><dd>10' in made
+    assert "./run snakemake --cores 8 --force " in made and "digits-eps-simple/metrics.json</code>" in made
+    table2 = text.split('<h3 id="table2">')[1].split("</table>")[0]
+    bare = {html.unescape(re.sub(r"<.*?>", "", cell)) for cell in re.findall(r"<td>(?!<a).*?</td>", table2)}
+    papers = {"7.28 ± 0.10", "23.69", "8.06 ± 0.09", "13.22", "7.67 ± 0.13", "13.51", "9.46 ± 0.11", "3.17"}
+    assert bare - {"–"} == papers  # all others are links
+
+
+def test_the_slider_has_all_times_and_the_frames_of_both_processes(write, results):
+    text = write()
+    arrays = read_npz(results.root / "digits-eps-simple" / "trajectory.npz", "times", "q", "p", "x0")
+    assert f'data-times="{" ".join(map(str, arrays["times"]))}"' in text
+    pictures = re.findall(r'aspect-ratio: 18 / 18"><img src="data:image/png;base64,(.*?)"', text)
+    for picture, name in zip(pictures, ("q", "p", "x0"), strict=True):
+        frames = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
+        assert frames.shape == (26 * 18, 18) and set(frames[8::9].flat) == {255}
+        for frame, image, y, x in ((0, 0, 0, 0), (7, 1, 0, 9), (25, 3, 9, 9)):
+            tile = frames[18 * frame + y :, x:][:8, :8]
+            np.testing.assert_array_equal(tile, arrays[name][image, frame, ..., 0])
+
+
+def test_an_older_trajectory_is_shown_without_predictions_and_says_so(write, results):
+    path = results.trajectory()
+    arrays = read_npz(path, "times", "q", "p")
+    write_npz(path, **arrays)
+    text = write()
+    assert text.count('class="window"') == 2 and "saved by an older version" in text
+    write_npz(path, times=arrays["times"], q=arrays["q"][:0], p=arrays["p"][:0])
+    assert 'class="window"' not in write()
+
+
+def test_large_images_are_averaged_down_for_the_slider():
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 128, 128, 3), dtype=np.uint8)
+    frames = watch.stack_frames(images)
+    assert frames.shape == (3 * 136, 136, 3)  # 64 pixels of each image, and 4 between them
+    expected = images[1, 2, :2, :2].astype(float).mean((0, 1))
+    assert np.abs(frames[2 * 136, 68] - expected).max() <= 0.5
 
 
 def test_the_page_tells_what_was_run_and_on_what(write):
@@ -143,12 +188,12 @@ def test_baselines_are_means_over_seeds(write, results, make):
     other = make.repeat(run, 1, inception_score={"mean": 8.21, "std": 0.1, "splits": 10})
     text = write(experiments=[results.add(run), results.add(other)])
     assert "digits-eps-simple (mean of 2 training seeds): Inception Score 7.71 ± 0.71 (digits classifier)" in text
-    assert other["experiment"] in text.split('id="data"')[0]  # but it was run
+    assert other["experiment"] in text.split('id="runs"')[1]  # but it was run
 
 
 def test_published_statistics_are_beside_ours(write, results):
     text = write(published=[results.published()])
-    baselines = text.split('<section id="baselines">')[1].split("</section>")[0]
+    baselines = text.split('<h3 id="baselines">')[1].split("</section>")[0]
     assert (
         "<li>The statistics of the 360 training images differ from theirs_train_8.npz "
         "by a Fréchet distance of 0.00021.</li>"
@@ -185,8 +230,8 @@ def test_times_are_summed_by_stage(write):
     text = write()
     table = text.split('id="time"')[1]
     assert re.search(
-        r"training</th><td>2</td><td>1 min 21 s</td>"
-        r"<td>digits-eps-simple</td><td>1 min 1 s",
+        r'training</th><td class="number">2</td><td class="number">1 min 21 s</td>'
+        r'<td>digits-eps-simple</td><td class="number">1 min 1 s',
         table,
     )
     assert table.index(">data<") < table.index(">training<")
@@ -205,16 +250,18 @@ def test_what_goes_beyond_the_paper_stands_apart_behind_its_figures(write):
     assert "<h2>Beyond the paper</h2>" in beyond and "Few-step sampling with DDIM" in beyond
     assert beyond.count("<img") == len(BEYOND) and "This is an addition" in beyond
     assert "DDIM" not in paper and paper.index('id="tables"') < paper.index('id="figures"')
-    assert beyond.count('<table class="results">') == 1 and "Other scores, and how certain they are" in beyond
+    sure = text.split('<section id="sure">')[1].split("</section>")[0]
+    assert sure.count('<table class="results">') == 1 and "Other scores, and how certain they are" in sure
     assert "scores-note" not in paper
     assert "Beyond the paper" not in write(figures=[], tables=[])
 
 
 def test_a_page_of_nothing_is_still_a_page(write):
     kinds = ("experiments", "references", "published", "cards", "configs", "tables", "figures", "benchmarks")
-    nothing = {kind: [] for kind in kinds}
+    nothing = {kind: [] for kind in kinds} | {"trajectory": None}
     text = write(**nothing)
     assert "No experiment has been run." in text and "Not enough rows of Table 2" in text
+    assert "and 37 not run: on no data" in answer_of(text)
 
 
 def test_a_page_says_when_it_follows_the_paper(write, results, make):

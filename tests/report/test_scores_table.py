@@ -60,7 +60,7 @@ def test_what_was_not_measured_is_a_dash(scores, make):
     rows, texts = scores(make.unstable("eps-simple"))
     row = rows["digits-eps-simple"]
     labels = ("Table", "Scale", "Data", "Experiment", "Run", "Data set", "Network")
-    shown = {key: row[key] for key in row if key not in labels and not key.endswith((" ±", " ≤", " note"))}
+    shown = {key: row[key] for key in row if key not in labels and not key.endswith((" ±", " ≤", " note", " from"))}
     assert set(shown.values()) == {"–"} and len(shown) == 11
     assert row["Run note"] == f"Unstable at step 1,234: {make.reason}." and f"1. {row['Run note']}" in texts["md"]
     without = make.metrics() | make.nothing | {"fid": {"train": 5.0, "test": None}}

@@ -221,7 +221,7 @@ def test_unstable_training_gives_empty_shards_that_say_so(trained, tmp_path):
 
 def test_trajectory_runs_from_noise_to_image(trained, digits, tmp_path):
     write_trajectory(trained, Images(digits / "test.npy"), count=3, frames=6, seed=0, path=tmp_path / "t.npz")
-    arrays = read_npz(tmp_path / "t.npz", "times", "q", "p")
+    arrays = read_npz(tmp_path / "t.npz", "times", "q", "p", "x0")
     times = arrays["times"].tolist()
     assert times == trajectory_times(20, 6)
     assert times == sorted(times, reverse=True)
@@ -229,6 +229,11 @@ def test_trajectory_runs_from_noise_to_image(trained, digits, tmp_path):
     assert arrays["q"].shape == arrays["p"].shape == (3, len(times), 8, 8, 1)
     assert np.array_equal(arrays["q"][:, -1], np.load(digits / "test.npy")[:3])
     assert np.array_equal(arrays["p"][:, -1], to_uint8(reverse_process(trained, 0, 3, 0)))
+    predicted = {}
+    reverse_process(trained, 0, 3, 0, lambda step: predicted.update({step.t + 1: to_uint8(step.x0)}))
+    for k, t in enumerate(times[:-1]):
+        assert np.array_equal(arrays["x0"][:, k], predicted[t])
+    assert np.array_equal(arrays["x0"][:, -1], arrays["p"][:, -1])
 
 
 @pytest.mark.parametrize(("test", "taken"), [(2, "test"), (0, "train")])

@@ -8,7 +8,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
 from helpers import CPU, run_ddpm, tiny_experiment
 
 from ddpm.compute import rng
@@ -81,6 +80,8 @@ def test_a_repeated_time_changes_nothing(eta):
 @pytest.mark.parametrize("steps", [2, 7, 50])
 def test_steps_are_those_of_diffusers(steps, parameterization, prediction, spacing, eta):
     """Every step from the same x_t with the same noise, to 1e-10: the two differ in the order of roundings only."""
+    from diffusers import DDIMScheduler  # three CPU seconds
+
     diffusion = GaussianDiffusion(linear_betas(T), parameterization)
     scheduler = DDIMScheduler(
         trained_betas=linear_betas(T).tolist(), prediction_type=prediction, clip_sample=False,

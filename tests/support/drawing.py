@@ -1,6 +1,11 @@
 """What figures are drawn from in tests, and the words in them."""
 
+from itertools import combinations, pairwise
+
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 
 from ddpm.report.tables import make_table
 
@@ -61,3 +66,44 @@ def texts_of(figure: Figure) -> str:
     texts += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     texts += [axes.get_xlabel() + "\n" + axes.get_ylabel() for axes in figure.axes]
     return "\n".join(texts)
+
+
+def collisions_of(figure: Figure) -> list[str]:
+    """What lies on what: words on other words, on marks or on lines; and words that reach out of the picture."""
+    figure.draw_without_rendering()
+    words = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    labels = {id(label) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in unseen_ticks(axis)}
+    boxes = [(text.get_text(), Text.get_window_extent(text)) for text in words if id(text) not in labels]
+    found = [f"{one!r} on {other!r}" for (one, a), (other, b) in combinations(boxes, 2) if covers(a, b)]
+    found += [f"{name!r} leaves the picture" for name, box in boxes if not inside(box, figure.bbox)]
+    legends = [legend.get_window_extent() for legend in figure.findobj(Legend)]
+    for axes in figure.axes:
+        for line in axes.lines:
+            points = line.get_transform().transform(line.get_xydata())
+            points = points[np.isfinite(points).all(1)]
+            drawn = np.concatenate([*(np.linspace(a, b, 200) for a, b in pairwise(points)), points])
+            low, high = axes.bbox.get_points()
+            drawn = drawn[((drawn >= low - 1) & (drawn <= high + 1)).all(1)]
+            for name, box in (*boxes, *(("a legend", legend) for legend in legends)):
+                if box.padded(-0.5).count_contains(drawn):
+                    found.append(f"{name!r} on a line")
+    return found
+
+
+def unseen_ticks(axis) -> list[Text]:
+    """The labels of ticks beyond the ends of an axis, which are not drawn."""
+    low, high = sorted(axis.get_view_interval())
+    return [
+        label
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        for label in (tick.label1, tick.label2)
+        if not low <= tick.get_loc() <= high or axis.axes.axison is False
+    ]
+
+
+def covers(a, b) -> bool:
+    return a.x0 < b.x1 - 0.5 and b.x0 < a.x1 - 0.5 and a.y0 < b.y1 - 0.5 and b.y0 < a.y1 - 0.5
+
+
+def inside(box, whole) -> bool:
+    return box.x0 >= whole.x0 and box.y0 >= whole.y0 and box.x1 <= whole.x1 and box.y1 <= whole.y1

@@ -36,10 +36,10 @@ class Journal:
         with open(self.path, "a") as file:
             file.write(json.dumps([what, os.getpid(), *about]) + "\n")
 
-    def lines(self, what: str) -> list[list]:
-        """The process, and what else was noted."""
+    def lines(self, *what: str) -> list[list]:
+        """The process, and what else was noted of these kinds."""
         text = self.path.read_text() if self.path.exists() else ""
-        return [about for kind, *about in map(json.loads, text.splitlines()) if kind == what]
+        return [about for kind, *about in map(json.loads, text.splitlines()) if kind in what]
 
 
 class Killer:
@@ -89,10 +89,20 @@ def noted(work: Callable, note: Callable[[], None]) -> Callable:
 
 
 def note_work(journal: Journal, command: str, moment: Callable[..., None]) -> None:
-    """Have every step of a training, and every piece of other work, noted; a piece is saved as soon as it is made."""
+    """Have noted every step of a training, every piece of other work, and where a whole file takes the pieces' place.
+
+    A piece is saved as soon as it is made.
+    """
     from ddpm.storage import chunk_cache
 
     chunk_cache.SAVE_EVERY = 0
+    unclaim_folder = chunk_cache.unclaim_folder
+
+    def discard_noted(folder: Path, *names: str):
+        journal.add("discarded", str(folder))
+        return unclaim_folder(folder, *names)
+
+    chunk_cache.unclaim_folder = discard_noted
     each = chunk_cache.ChunkCache.each
 
     def each_noted(self, start: int, stop: int, size: int, make: Callable):

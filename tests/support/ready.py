@@ -1,10 +1,10 @@
 """A Python that has loaded torch, Snakemake and the rest already: a process that tests start is forked from it.
 
 Most of the CPU time of a tiny network's job, and of Snakemake with ten jobs, goes into imports. `python()` is a command
-that takes what Python takes: `-m ddpm ...`, `-m snakemake ...` and killing.py run in a fork, in the folder and with the
-variables, files and exit status of a plain Python. The package is loaded, too, for jobs whose copy of it is the same;
-Snakemake, and the jobs of a changed copy, import it anew from where it lies;
-all else is run by a plain Python. All processes of the tests share one such Python.
+that takes what Python takes: `-m ddpm ...`, `-m snakemake ...`, torchrun and killing.py run in a fork, in the folder
+and with the variables, files and exit status of a plain Python. The package is loaded, too, for jobs whose copy of it
+is the same; Snakemake, and the jobs of a changed copy, import it anew from where it lies; all else is run by a plain
+Python. All processes of the tests share one such Python; an environment of test_conda.py has one of its own.
 """
 
 import atexit
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -34,48 +35,60 @@ PRELOADED = (
     "matplotlib.figure numpy pandas pandas.io.formats.style PIL.Image PIL.PngImagePlugin psutil pyarrow.parquet "
     "pydantic requests safetensors.numpy safetensors.torch scipy.linalg seaborn sklearn.datasets snakemake.cli "
     "snakemake.executors.local snakemake.report snakemake.workflow tabulate torch torch.backends.mkldnn "
-    "torch.distributed torch.nn.functional torchvision.transforms.v2.functional typer yaml"
+    "torch.distributed torch.nn.functional typer yaml"
 )
 
 
-def python() -> list[str]:
-    """The command, in place of `sys.executable`."""
-    return [sys.executable, "-I", "-S", str(CLIENT), os.environ[SOCKET]]
+def python(executable: Path = sys.executable, place: Path | None = None) -> list[str]:
+    """The command, in place of `executable`, whose server listens at `place`; without, that of all tests."""
+    return [str(executable), "-I", "-S", str(CLIENT), str(place or os.environ[SOCKET])]
 
 
 def environment() -> dict[str, str]:
-    """The tests' own, in which `python` is that command."""
-    programs = [Path(os.environ[SOCKET]).with_name("bin"), Path(sys.executable).parent, os.environ["PATH"]]
-    return os.environ | {"PATH": os.pathsep.join(map(str, programs))}
+    """The tests' own, in which `python`, also for torchrun, is that command."""
+    own = Path(os.environ[SOCKET]).with_name("bin")
+    programs = [own, Path(sys.executable).parent, os.environ["PATH"]]
+    return os.environ | {"PATH": os.pathsep.join(map(str, programs)), "PYTHON_EXEC": str(own / "python")}
 
 
 @cache
 def started() -> tuple[subprocess.Popen, Path]:
-    """The server, and where it listens; it loads nothing before it is needed."""
+    """The server of all tests, and where it listens."""
+    server, place = start()
+    os.environ[SOCKET] = str(place)
+    return server, place
+
+
+def start(
+    executable: Path = sys.executable, environment: Mapping[str, str] = os.environ
+) -> tuple[subprocess.Popen, Path]:
+    """A server, and where it listens, beside bin/python, the command; it loads nothing before it is needed."""
     folder = Path(tempfile.mkdtemp(prefix="ready-"))
-    os.environ[SOCKET] = str(folder / "socket")
     (folder / "bin").mkdir()
-    (folder / "bin/python").write_text(f'#!/bin/sh\nexec {shlex.join(python())} "$@"\n')
+    (folder / "bin/python").write_text(f'#!/bin/sh\nexec {shlex.join(python(executable, folder / "socket"))} "$@"\n')
     (folder / "bin/python").chmod(0o755)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
         listener.listen(64)
         server = subprocess.Popen(
-            [sys.executable, __file__, str(listener.fileno())],
+            [executable, __file__, str(listener.fileno())],
             stdin=subprocess.PIPE,
             pass_fds=[listener.fileno()],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+            env={**environment, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
         )
     return server, folder / "socket"
 
 
 def stop() -> None:
-    """End the server, if this process has started it."""
+    """End the server of all tests, if this process has started it."""
     if started.cache_info().currsize:
-        server, place = started()
-        server.stdin.close()
-        server.wait()
-        shutil.rmtree(place.parent)
+        end(*started())
+
+
+def end(server: subprocess.Popen, place: Path) -> None:
+    server.stdin.close()
+    server.wait()
+    shutil.rmtree(place.parent)
 
 
 def contents(workflow: Path) -> dict[Path, bytes]:
@@ -85,14 +98,16 @@ def contents(workflow: Path) -> dict[Path, bytes]:
 
 
 def preload() -> dict[Path, bytes]:
-    """Import it all; what the package and its data were."""
+    """Import all that this Python has packages for; what the package and its data were."""
     for name in PRELOADED.split():
-        import_module(name)
+        with suppress(ModuleNotFoundError):
+            import_module(name)
     loaded = contents(WORKFLOW)
     sys.path.insert(0, str(WORKFLOW))
     for file in loaded:
         if file.suffix == ".py" and file.stem not in ("__main__", "measuring"):  # which looks for a GPU
-            import_module(".".join(file.with_suffix("").parts).removesuffix(".__init__"))
+            with suppress(ModuleNotFoundError):
+                import_module(".".join(file.with_suffix("").parts).removesuffix(".__init__"))
     del sys.path[0]
     gc.collect()
     gc.freeze()

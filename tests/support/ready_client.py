@@ -10,8 +10,12 @@ import os
 import signal
 import sys
 
+MODULES = (["-m", "ddpm"], ["-m", "snakemake"], ["-m", "torch.distributed.run"])
 _, place, *arguments = sys.argv
-known = arguments[:2] in (["-m", "ddpm"], ["-m", "snakemake"]) or arguments[0].endswith("/killing.py")
+if arguments[0] == "-u":  # torchrun's
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    del arguments[0]
+known = arguments[:2] in MODULES or arguments[0].endswith("/killing.py")
 if not known or os.environ.get("OMP_NUM_THREADS", "1") != "1":  # as the others' is
     os.execv(sys.executable, [sys.executable, *arguments])
 connection = _socket.socket(_socket.AF_UNIX)

@@ -47,7 +47,8 @@ def test_status_looks_at_the_files_that_rules_write(finished, monkeypatch):
 
 def test_the_report_is_one_file_that_holds_them_all(finished):
     page = (finished.results / "report.html").read_text()
-    assert page.count("data:image/") >= len(FIGURES)
+    assert page.count("data:image/") >= len(FIGURES) and len(page) < 6_000_000
+    assert page.count('class="window"') == 3  # q, p and what the network predicts
     assert not re.search(r'(src|href)="(?!data:|#)', page.replace('href="https://', 'cite="https://'))
     for stage in ("data", "training", "sampling", "evaluation", "report"):
         assert stage in page

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import paper
 import pytest
+import ready
 import torch
 from deployed import environ, find_uv, put, with_index
 from environments import ENVIRONMENTS, commands, foreign, functions, listed, rules, used
@@ -45,6 +46,7 @@ class Conda:
 
     def __init__(self, folder: Path):
         self.bin, self.own, self.made = (folder / name for name in ("bin", "own", "made"))
+        self.servers = []
         put("conda", self.bin, folder / "conda")
         create = ["conda", "env", "create", "--file", ENVIRONMENTS["snakemake"], "--prefix", self.own]
         with_index(create, env=environ(self.bin))
@@ -62,11 +64,24 @@ class Conda:
         (copied,) = (path for path in self.made.glob("*.yaml") if path.read_text() == content)
         return copied.with_suffix("") / "bin/python"
 
+    def fork_jobs(self, environment: str) -> None:
+        """Have the jobs of an environment forked from its own Python (ready.py), which has loaded what is there."""
+        python = self.python(environment)
+        server, place = ready.start(python.rename(python.with_name("plain-python")), environ())
+        self.servers.append((server, place))
+        python.symlink_to(place.with_name("bin") / "python")
+
+    def end(self) -> None:
+        for server in self.servers:
+            ready.end(*server)
+
 
 @pytest.fixture(scope="module")
 def conda(tmp_path_factory):
     folder = tmp_path_factory.mktemp("conda")
-    yield Conda(folder)
+    conda = Conda(folder)
+    yield conda
+    conda.end()
     shutil.rmtree(folder)  # some gigabytes, where the file system has no links
 
 
@@ -102,7 +117,8 @@ def ran(conda, tmp_path_factory) -> Ran:
         assert "has none of the packages that the jobs need: add --use-conda." in done.stderr
         assert not workspace.results.exists(), "nothing has begun"
         workspace.snakemake("--conda-create-envs-only")
-        assert conda.python("torch").exists() and conda.python("report").exists()
+        for environment in ("torch", "report"):
+            conda.fork_jobs(environment)
         latents = [f"results/paper/{MAIN}/{name}.npz" for name in ("latents", "interpolations")]
         ran = rules_run(workspace, "--config", f"experiments=[{MAIN}]", "--", "all", *latents)
         ran |= rules_run(workspace, *(f"resources/{data}/card.json" for data in OTHERS))

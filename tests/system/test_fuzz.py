@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import sys
 import tarfile
 import traceback
 import warnings
@@ -34,7 +35,6 @@ from published import (
     write_tar,
     zip_lmdb,
 )
-from ready import PRELOADED
 from safetensors.torch import save_file
 
 from ddpm.cli.options import find_data
@@ -63,6 +63,7 @@ from ddpm.training.model import load_model
 TIMES = int(os.environ.get("DDPM_FUZZ", 100))
 ROOM = 3 * 2**30
 TIMEOUT = 600  # seconds for a subject
+LATER = ("lmdb", "pyarrow.parquet", "scipy.linalg", "sklearn.datasets", "torch.distributed")  # imported by functions
 EXTREME = [0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]
 
 
@@ -439,9 +440,10 @@ def mutate_and_use(name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_damaged_files_end_in_words(name, tmp_path):
+def test_damaged_files_end_in_words(name, tmp_path, monkeypatch):
     forks = multiprocessing.get_context("forkserver")  # each from a process that has torch loaded, and has done nothing
-    forks.set_forkserver_preload([__name__, *PRELOADED.split()])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # without, it would not find this module to load it
+    forks.set_forkserver_preload([__name__, *LATER])
     child = forks.Process(target=fuzz, args=(name, tmp_path / "fuzz"))
     child.start()
     child.join(TIMEOUT)

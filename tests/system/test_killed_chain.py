@@ -110,12 +110,18 @@ def test_no_step_that_was_saved_is_trained_again(killed):
 
 
 def test_no_piece_that_was_saved_is_made_again(killed):
-    """A piece is saved when it is made, so only the last of a folder may be lost with a process."""
-    pieces = {}
-    for process, folder, *piece in killed.journal.lines("piece"):
-        pieces.setdefault(folder, {}).setdefault(process, []).append(tuple(piece))
+    """A piece is saved when it is made, so only the last of a folder may be lost with a process.
+
+    A job that ends while Snakemake is dead has discarded its pieces for a whole file, which Snakemake makes anew.
+    """
+    pieces, discarded = {}, []
+    for process, folder, *piece in killed.journal.lines("piece", "discarded"):
+        if piece:
+            pieces.setdefault(folder, {}).setdefault(process, []).append(tuple(piece))
+        else:
+            discarded += [(below, pieces.pop(below)) for below in list(pieces) if Path(below).is_relative_to(folder)]
     resumed = 0
-    for folder, processes in pieces.items():
+    for folder, processes in [*discarded, *pieces.items()]:
         made_before = set()
         for lock_output in processes.values():
             assert made_before.isdisjoint(lock_output), folder

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ready
 import torch
 from helpers import CPU, run_ddpm, tiny_experiment, train_command
 from processes import free_port
@@ -33,6 +34,11 @@ def training(folder: Path, digits: Path, **settings) -> list[str]:
     return train_command(
         tiny_experiment(training={"batch_size": 12, **settings}).stage_config("training"), digits, folder
     )
+
+
+def torchrun(*options: str) -> list[str]:
+    """A command that runs the module behind it in several processes, forked where `ready.environment()` says so."""
+    return [*ready.python(), "-m", "torch.distributed.run", *options, "-m"]
 
 
 def workers_of(launcher: int) -> list[int]:
@@ -71,7 +77,6 @@ def test_whoever_is_killed_takes_all_along(whom, how, status, words, digits, tmp
 
 FAILING = """
 import os
-from ddpm import cli
 from ddpm.config.errors import UserError
 from ddpm.training.loop import Trainer
 
@@ -85,17 +90,16 @@ def fail(self, pixels):
 
 
 Trainer.training_step = fail
-cli.main()
 """
 
 
 def test_the_last_error_of_a_log_is_that_of_the_process_that_failed(digits, tmp_path):
     """And not that of another one, which has only lost it."""
-    (tmp_path / "failing.py").write_text(FAILING)
-    command = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "failing.py")]
+    (tmp_path / "sitecustomize.py").write_text(FAILING)
+    command = [*torchrun("--standalone", "--nproc-per-node", "2"), *training(tmp_path, digits), "--device", "cpu"]
+    environment = ready.environment() | {"PYTHONPATH": str(tmp_path)}
     with open(tmp_path / "said", "w") as said:
-        command += [*training(tmp_path, digits)[1:], "--device", "cpu"]
-        subprocess.run(command, stdout=said, stderr=said, env=ENVIRONMENT, check=False)
+        subprocess.run(command, stdout=said, stderr=said, env=environment, check=False)
     assert re.fullmatch(r"ERROR: rank 1 of 2 on \S+: the cat has it", last_words(tmp_path / "said")[0])
 
 
@@ -125,8 +129,9 @@ def test_shards_are_drawn_by_two_processes_from_the_command_line(by, trained, we
     if by == "device":
         command = [*PYTHON, *command, "2xcpu"]
     else:
-        command = [*PYTHON, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", *command, "cpu"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=ENVIRONMENT)
+        command = [*torchrun("--standalone", "--nproc-per-node", "2"), *command, "cpu"]
+    environment = ready.environment() | ENVIRONMENT
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "two.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
     assert done.stdout.count("images 0..7 of 0..19") == done.stdout.count("images 8..15 of 0..19") == 1
@@ -134,10 +139,11 @@ def test_shards_are_drawn_by_two_processes_from_the_command_line(by, trained, we
 
 def test_two_nodes_train_like_one_process(digits, train_images, tmp_path):
     """Two agents of torchrun on one machine, which meet at an address, as docs/clusters.md says it."""
-    torchrun = [*PYTHON, "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
-    torchrun += ["--rdzv-id", "any", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--local-addr", "127.0.0.1", "-m"]
-    command = [*torchrun, *training(tmp_path, digits, learning_rate=1e-3, ema_decay=0.5), "--device", "cpu"]
-    nodes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) for _ in range(2)]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-id", "any", "--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
+    command = torchrun("--nnodes", "2", "--nproc-per-node", "1", *meeting, "--local-addr", "127.0.0.1")
+    command += [*training(tmp_path, digits, learning_rate=1e-3, ema_decay=0.5), "--device", "cpu"]
+    environment = ready.environment()
+    nodes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     said = [node.communicate()[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
     config = json.loads((tmp_path / "config.json").read_text())

@@ -2,11 +2,11 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ready
 import torch
 from helpers import CPU, tiny_experiment, train_command
 from processes import together
@@ -21,9 +21,9 @@ from ddpm.training.model import load_model
 
 def torchrun(processes: int, config: dict, digits: Path, folder: Path) -> subprocess.CompletedProcess:
     """`ddpm train` in so many processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    command = [*ready.python(), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
     command += [*train_command(config, digits, folder), "--device", "cpu"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=ready.environment())
 
 
 def in_a_row(weights: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -6,7 +6,6 @@ import pytest
 import yaml
 from environments import rules
 from fake_gpus import FakeGpus
-from snakemake.cli import parse_args
 from workspace import PROJECT, Workspace
 
 LOCAL = {name for name, text in rules() if "localrule: True" in text}
@@ -85,6 +84,8 @@ def write_commands(folder, **scripts: str) -> None:
 
 
 def test_what_profiles_default_says_holds_on_a_cluster_too(monkeypatch):
+    from snakemake.cli import parse_args  # a CPU second
+
     monkeypatch.chdir(PROJECT)
     _, options = parse_args(["--profile", "profiles/slurm"])
     default = yaml.safe_load((PROJECT / "profiles/default/profile.yaml").read_text())

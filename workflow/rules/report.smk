@@ -41,13 +41,13 @@ for name in CONFIG.figures:
         conda:
             REPORT_ENV
         params:
-            names=name,
+            name=name,
             data=CONFIG.data_of(name),
             scale=SCALE,
             stamp=FILES.figure_stamp(name),
             out=lambda wildcards, output: repeat("--out", output),
         shell:
-            "python -m ddpm figure {params.names:q} {input.sources:q} {params.out:q}"
+            "python -m ddpm figure {params.name:q} {input.sources:q} {params.out:q}"
             " --stamp {params.stamp:q} > {log:q} 2>&1"
 
 
@@ -117,6 +117,9 @@ rule page:
                 else []
             ),
         ],
+        trajectory=(
+            FILES.figure_sources("diffusion") if "diffusion" in CONFIG.figures else []
+        ),
         captions=code.captions(*CONFIG.tables, *CONFIG.figures),
         code=code.page_code(),
     output:
@@ -139,10 +142,11 @@ rule page:
                 "config",
                 "table",
                 "figure",
+                "trajectory",
             )
             for word in repeat(
                 f"--{kind}",
-                input[kind if kind in ("metrics", "published") else f"{kind}s"],
+                input[f"{kind}s" if f"{kind}s" in input.keys() else kind],
             )
         ],
         benchmarks=f"{RESULTS}/benchmarks",

@@ -34,25 +34,17 @@ def table(
 
 @app.command()
 def figure(
-    names: Annotated[
-        str,
-        typer.Argument(
-            help="figure1 to figure19, or diffusion, training-curve, reproduced, ...; several as in figure6,figure14."
-        ),
-    ],
-    out: Annotated[
-        list[Path],
-        typer.Option(help="A file to write, by suffix, and of several figures by name; repeat.", callback=claim_output),
-    ],
+    name: Annotated[str, typer.Argument(help="figure1 to figure19, or diffusion, training-curve, reproduced, ...")],
+    out: Annotated[list[Path], typer.Option(help="A file to write, by suffix; repeat.", callback=claim_output)],
     sources: Annotated[
-        list[Path] | None, typer.Argument(help="The saved arrays that they are drawn from; none for figure2.")
+        list[Path] | None, typer.Argument(help="The saved arrays that it is drawn from; none for figure2.")
     ] = None,
     stamp: Annotated[str, typer.Option(help="Small print in the picture: data set and scale.")] = "",
 ) -> None:
-    """Draw one figure or more from the same saved arrays."""
+    """Draw a figure from saved arrays."""
     from ddpm.report.figures import draw
 
-    draw(names, sources or [], out, stamp)
+    draw(name, sources or [], out, stamp)
 
 
 @app.command()
@@ -71,10 +63,11 @@ def report(
     ] = None,
     table: Annotated[list[Path] | None, typer.Option(help="A table's .csv; repeat.")] = None,
     figure: Annotated[list[Path] | None, typer.Option(help="A figure's .png or .gif; repeat.")] = None,
+    trajectory: Annotated[Path | None, typer.Option(help="trajectory.npz, which the page lets one watch.")] = None,
 ) -> None:
     """Write the report: one HTML file."""
     from ddpm.report.page import write_page
 
     times = sorted(benchmarks.rglob("*.tsv"))
     drawn = (table or [], figure or [], captions)
-    write_page(out, scale, description, metrics, reference, published or [], card, config, *drawn, times)
+    write_page(out, scale, description, metrics, reference, published or [], card, config, *drawn, times, trajectory)

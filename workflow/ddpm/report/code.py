@@ -9,16 +9,11 @@ from pathlib import Path
 from ddpm.report.figures import MODULES
 
 PACKAGE = Path(os.path.relpath(Path(__file__).parents[1]))
-CHARTS = (
-    "figure5",
-    "figure10",
-    "fewsteps",
-    "bound",
-    "reproduced",
-    "training_curve",
-)  # modules of figures in the charts' theme
+# Modules of figures in the charts' theme.
+CHARTS = ("figure5", "figure10", "fewsteps", "bound", "reproduced", "training_curve")
 # What turns metrics into the numbers of tables.
 NUMBERS = ("tables", "notes", "numbers", "scores", "verdicts", "rendering", "inputs")
+PAGE = ("page", "watch", "ordering", "comparisons", "figures/__init__", "figures/samples")
 
 
 def files(*modules: str) -> list[str]:
@@ -44,7 +39,9 @@ def figure_code(name: str) -> list[str]:
     used = files("report/inputs", "storage/tables", *(f"report/figures/{module}" for module in drawing))
     if name == "figure5":
         used.append(published("table4"))
-    return used + (files("report/rendering") if name == "reproduced" else [])
+    if name == "reproduced":
+        used += files(*(f"report/{module}" for module in ("comparisons", "rendering", "verdicts", "numbers")))
+    return used
 
 
 def table_code() -> list[str]:
@@ -55,5 +52,5 @@ def table_code() -> list[str]:
 
 def page_code() -> list[str]:
     """What writes the report."""
-    own = files("report/page", "report/ordering", "report/figures/__init__")
-    return [*table_code(), *own, str(PACKAGE / "report/page.html")]
+    written = [str(PACKAGE / f"report/page.{suffix}") for suffix in ("html", "css", "js")]
+    return [*table_code(), *files(*(f"report/{module}" for module in PAGE)), *written]

@@ -76,4 +76,4 @@ def ending_of(status: dict) -> str:
 
 def network_name(run: dict) -> str:
     """What gave the features and class probabilities, such as 'digits classifier'."""
-    return run["features"]["network"]
+    return run["features"]["network"] if run else "unnamed network"

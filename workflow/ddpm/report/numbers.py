@@ -10,6 +10,20 @@ from ddpm.report.inputs import ending_of
 
 DASH = "–"  # how the paper prints the entries that were unstable to train
 HUGE = 1e5  # from here on numbers are printed with an exponent
+# Where each number is from, by its column: the key of metrics.json, or a file beside it.
+ENTRIES = {
+    "is": "metrics.json:inception_score.mean",
+    **{f"fid_{split}": f"metrics.json:fid.{split}" for split in ("train", "test")},
+    **{f"fid_{split}_infinity": f"metrics.json:fid_spread.{split}.infinity" for split in ("train", "test")},
+    **{f"fid_{split}_low": f"metrics.json:fid_spread.{split}.interval" for split in ("train", "test")},
+    **{f"nll_{split}": f"metrics.json:nll.{split}.bits_per_dim" for split in ("train", "test")},
+    "kid": "metrics.json:kid.mean",
+    **{f"clean_fid_{split}": f"metrics.json:clean_fid.{split}" for split in ("train", "test")},
+    "clean_kid": "metrics.json:clean_kid.mean",
+    **{name: f"metrics.json:precision_recall.{name}" for name in ("precision", "recall")},
+    **dict.fromkeys(("rate", "distortion", "distortion_mean"), "rate_distortion.csv"),
+}
+PUBLISHED_ENTRY = "metrics.json:published"  # of the scores by the statistics of others
 # Numbers that are computed without samples. Another seed of the sampling does not change them.
 OF_WEIGHTS = ("nll_test", "nll_train", "rate", "distortion", "distortion_mean")
 

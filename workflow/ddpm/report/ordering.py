@@ -52,18 +52,13 @@ def compare_by(rows: list[dict], title: str, column: str, larger: bool) -> tuple
     choose = max if larger else min
     here = choose(both, key=lambda row: row["ours"][column].value)
     there = choose(both, key=lambda row: row["paper"][column])
-    best = f"{title}: the best of the {len(both)} rows is {here['name']} here ({here['ours'][column].value:.3g}), "
-    if here is there:
-        best += f"as in the paper ({there['paper'][column]:.2f})"
-    else:
-        best += f"but {there['name']} in the paper "
-        best += f"({there['paper'][column]:.2f}; {there['ours'][column].value:.3g} here)"
+    same = f"as in the paper ({there['paper'][column]:.2f})"
+    other = f"but {there['name']} in the paper ({there['paper'][column]:.2f}; {there['ours'][column].value:.3g} here)"
     undecided = f"; {close} more differ by less than their uncertainty" if close else ""
-    return (
-        agreed,
-        compared,
-        f"{best}. {agreed} of {compared} pairs of rows are in the paper's order{undecided}.",
-    )
+    return agreed, compared, (
+        f"{title}: the best of the {len(both)} rows is {here['name']} here ({here['ours'][column].value:.3g}), "
+        f"{same if here is there else other}. {agreed} of {compared} pairs of rows are in the paper's order{undecided}."
+    )  # fmt: skip
 
 
 def headline(agreed: int, compared: int) -> str:
@@ -83,16 +78,13 @@ def describe_blank_rows(rows: list[dict]) -> list[str]:
     for row in rows:
         if row["run"] is None:
             continue
-        blank, unstable = row["paper"]["fid_train"] is None, row["run"]["status"] == "unstable"
-        if blank and unstable:
-            sentences.append(f"{row['name']}: blank in the paper as unstable, and unstable here too.")
-        elif blank:
-            scores = ", ".join(
-                f"{title} {row['ours'][column].value:.3g}" for title, column, _ in MEASURES if column in row["ours"]
-            )
-            sentences.append(
-                f"{row['name']}: blank in the paper as unstable, but stable here ({scores or 'no scores'})."
-            )
-        elif unstable:
-            sentences.append(f"{row['name']}: stable in the paper, but unstable here.")
+        ours = {title: row["ours"][column].value for title, column, _ in MEASURES if column in row["ours"]}
+        scores = ", ".join(f"{title} {value:.3g}" for title, value in ours.items()) or "no scores"
+        match row["paper"]["fid_train"] is None, row["run"]["status"] == "unstable":
+            case True, True:
+                sentences.append(f"{row['name']}: blank in the paper as unstable, and unstable here too.")
+            case True, False:
+                sentences.append(f"{row['name']}: blank in the paper as unstable, but stable here ({scores}).")
+            case False, True:
+                sentences.append(f"{row['name']}: stable in the paper, but unstable here.")
     return sentences

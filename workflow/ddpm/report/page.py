@@ -1,30 +1,38 @@
 """The report: one HTML file that opens from disk without a network."""
 
 import base64
+import io
 import re
 from collections import defaultdict
+from hashlib import sha256
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 from docutils.core import publish_parts
 from docutils.utils import SystemMessage
+from PIL import Image
 
-from ddpm.config.catalogue import SCORES_TABLE
+from ddpm.config.catalogue import SCORES_TABLE, TABLES
 from ddpm.config.errors import UserError
 from ddpm.report import rendering
+from ddpm.report.comparisons import Comparison, compare_numbers, count_verdicts
 from ddpm.report.figures import BEYOND
 from ddpm.report.inputs import ending_of, is_untrained, main_run, network_name, read_metrics
-from ddpm.report.numbers import Number, group_repeats, mean_over_seeds
+from ddpm.report.numbers import group_repeats, mean_over_seeds
 from ddpm.report.ordering import describe_ordering
+from ddpm.report.tables import tabulate
 from ddpm.report.verdicts import RULES
+from ddpm.report.watch import make_viewer, read_trajectory
 from ddpm.storage.files import read_json, write_text
 from ddpm.storage.tables import read_table
 
+FOLDER = Path(__file__).parent
 STAGES = ("data", "training", "sampling", "evaluation", "report")
+MACHINE = ("machine", "device", "python", "packages", "versions", "code")  # of what a number was made from
+NOT_NUMBERS = ("experiment", "repeat", "scale", "data", "method", "deviations", "made_from")  # keys of metrics.json
 MIME = {".png": "image/png", ".gif": "image/gif"}
 IDEA = "diffusion"  # the figure that opens the page, still and moving
-SETS = {"train": "training", "test": "test"}
 TITLES = {  # of those with no number
     IDEA: "The diffusion process",
     "fewsteps": "Few-step sampling with DDIM",
@@ -48,36 +56,50 @@ def write_page(
     figures: list[Path],
     captions: Path,
     benchmarks: list[Path],
+    trajectory: Path | None = None,
 ) -> None:
     """Write the report on one scale.
 
     experiments: metrics.json; references: reference.json; published: published.json; cards: card.json;
     configs: {experiment}/config/*.json; tables: CSV; figures: PNG and GIF, which are embedded;
-    captions: the folder with a .rst for every table and figure, by its name; benchmarks: {stage}/*.tsv.
+    captions: the folder with a .rst for every table and figure, by its name; benchmarks: {stage}/*.tsv;
+    trajectory: trajectory.npz, over which the slider moves.
     """
     runs = [read_metrics(path) for path in experiments]
     of_rows = group_repeats(runs)
     by_experiment = read_configs(configs)
     main = main_run(of_rows)
     shown = main or (runs[0] if runs else None)
+    made_from = flatten((shown or {}).get("made_from") or {})
     names = [run["data"]["name"] for run in runs]
     pictures = [embed_picture(Path(path), Path(captions), scale, names) for path in figures]
-    shown_tables = [embed_table(Path(path), Path(captions), scale, names) for path in tables]
+    frames = {Path(path).stem: read_table(path, *rendering.REQUIRED) for path in tables}
+    shown_tables = [embed_table(name, frames[name], Path(captions), scale, names) for name in frames]
+    comparisons = compare_all(frames)
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
     text = (
         make_environment()
         .get_template("page.html")
         .render(
             scale=scale,
             description=description,
+            script=script,
+            script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
+            counts=count_verdicts(comparisons),
+            main_numbers=choose_main(comparisons, main),
+            data_sets=list(dict.fromkeys(run["data"].get("title") or run["data"]["name"] for run in runs)),
+            viewer=make_viewer(read_trajectory(trajectory)) if trajectory else None,
+            shown_name=shown["experiment"] if shown else "",
             moving=[p for p in pictures if p["name"] == IDEA and p["moving"]],
             still=[p for p in pictures if p["name"] == IDEA and not p["moving"]],
             figures=[p for p in pictures if p["name"] not in (IDEA, *BEYOND)],
             beyond=[p for p in pictures if p["name"] in BEYOND],
-            experiments=[describe_run(run, by_experiment.get(run["experiment"], {})) for run in runs],
-            configs=by_experiment,
+            experiments=[
+                describe_run(run, path, by_experiment.get(run["experiment"], {}))
+                for run, path in zip(runs, experiments, strict=True)
+            ],
             cards=[flatten(read_json(path)) for path in cards],
-            made_from=flatten(shown.get("made_from") or {}) if shown else {},
-            made_from_name=shown["experiment"] if shown else "",
+            machine={key: value for key, value in made_from.items() if key.partition(".")[0] in MACHINE},
             baselines=describe_baselines(
                 of_rows, *([read_json(path) for path in kind] for kind in (references, published))
             ),
@@ -92,12 +114,26 @@ def write_page(
     write_text(out, text)
 
 
+def compare_all(frames: dict[str, pd.DataFrame]) -> list[Comparison]:
+    """All numbers of the paper beside ours; those of a table that is not among the frames were not run."""
+    of_the_paper = [name for name in TABLES if name != SCORES_TABLE]
+    return compare_numbers(frames[name] if name in frames else tabulate(name, [], [], {}) for name in of_the_paper)
+
+
+def choose_main(comparisons: list[Comparison], main: dict | None) -> list[Comparison]:
+    """The scores of the main run; without it, the first scores of ours, or those of the paper's best model."""
+    ours = [each for each in comparisons if "/metrics.json:" in each.entry]
+    of_main = [each for each in ours if main and each.entry.startswith(f"{main['experiment']}/")]
+    return of_main or ours[:5] or compare_numbers([tabulate("table1", [], [], {})])[-5:]
+
+
 def make_environment() -> jinja2.Environment:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
     made = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
     made.filters["number"] = format_value
+    made.filters["duration"] = format_duration
     made.filters["share"] = lambda share: f"{100 * share:g} %"
     return made
 
@@ -130,8 +166,8 @@ def flatten(value: dict, prefix: str = "") -> dict[str, object]:
     return result
 
 
-def describe_run(run: dict, config: dict[str, dict]) -> dict:
-    """One line of the list of experiments; a dash stands for what no config says."""
+def describe_run(run: dict, path: Path, config: dict[str, dict]) -> dict:
+    """An experiment: what it is, its numbers, and what they were made from; None stands for what no config says."""
     return {
         "name": run["experiment"],
         "data": run["data"].get("title") or run["data"]["name"],
@@ -140,63 +176,35 @@ def describe_run(run: dict, config: dict[str, dict]) -> dict:
         "steps": config.get("training", {}).get("training.steps"),
         "timesteps": config.get("training", {}).get("diffusion.timesteps"),
         "images": config.get("sampling", {}).get("sampling.images"),
+        "file": path,
+        "curve": Path(path).with_name("rate_distortion.csv") if run["nll"] else None,
+        "numbers": flatten({key: value for key, value in run.items() if key not in NOT_NUMBERS}),
+        "made_from": flatten(run["made_from"] or {}),
+        "config": config,
     }
 
 
 def describe_baselines(runs: list[dict], references: list[dict], published: list[dict]) -> list[dict]:
-    """Per data set: the scores of the real images, and sentences that compare the main run with them."""
+    """Per data set: the real images' scores, published statistics of them, and the main and the untrained network's."""
     found = []
     for reference in references:
         own = [run for run in runs if run["data"]["name"] == reference["data"] and run["status"] == "measured"]
-        theirs = [
-            each for document in published if document["data"] == reference["data"] for each in document["comparisons"]
-        ]
+        main, untrained = main_run(own), next(filter(is_untrained, own), None)
+        theirs = [document["comparisons"] for document in published if document["data"] == reference["data"]]
         found.append(
             {
                 "data": reference["data"],
                 "network": network_name(reference),
                 "accuracy": reference.get("accuracy"),
                 "scores": reference.get("inception_score") or {},
-                "sentences": [*map(describe_published, theirs), *compare_with_real(reference, own)],
+                "published": [comparison for each in theirs for comparison in each],
+                "main": main,
+                "ours": mean_over_seeds(main),
+                "untrained": untrained,
+                "other": mean_over_seeds(untrained),
             }
         )
     return found
-
-
-def describe_published(comparison: dict) -> str:
-    """The distance of our statistics of the real images from published ones, or why it is not known."""
-    ours = f"The statistics of the {comparison['images']:,} {SETS[comparison['split']]} images"
-    if comparison["status"] != "compared":
-        return f"{ours} could not be compared with {comparison['source']}: {comparison['reason'].rstrip('.')}."
-    return f"{ours} differ from {comparison['source']} by a Fréchet distance of {comparison['frechet_distance']:.2g}."
-
-
-def compare_with_real(reference: dict, runs: list[dict]) -> list[str]:
-    """The main run compared with the real images (of the test set, if there is one) and with an untrained network."""
-    main, untrained = main_run(runs), next(filter(is_untrained, runs), None)
-    if main is None:
-        return [f"The main run (eps, L_simple) has no numbers on {reference['data']}: nothing to compare."]
-    said, scores = [], reference.get("inception_score") or {}
-    split = "test" if "test" in scores else "train"
-    real = (scores.get(split) or {}).get("mean")
-    network, ours, other = network_name(main), mean_over_seeds(main), mean_over_seeds(untrained).get("fid_train")
-    score, fid = ours.get("is"), ours.get("fid_train")
-    if real and score:
-        said.append(
-            f"{name_with_seeds(main, score)}: Inception Score {score.value:.3g} ± {score.spread:.2g} ({network}), "
-            f"which is {100 * score.value / real:.0f} % of the real {SETS[split]} set's {real:.3g}."
-        )
-    if other and fid and fid.value:
-        said.append(
-            f"FID train ({network}) is {fid.value:.3g}; an untrained network "
-            f"({untrained['experiment']}) has {other.value:.4g}, {other.value / fid.value:.3g} times as much."
-        )
-    return said
-
-
-def name_with_seeds(run: dict, number: Number) -> str:
-    """The experiment, and over which seeds the number is a mean."""
-    return run["experiment"] + (f" (mean of {number.seeds})" if number.seeds else "")
 
 
 def embed_picture(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
@@ -204,25 +212,29 @@ def embed_picture(path: Path, captions: Path, scale: str, names: list[str]) -> d
     if path.suffix not in MIME:
         raise UserError(f"{path}: the report embeds {' and '.join(MIME)} pictures only")
     try:
-        data = base64.b64encode(path.read_bytes()).decode()
+        data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run the step that makes it first.") from None
+    moving, (width, height) = path.suffix == ".gif", Image.open(io.BytesIO(data)).size
+    share = 1 if moving else 2  # a figure's pixels are half as large as the screen's, and stay sharp on a fine one
     return {
         "name": path.stem,
         "title": TITLES.get(path.stem) or f"Figure {path.stem.removeprefix('figure')}",
-        "moving": path.suffix == ".gif",
-        "uri": f"data:{MIME[path.suffix]};base64,{data}",
+        "moving": moving,
+        "width": width // share,
+        "height": height // share,
+        "uri": f"data:{MIME[path.suffix]};base64,{base64.b64encode(data).decode()}",
         "caption": render_caption(captions / f"{path.stem}.rst", scale, data_of(path, names)),
     }
 
 
-def embed_table(path: Path, captions: Path, scale: str, names: list[str]) -> dict:
-    table = read_table(path, *rendering.REQUIRED)
+def embed_table(name: str, table: pd.DataFrame, captions: Path, scale: str, names: list[str]) -> dict:
+    data = table.loc[0, "Data"] or (names[0] if names else "no data")
     return {
-        "name": path.stem,
-        "title": TITLES.get(path.stem) or f"Table {path.stem.removeprefix('table')}",
-        "html": rendering.to_html(table),
-        "caption": render_caption(captions / f"{path.stem}.rst", scale, table.loc[0, "Data"] or data_of(path, names)),
+        "name": name,
+        "title": TITLES.get(name) or f"Table {name.removeprefix('table')}",
+        "html": rendering.to_html(table, linked=True),
+        "caption": render_caption(captions / f"{name}.rst", scale, data),
     }
 
 
@@ -253,20 +265,23 @@ def render_caption(path: Path, scale: str, data: str) -> str:
 
 
 def summarise_stages(benchmarks: list[Path]) -> list[dict]:
-    """Per stage (a benchmark's folder): jobs, wall time, the longest job, the most memory in MB."""
+    """Per stage (a benchmark's folder): jobs, seconds of wall and CPU time, the longest job, the most memory in MB."""
     read = [read_table(path, "s", delimiter="\t").assign(stage=path.parent.name, job=path.stem) for path in benchmarks]
-    jobs = pd.concat(read or [pd.DataFrame(columns=["stage", "job"])]).reindex(columns=["stage", "job", "s", "max_rss"])
+    jobs = pd.concat(read or [pd.DataFrame(columns=["stage", "job"])]).reindex(
+        columns=["stage", "job", "s", "max_rss", "cpu_time"]
+    )
     # What was too short to be measured is 'NA' or '-'.
-    measured = jobs[["s", "max_rss"]].apply(pd.to_numeric, errors="coerce").fillna(0)
+    measured = jobs[["s", "max_rss", "cpu_time"]].apply(pd.to_numeric, errors="coerce").fillna(0)
     jobs = jobs.assign(**measured).sort_values(["s", "job"])
     order = {stage: i for i, stage in enumerate(STAGES)}
     return [
         {
             "stage": stage,
             "jobs": len(own),
-            "wall": format_duration(own["s"].sum()),
+            "wall": own["s"].sum(),
             "longest": own["job"].iloc[-1],
-            "longest_wall": format_duration(own["s"].iloc[-1]),
+            "longest_wall": own["s"].iloc[-1],
+            "cpu": own["cpu_time"].sum(),
             "memory": own["max_rss"].max(),
         }
         for stage, own in sorted(jobs.groupby("stage"), key=lambda each: (order.get(each[0], len(order)), each[0]))

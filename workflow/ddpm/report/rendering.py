@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,8 @@ from pandas.io.formats.style import Styler
 NOTE_SEPARATOR = " | "
 REQUIRED = ("Table", "Scale", "Data", "Experiment")
 HIDDEN = REQUIRED
-COMPANIONS = (" ±", " ≤", " note")  # what belongs to the column before them: spread, bound and footnotes
+# What belongs to the column before them: spread, bound, footnotes, and the file and key that the number is from.
+COMPANIONS = (" ±", " ≤", " note", " from")
 GROUPING = ("Group", "Prediction")  # label columns whose repeated cells are shown once
 LABELS = (*GROUPING, "Model", "Objective", "Reverse process time (T − t + 1)", "Run")
 TELLING = ("Data set", "Network")  # shown where rows differ in them; the caption names them all
@@ -89,20 +91,24 @@ def caption_of(table: pd.DataFrame) -> str:
 
 
 def with_footnotes(
-    table: pd.DataFrame, text: Callable[[str], str], raised: str, mark: Callable[[int], str] = str
+    table: pd.DataFrame, text: Callable[[str], str], raised: str, mark: Callable[[int], str] = str, linked: bool = False
 ) -> tuple[pd.DataFrame, list[str]]:
     """The cells to show, and the footnotes in the order in which a reader meets them, each of them once.
 
     Args:
         text: writes words in the format that is made. raised: a template of what stands raised in it.
         mark: writes the number (from 1) of a footnote.
+        linked: whether a number leads, in HTML, to where the page tells what it is from.
     """
     columns, notes = columns_of(table), {}
 
     def written(row: dict[str, str], column: str) -> str:
         own = [note for note in row.get(f"{column} note", "").split(NOTE_SEPARATOR) if note]
         numbers = [notes.setdefault(note, len(notes) + 1) for note in own]
-        return text(cell_text(row, column)) + (raised.format(",".join(map(mark, numbers))) if numbers else "")
+        shown, entry = text(cell_text(row, column)), escape(row.get(f"{column} from", ""))
+        if linked and entry:
+            shown = f'<a class="from" href="#{entry}" title="{entry}">{shown}</a>'
+        return shown + (raised.format(",".join(map(mark, numbers))) if numbers else "")
 
     cells = [[written(row, column) for column in columns] for row in table.to_dict("records")]
     return pd.DataFrame(cells, columns=columns), [text(note) for note in notes]
@@ -179,13 +185,13 @@ def escape_latex(text: str) -> str:
     return TOKENS.sub(lambda match: SYMBOLS[match.group()][0], text)
 
 
-def to_html(table: pd.DataFrame) -> str:
+def to_html(table: pd.DataFrame, linked: bool = False) -> str:
     """A bare <table class="results"> with caption, scopes and row groups, then its footnotes; plain ASCII.
 
     ASCII (with character references) reads right even where the fragment is opened without a charset.
     """
     name = table.loc[0, "Table"]
-    cells, notes = with_footnotes(table, escape_html, SUP, lambda i: f'<a href="#{name}-note-{i}">{i}</a>')
+    cells, notes = with_footnotes(table, escape_html, SUP, lambda i: f'<a href="#{name}-note-{i}">{i}</a>', linked)
     labels = [column for column in cells if column in LABELS]
     kinds = ["verdict" if column == "Verdict" else "words" if column in WORDS else "" for column in cells]
     cells = cells.set_index(labels)

@@ -5,6 +5,8 @@ from ddpm.report import rendering
 from ddpm.report.inputs import ending_of, network_name
 from ddpm.report.numbers import (
     DASH,
+    ENTRIES,
+    PUBLISHED_ENTRY,
     Number,
     by_published,
     describe_left_out,
@@ -42,6 +44,10 @@ def rows_by_experiment(runs: list[dict]) -> list[dict[str, str]]:
 
 def make_row(run: dict, ours: dict[str, Number], further: dict[str, str]) -> dict[str, str]:
     """The cells of a run. `further`: scores that only some tables have, and their titles."""
+
+    def entry(column: str) -> str:
+        return f"{run['experiment']}/{ENTRIES.get(column, PUBLISHED_ENTRY)}" if column in ours else ""
+
     images = (run["made_from"] or {}).get("images") if run["status"] == "measured" else None
     row = {
         "Experiment": run["experiment"],
@@ -53,33 +59,41 @@ def make_row(run: dict, ours: dict[str, Number], further: dict[str, str]) -> dic
     }
     for split in ("train", "test"):
         column, note = f"fid_{split}", note_on_fid(run, split)
-        row |= cell_columns(f"FID {split}, of these", ours.get(column), note)
+        row |= cell_columns(f"FID {split}, of these", ours.get(column), note, entry=entry(column))
         low, high = ours.get(f"{column}_low"), ours.get(f"{column}_high")
         known = low is not None and high is not None
         row[f"FID {split}, 95 % interval"] = (
             f"{format_number(low.value, 2)} to {format_number(high.value, 2)}" if known else DASH
         )
+        row[f"FID {split}, 95 % interval from"] = entry(f"{column}_low")
         if split == "train":
             infinity = ours.get(f"{column}_infinity")
-            row |= cell_columns(f"FID {split}, of infinitely many", infinity, "" if infinity else note)
-    row |= cell_columns("KID × 1000", ours.get("kid"), note_on_kid(run))
+            note, title = "" if infinity else note, f"FID {split}, of infinitely many"
+            row |= cell_columns(title, infinity, note, entry=entry(f"{column}_infinity"))
+    row |= cell_columns("KID × 1000", ours.get("kid"), note_on_kid(run), entry=entry("kid"))
     for name in ("precision", "recall"):
-        row |= cell_columns(name.capitalize(), ours.get(name), note_on_neighbours(run), decimals=3)
-    row |= cell_columns("IS", ours.get("is"), note_on_left_out(run, "inception_score"))
+        note = note_on_neighbours(run)
+        row |= cell_columns(name.capitalize(), ours.get(name), note, decimals=3, entry=entry(name))
+    row |= cell_columns("IS", ours.get("is"), note_on_left_out(run, "inception_score"), entry=entry("is"))
     if bits := ours.get("nll_test"):
         bits = Number(bits.value, bits.spread or bits.error or None)
-    row |= cell_columns("Bits/dim test", bits, decimals=3) | {"Bits/dim test ≤": "<=" if bits else ""}
+    row |= cell_columns("Bits/dim test", bits, decimals=3, entry=entry("nll_test"))
+    row |= {"Bits/dim test ≤": "<=" if bits else ""}
     reasons = {by_published(each): each["reason"] for each in run.get("published", ())} | run.get("left_out", {})
     for column, title in further.items():
         reason = None if column in ours else reasons.get(column) or reasons.get(column.rpartition("_")[0])
-        row |= cell_columns(title, ours.get(column), f"{title}: {reason}." if reason else "")
+        note = f"{title}: {reason}." if reason else ""
+        row |= cell_columns(title, ours.get(column), note, entry=entry(column))
     return row
 
 
-def cell_columns(title: str, value: Number | None, note: str = "", decimals: int = 2) -> dict[str, str]:
+def cell_columns(
+    title: str, value: Number | None, note: str = "", decimals: int = 2, entry: str = ""
+) -> dict[str, str]:
     """A cell and its companions."""
     text = format_number(value.value, decimals) if value else DASH
-    return {title: text, f"{title} ±": format_spread(value.spread, text) if value else "", f"{title} note": note}
+    spread = format_spread(value.spread, text) if value else ""
+    return {title: text, f"{title} ±": spread, f"{title} note": note, f"{title} from": entry}
 
 
 def notes_on_row(run: dict, ours: dict[str, Number], titles: dict[str, str]) -> list[str]:

@@ -17,7 +17,7 @@ from ddpm.report.notes import (
     notes_on_published,
     notes_on_run,
 )
-from ddpm.report.numbers import DASH, Number, format_number, format_spread, group_repeats, mean_over_seeds
+from ddpm.report.numbers import DASH, ENTRIES, Number, format_number, format_spread, group_repeats, mean_over_seeds
 from ddpm.report.scores import rows_by_experiment
 from ddpm.report.verdicts import CODELENGTHS, CURVE, FID, SCORES, Quantity, combine, judge
 from ddpm.storage.files import write_text
@@ -49,23 +49,27 @@ def make_table(
         raise UserError(f"no table is called {name!r}. Tables: {', '.join(TABLES)}.")
     every = [read_metrics(path) for path in metrics]
     refuse_mixtures(every, name)
-    runs = group_repeats(every)
+    write_table(csv, tabulate(name, group_repeats(every), curves, columns or {}))
+    table = read_table(csv, *rendering.REQUIRED)
+    write_text(markdown, rendering.to_markdown(table))
+    write_text(latex, rendering.to_latex(table))
+    write_text(html, rendering.to_html(table))
+
+
+def tabulate(name: str, runs: list[dict], curves: list[Path], columns: dict[str, str]) -> pd.DataFrame:
+    """A table of runs from `group_repeats`, as in its CSV; of the paper's numbers alone where there are none."""
     match name:
         case "table1":
             rows = rows_by_method(name, runs, {"Group": "group", "Model": "model"}, SCORES + CODELENGTHS)
         case "table2":
             rows = rows_by_method(name, runs, {"Prediction": "prediction", "Objective": "loss"}, SCORES)
         case "table3":
-            rows = rows_by_category(name, assign_columns(runs, columns or {}), runs)
+            rows = rows_by_category(name, assign_columns(runs, columns), runs)
         case "table4":
             rows = rows_by_time(name, runs, curves)
         case _:
             rows = rows_by_experiment(runs)
-    write_table(csv, pd.DataFrame([caption_columns(name, runs) | row for row in rows]))
-    table = read_table(csv, *rendering.REQUIRED)
-    write_text(markdown, rendering.to_markdown(table))
-    write_text(latex, rendering.to_latex(table))
-    write_text(html, rendering.to_html(table))
+    return pd.DataFrame([caption_columns(name, runs) | row for row in rows])
 
 
 def refuse_mixtures(runs: list[dict], name: str) -> None:
@@ -231,6 +235,7 @@ def number_cells(
         if quantity.bound:  # a variational bound on the codelength, in the paper and here
             row[f"{title} ≤"] = "<=" if value else ""
         row[f"{title} note"] = rendering.NOTE_SEPARATOR.join(note)
+        row[f"{title} from"] = f"{run['experiment']}/{ENTRIES[quantity.column]}" if value else ""
         if published is not None:
             known = published and value and not note
             difference = f"{value.value - float(published):+.{quantity.decimals}f}" if known else ""

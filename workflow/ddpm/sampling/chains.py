@@ -16,7 +16,7 @@ from ddpm.config.schema import SamplingConfig
 from ddpm.data.pixels import to_model_range, to_uint8
 from ddpm.data.store import Images
 from ddpm.sampling.ancestral import reverse_process
-from ddpm.sampling.base import initial_noise
+from ddpm.sampling.base import Step, initial_noise
 from ddpm.sampling.interpolation import LAMBDAS, interpolations, steps_here
 from ddpm.sampling.latents import continuations, latents, split_times
 from ddpm.sampling.runner import Arrays, attempt, check_range, range_check, sample_metadata
@@ -37,6 +37,8 @@ def trajectory_times(timesteps: int, frames: int) -> list[int]:
 def write_trajectory(trained: TrainedModel, images: Images, count: int, frames: int, seed: int, path: Path) -> None:
     """x_t of `count` real images under q and of `count` samples under p at the same times, as uint8.
 
+    Beside x_t of p the file holds what the network predicts from it, x0-hat; at time 0 that is the sample itself.
+
     Args:
         images: the real images; the first `count` are taken.
         frames: about how many times between T and 0.
@@ -50,12 +52,15 @@ def write_trajectory(trained: TrainedModel, images: Images, count: int, frames: 
     for t in range(timesteps):
         noise = rng.normal(seed, "forward", t, start=0, stop=count, shape=shape, device=device)
         q[t + 1] = x = diffusion.q_step(x, torch.full((count,), t, device=device), noise)
-    p = {timesteps: initial_noise(trained, seed, 0, count)}
-    reverse_process(trained, 0, count, seed, lambda step: p.update({step.t: step.x}))
-    frames_of = {
-        name: np.stack([to_uint8(chain[t].nan_to_num()) for t in times], axis=1) for name, chain in (("q", q), ("p", p))
-    }
-    write_npz(path, times=np.array(times), **frames_of)
+    p, x0 = {timesteps: initial_noise(trained, seed, 0, count)}, {}
+
+    def keep(step: Step) -> None:
+        p[step.t], x0[step.t + 1] = step.x, step.x0  # the step's t is 0-based
+
+    x0[0] = reverse_process(trained, 0, count, seed, keep)
+    chains = {"q": q, "p": p, "x0": x0}
+    frames = {name: [to_uint8(chain[t].nan_to_num()) for t in times] for name, chain in chains.items()}
+    write_npz(path, times=np.array(times), **{name: np.stack(images, axis=1) for name, images in frames.items()})
 
 
 def write_latents(

@@ -13,7 +13,7 @@ MODULES = {
     "figure3": "grids",
     "figure4": "grids",
     "figure5": "figure5",
-    "figure6": "progressive",
+    "figure6": "grids",
     "figure7": "figure7",
     "figure8": "interpolations",
     "figure9": "interpolations",
@@ -21,7 +21,7 @@ MODULES = {
     "figure11": "grids",
     "figure12": "neighbours",
     "figure13": "grids",
-    "figure14": "progressive",
+    "figure14": "grids",
     "figure15": "neighbours",
     **{f"figure{number}": "grids" for number in range(16, 20)},
     "fewsteps": "fewsteps",
@@ -33,22 +33,26 @@ NAMES = tuple(MODULES)
 BEYOND = ("fewsteps", "bound", "training-curve", "reproduced")  # additions, which the paper has no counterpart of
 
 
-def draw(names: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
     """Draw a figure from `sources` into every file of `outputs`, whose suffixes give the formats.
 
+    An unstable run gets a picture that says so in words.
+
     Args:
-        names: of the figure, or of several with commas between them; then each goes into the files with its name.
         stamp: a few words for the corner of the picture, such as 'digits, scale demo'.
     """
+    if name not in MODULES:
+        raise UserError(f"no figure is called {name!r}. Figures: {', '.join(NAMES)}.")
+    from ddpm.report.figures import style
+    from ddpm.report.figures.samples import NothingToDraw
+
+    module = import_module(f"{__name__}.{MODULES[name]}")
     sources, outputs = ([Path(path) for path in paths] for paths in (sources, outputs))
-    chosen = names.split(",")
-    for name in chosen:
-        if name not in MODULES:
-            raise UserError(f"no figure is called {name!r}. Figures: {', '.join(NAMES)}.")
-    files = {name: [path for path in outputs if len(chosen) == 1 or path.stem == name] for name in chosen}
-    if without := [name for name in chosen if not files[name]]:
-        raise UserError(f"--out: no file for {', '.join(without)}. Of several figures, each needs one with its name.")
-    if others := [str(path) for path in outputs if not any(path in mine for mine in files.values())]:
-        raise UserError(f"--out: {', '.join(others)} has the name of no figure of {names}.")
-    for name in chosen:
-        import_module(f"{__name__}.{MODULES[name]}").draw(name, sources, files[name], stamp)
+    moving = [path for path in outputs if path.suffix == ".gif" and hasattr(module, "animate")]
+    try:
+        figure = module.draw(name, sources)
+    except NothingToDraw as reason:
+        figure = style.draw_message(*reason.args)
+    style.save(figure, [path for path in outputs if path not in moving], stamp)
+    for path in moving:
+        style.write_picture(path, module.animate(sources, figure, stamp))

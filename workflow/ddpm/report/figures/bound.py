@@ -7,20 +7,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ddpm.report.figures import charts, style
-from ddpm.report.figures.samples import draw_why_empty, read_status
+from ddpm.report.figures.samples import first_of, read_run, why_empty
 from ddpm.storage.tables import read_curve
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: rate_distortion.csv, and metrics.json, which has the process, the decoder's bits and the prior's."""
-    curve = read_curve(next(path for path in sources if path.suffix == ".csv"), "t", "rate")
-    run = read_status(sources)
+    curve, run = read_curve(first_of(sources, ".csv"), "t", "rate"), read_run(sources)
     summary = (run.get("nll") or {}).get("test")
     if not len(curve) or not summary:
-        figure = draw_why_empty(run or {"status": "unstable"})
-    else:
-        figure = draw_terms(curve, summary, run["made_from"]["process"])
-    style.save(figure, outputs, stamp)
+        raise why_empty(run)
+    return draw_terms(curve, summary, run["made_from"]["process"])
 
 
 def draw_terms(curve: pd.DataFrame, summary: dict, process: dict) -> Figure:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import draw_why_empty, read_status
-from ddpm.storage.files import atomic_write, read_npz
+from ddpm.report.figures.samples import first_of, read_run, shrink, why_empty
+from ddpm.storage.files import read_npz
 
 STRIP = 9  # images in a row of the strip
 GIF_BYTES = 400_000
@@ -25,27 +25,22 @@ GREYS, COLOURS = 24, 64
 TRACK = "#e5e7eb"  # what a bar lies on
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
-    """sources: trajectory.npz, and metrics.json if the reason of an unstable run is to be told.
-
-    A .gif among the outputs gets the animation, every other one the strip.
-    """
-    arrays = read_npz(next(path for path in sources if path.suffix == ".npz"), "times", "q", "p")
-    times, q, p = arrays["times"], arrays["q"], arrays["p"]
-    none = None if len(p) and len(q) else draw_why_empty(read_status(sources) or {"status": "unstable"})
-    style.save(none or draw_strip(times, q[0], p[0]), [path for path in outputs if path.suffix != ".gif"], stamp)
-    for path in outputs:
-        if path.suffix == ".gif":
-            data = encode_gif([as_image(none)], HOLD_MS, grey=True) if none else make_animation(times, q, p, stamp)
-            with atomic_write(path) as part:
-                part.write_bytes(data)
+def draw(name: str, sources: list[Path]) -> Figure:
+    """sources: trajectory.npz, and metrics.json if the reason of an unstable run is to be told."""
+    arrays = read_npz(first_of(sources, ".npz"), "times", "q", "p")
+    if not len(arrays["p"]) or not len(arrays["q"]):
+        raise why_empty(read_run(sources))
+    return draw_strip(arrays["times"], arrays["q"][0], arrays["p"][0])
 
 
-def as_image(figure: Figure) -> Image.Image:
-    """A figure that style.save has already stamped, as pixels."""
+def animate(sources: list[Path], figure: Figure, stamp: str) -> bytes:
+    """The animation; of an unstable run, the `figure` that says so and already has its stamp."""
+    arrays = read_npz(first_of(sources, ".npz"), "times", "q", "p")
+    if len(arrays["p"]) and len(arrays["q"]):
+        return make_animation(**arrays, stamp=stamp)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, facecolor="white")
-    return Image.open(buffer).convert("RGB")
+    return encode_gif([Image.open(buffer).convert("RGB")], HOLD_MS, grey=True)
 
 
 # The strip
@@ -58,27 +53,15 @@ def draw_strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
     (q, zoom), (p, _) = (style.fit_images(chain, count, 1400) for chain in (q, p))
     size = q.shape[1]
     gap = max(6, size * zoom // 8)
-    rows = (
-        (
-            q[shown[::-1]],
-            times[shown[::-1]],
-            "q",
-            "adds a little noise at every step, until nothing else is left",
-            style.ORANGE,
-        ),
-        (
-            p[shown],
-            times[shown],
-            "p",
-            "learns to undo one step at a time, and so makes a new image from pure noise",
-            style.BLUE,
-        ),
-    )
+    ends = {0: "\n(image)", times.max(): "\n(noise)"}  # in words that anybody understands
+    forward = "adds a little noise at every step, until nothing else is left"
+    backward = "learns to undo one step at a time, and so makes a new image from pure noise"
+    rows = ((q, shown[::-1], "q", forward, style.ORANGE), (p, shown, "p", backward, style.BLUE))
     tile, pitch = size * zoom, size * zoom + gap
     width = count * pitch - gap
     row_height = 150 + tile + 84
     figure, axes = style.make_canvas(width, 2 * row_height, left=0.15, right=0.15, top=0.05, bottom=0.22)
-    for i, (images, at, letter, does, colour) in enumerate(rows):
+    for i, (images, order, letter, does, colour) in enumerate(rows):
         top = i * row_height
         style.draw_label(axes, 0, top + 40, f"{letter}", 15, ha="left", style="italic", weight="bold", color=colour)
         style.draw_label(axes, 44, top + 42, does, 9.5, ha="left")
@@ -86,16 +69,11 @@ def draw_strip(times: np.ndarray, q: np.ndarray, p: np.ndarray) -> Figure:
             "", xy=(width, top + 100), xytext=(0, top + 100), annotation_clip=False,
             arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
-        for k in range(count):
-            style.draw_image(axes, style.make_grid(images[None, k : k + 1], zoom), k * pitch, top + 132)
-            style.draw_label(axes, k * pitch + tile / 2, top + 132 + tile + 16, time_label(at[k], times), 8, va="top")
+        for k, frame in enumerate(order):
+            style.draw_image(axes, style.make_grid(images[None, frame, None], zoom), k * pitch, top + 132)
+            label = f"t = {times[frame]}{ends.get(times[frame], '')}"
+            style.draw_label(axes, k * pitch + tile / 2, top + 132 + tile + 16, label, 8, va="top")
     return figure
-
-
-def time_label(time: int, times: np.ndarray) -> str:
-    """'t = 700', with words below at the two ends that anybody understands."""
-    words = {0: "\n(image)", int(times.max()): "\n(noise)"}
-    return f"t = {time}{words.get(int(time), '')}"
 
 
 # The animation
@@ -107,7 +85,7 @@ def make_animation(times: np.ndarray, q: np.ndarray, p: np.ndarray, stamp: str) 
     for images, panel, stride in BUDGETS:
         shown = sorted({*range(0, last, stride), last})
         # Large images are averaged down to about 64 pixels: the animation must be small.
-        forward, backward = (style.shrink(array[:images], array.shape[3] // 64) for array in (q, p))
+        forward, backward = (shrink(array[:images], array.shape[3] // 64) for array in (q, p))
         frames = [
             draw_frame(forward[:, last - k], backward[:, k], times[last - k], times[k], times.max(), panel, stamp)
             for k in shown

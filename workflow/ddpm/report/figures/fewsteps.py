@@ -11,9 +11,8 @@ from matplotlib.ticker import NullLocator
 
 from ddpm.report.figures import charts, style
 from ddpm.report.figures.charts import seaborn
-from ddpm.report.figures.samples import draw_why_empty
+from ddpm.report.figures.samples import first_of, read_run, why_empty
 from ddpm.report.inputs import network_name
-from ddpm.storage.files import read_json
 from ddpm.storage.shards import DDIM, read_shard
 from ddpm.storage.tables import read_curve
 
@@ -21,22 +20,17 @@ TITLE = "An addition: few steps with DDIM (Song et al. 2021), in no table or fig
 COLUMNS = ("eta", "evaluations", "images", "fid_train", "inception_score", "inception_score_std")
 MARKERS = "os^D"
 COLUMN_COUNT = 20  # about how many x_T are shown
-# In inches: the width, the words above, the panels of scores, and the margins of the pictures.
-WIDTH, WORDS, PANELS = 7, 0.5, 2.6
-LEFT, RIGHT, ABOVE, BELOW = 0.62, 0.08, 0.44, 0.22
+WORDS = 0.5  # inches for the words above
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: few_steps.csv, the metrics.json of ancestral sampling, and the shards of few-step samples."""
-    table, metrics = (next(path for path in sources if path.suffix == suffix) for suffix in (".csv", ".json"))
     shards = [path for path in sources if path.suffix == ".npz"]
     statuses = [read_shard(path, sampler=DDIM)[1]["status"] for path in shards]
     if failed := next((status for status in statuses if status["status"] == "unstable"), None):
-        figure = draw_why_empty(failed)
-    else:
-        arrays, _ = read_shard(shards[0], "images", "eta", "evaluations", sampler=DDIM)
-        figure = draw_scores_and_pictures(read_curve(table, *COLUMNS), read_json(metrics), arrays)
-    style.save(figure, outputs, stamp)
+        raise why_empty(failed)
+    arrays, _ = read_shard(shards[0], "images", "eta", "evaluations", sampler=DDIM)
+    return draw_scores_and_pictures(read_curve(first_of(sources, ".csv"), *COLUMNS), read_run(sources), arrays)
 
 
 def draw_scores_and_pictures(curve: pd.DataFrame, ancestral: dict, arrays: dict[str, np.ndarray]) -> Figure:
@@ -45,15 +39,13 @@ def draw_scores_and_pictures(curve: pd.DataFrame, ancestral: dict, arrays: dict[
     eta = arrays["eta"].min()
     slots = np.flatnonzero(arrays["eta"] == eta)
     grid = arrange_by_noise(arrays["images"][:, slots])
-    beneath = ABOVE + grid.shape[0] / style.DPI + BELOW
-    height = WORDS + PANELS + beneath
-    figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
-    figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
-    figure.text(0.1 / WIDTH, 1 - 0.18 / height, TITLE, fontsize=9, va="center")
+    figure, panels, beneath = charts.stack_panels(2, WORDS, grid)
+    width, height = figure.get_size_inches()
+    figure.text(0.1 / width, 1 - 0.18 / height, TITLE, fontsize=9, va="center")
     counts = f"{curve['images'][0]:,.0f} images per point, {ancestral['made_from']['images']:,} for ancestral sampling"
-    figure.text(0.1 / WIDTH, 1 - 0.37 / height, f"Scores of {counts}", fontsize=7, va="center", color=style.FAINT)
-    draw_panels(*figure.subplots(1, 2), curve, ancestral)
-    draw_rows(style.add_pixel_axes(figure, *grid.shape[1::-1], LEFT, BELOW), grid, arrays["evaluations"][slots], eta)
+    figure.text(0.1 / width, 1 - 0.37 / height, f"Scores of {counts}", fontsize=7, va="center", color=style.FAINT)
+    draw_panels(*panels, curve, ancestral)
+    draw_rows(beneath, grid, arrays["evaluations"][slots], eta)
     return figure
 
 
@@ -71,19 +63,19 @@ def draw_panels(fid_axes: Axes, score_axes: Axes, curve: pd.DataFrame, ancestral
         dashed = {"color": style.INK, "linestyle": "--", "linewidth": 1}
         fid_axes.axhline(ancestral["fid"]["train"], label=label, **dashed)
         score_axes.axhline(ancestral["inception_score"]["mean"], **dashed)
-    fid_axes.set(ylabel=f"FID, training set\n({network})", ylim=(0, None))
-    score_axes.set(ylabel=f"Inception Score\n({network})")
-    fid_axes.legend(framealpha=0.8, edgecolor="none", loc="upper right")
+    fid_axes.set(ylabel=charts.name_score("FID, training set", network), ylim=(0, None))
+    score_axes.set(ylabel=charts.name_score("Inception Score", network))
+    charts.place_legend(fid_axes)
     counts = sorted(curve["evaluations"].unique())
     for axes in (fid_axes, score_axes):
-        axes.set(xlabel="Evaluations of the network per image", xscale="log")
+        axes.set(xlabel="Network evaluations per image", xscale="log")
         axes.set_xticks(counts, [f"{count:g}" for count in counts])
         axes.xaxis.set_minor_locator(NullLocator())
 
 
 def arrange_by_noise(images: np.ndarray) -> np.ndarray:
     """images [n, settings, H, W, C] as a grid of one row per setting and as many columns, one per x_T, as fit."""
-    width, size = int((WIDTH - LEFT - RIGHT) * style.DPI), images.shape[3]
+    width, size = charts.PICTURE, images.shape[3]
     zoom = style.zoom_for(COLUMN_COUNT * (size + 1), width)
     gap = max(2, size * zoom // 24)
     return style.make_grid(images[: (width + gap) // (size * zoom + gap)].swapaxes(0, 1), zoom, gap)

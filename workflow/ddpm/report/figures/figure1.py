@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import explain_empty, read_samples
+from ddpm.report.figures.samples import read_samples, why_empty
 
 SIDES = (4, 8)  # as many rows and columns at most, on the left and on the right
 PANEL = 1060  # pixels across a side of either panel: four images of 256x256 pixels and their gaps
 BETWEEN = 60
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: results/SCALE/EXPERIMENT/samples/*.npz of two experiments, the left one first; or of one for both."""
     experiments = [list(shards) for _, shards in groupby(sources, key=lambda path: path.parent)]
     if len(experiments) == 1:  # one data set stands for both
@@ -28,10 +29,10 @@ def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> Non
         if len(samples["images"]):
             draw_square(axes, samples["images"], most, left)
         else:
-            headline, text = explain_empty(status)
+            headline, text = why_empty(status).args
             style.draw_label(axes, left + PANEL / 2, PANEL / 2 - 60, headline, 10, weight="bold")
             style.draw_label(axes, left + PANEL / 2, PANEL / 2 + 20, textwrap.fill(text, 60), 8)
-    style.save(figure, outputs, stamp)
+    return figure
 
 
 def draw_square(axes: Axes, images: np.ndarray, most: int, left: int) -> None:

@@ -14,12 +14,8 @@ NODES = {"$x_T$": 0.0, "$\\cdots$": 1.6, "$x_t$": 3.2, "$x_{t-1}$": 5.6, "$\\cdo
 OBSERVED = "$x_0$"
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: none."""
-    style.save(draw_model(), outputs, stamp)
-
-
-def draw_model() -> Figure:
     figure = Figure(figsize=(7.2, 1.6), dpi=style.DPI)
     axes = figure.add_axes((0, 0.08, 1, 0.9))
     axes.set(xlim=(-0.7, 9.5), ylim=(-1.25, 0.8), aspect="equal")

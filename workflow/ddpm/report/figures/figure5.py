@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 
 from ddpm.report.figures import charts, style
-from ddpm.report.figures.samples import draw_why_empty, read_status
+from ddpm.report.figures.samples import first_of, read_run, why_empty
 from ddpm.report.inputs import PUBLISHED
 from ddpm.storage.tables import read_curve
 
@@ -20,17 +20,15 @@ PANELS = (  # the titles of the axes x and y, and a colour
 PAPER = "paper, Table 4 (CIFAR-10)"
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: rate_distortion.csv, and metrics.json, which names the data or the reason of an unstable run."""
-    curve = read_curve(next(path for path in sources if path.suffix == ".csv"), "reverse_time", "rate", "distortion")
-    run = read_status(sources)
-    if len(curve):
-        data = run.get("data", {"name": "cifar10"})
-        title = data.get("title") or data["name"]
-        figure = draw_panels(curve, "here" if title in ("CIFAR-10", "cifar10") else f"here ({title})")
-    else:
-        figure = draw_why_empty(run or {"status": "unstable"})
-    style.save(figure, outputs, stamp)
+    curve = read_curve(first_of(sources, ".csv"), "reverse_time", "rate", "distortion")
+    run = read_run(sources)
+    if not len(curve):
+        raise why_empty(run)
+    data = run.get("data", {"name": "cifar10"})
+    title = data.get("title") or data["name"]
+    return draw_panels(curve, "here" if title in ("CIFAR-10", "cifar10") else f"here ({title})")
 
 
 def draw_panels(curve: pd.DataFrame, ours: str) -> Figure:

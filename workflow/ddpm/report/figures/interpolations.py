@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import draw_why_empty
+from ddpm.report.figures.samples import why_empty
 from ddpm.storage.shards import INTERPOLATION, read_shard
 
 MAX_WIDTH = 1800  # pixels across the columns
@@ -15,22 +15,18 @@ SCHEMATIC, SHORTEST = 520, 620  # pixels: the width of the drawing on the left o
 HEAD = 0.34  # inches for what stands above the columns
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: interpolation.npz. Figure 8 shows all pairs at the first number of steps, Figure 9 the first pair."""
     keys = ("steps", "timesteps", "lambdas", "sources", "images")
     arrays, header = read_shard(sources[0], *keys, sampler=INTERPOLATION)
     if not len(arrays["images"]):
-        figure = draw_why_empty(header["status"])
-    elif name == "figure8":
-        figure = draw_figure8(arrays)
-    else:
-        figure = draw_figure9(arrays)
-    style.save(figure, outputs, stamp)
+        raise why_empty(header["status"])
+    return draw_figure8(arrays) if name == "figure8" else draw_figure9(arrays)
 
 
 def draw_figure8(arrays: dict[str, np.ndarray]) -> Figure:
     """The schematic on the left; a row per pair on the right."""
-    strip, gap, size = arrange_rows(arrays["sources"], arrays["images"][:, 0])
+    strip, size, gap = arrange_rows(arrays["sources"], arrays["images"][:, 0])
     height = max(strip.shape[0], SHORTEST)
     left = SCHEMATIC + 60
     figure, axes = style.make_canvas(left + strip.shape[1], height, top=HEAD)
@@ -44,9 +40,7 @@ def draw_figure8(arrays: dict[str, np.ndarray]) -> Figure:
 def draw_figure9(arrays: dict[str, np.ndarray]) -> Figure:
     """A row per number of steps, for one pair."""
     images = arrays["images"][0]
-    strip, gap, size = arrange_rows(
-        np.broadcast_to(arrays["sources"][:1], (len(images), *arrays["sources"].shape[1:])), images
-    )
+    strip, size, gap = arrange_rows(arrays["sources"][:1].repeat(len(images), axis=0), images)
     figure, axes = style.make_canvas(strip.shape[1], strip.shape[0], left=0.86, top=HEAD)
     style.draw_image(axes, strip)
     draw_heads(axes, arrays["lambdas"], 0, 0, size + gap, size)
@@ -56,15 +50,11 @@ def draw_figure9(arrays: dict[str, np.ndarray]) -> Figure:
 
 
 def arrange_rows(sources: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Source, reconstruction, lambda = 0.1 .. 0.9, reconstruction, source; and the pixels of a gap and an image.
+    """Source, reconstruction, lambda = 0.1 .. 0.9, reconstruction, source; and the pixels of an image and a gap.
 
     sources [R, 2, H, W, C], images [R, 11, H, W, C].
     """
-    strip = np.concatenate([sources[:, :1], images, sources[:, 1:]], axis=1)
-    strip, zoom = style.fit_images(strip, strip.shape[1], 1440, MAX_WIDTH)
-    size = strip.shape[3] * zoom
-    gap = max(2, size // 24)
-    return style.make_grid(strip, zoom, gap), gap, size
+    return style.arrange_tiles(np.concatenate([sources[:, :1], images, sources[:, 1:]], axis=1), 1440, MAX_WIDTH)
 
 
 def draw_heads(axes: Axes, lambdas: np.ndarray, left: float, top: float, pitch: float, size: float) -> None:

@@ -8,24 +8,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ddpm.report.figures import style
-from ddpm.report.figures.samples import draw_why_empty, read_status
+from ddpm.report.figures.samples import first_of, read_run, shrink, why_empty
 from ddpm.report.inputs import network_name
 from ddpm.storage.files import read_npz
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: neighbours.npz or neighbours-crop.npz, and metrics.json if the feature network is to be named.
 
     For Figure 12, an array `crop` [top, left, height, width] says which part of the images was compared.
     """
-    path = next(path for path in sources if path.suffix == ".npz")
-    arrays = read_npz(path, "samples", "pixel", "feature", *(["crop"] if name == "figure12" else []))
-    status = read_status(sources)
-    if len(arrays["samples"]):
-        figure = draw_panels(arrays, network_name(status) if status else "classifier")
-    else:
-        figure = draw_why_empty(status or {"status": "unstable"})
-    style.save(figure, outputs, stamp)
+    crop = ["crop"] if name == "figure12" else []
+    arrays, run = read_npz(first_of(sources, ".npz"), "samples", "pixel", "feature", *crop), read_run(sources)
+    if not len(arrays["samples"]):
+        raise why_empty(run)
+    return draw_panels(arrays, network_name(run))
 
 
 def draw_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
@@ -34,7 +31,7 @@ def draw_panels(arrays: dict[str, np.ndarray], network: str) -> Figure:
     full, crop = samples.shape[2], arrays.get("crop")
     beside = 2 * (k + 1) * full <= style.MAX_WIDTH
     samples, zoom = style.fit_images(samples, (2 if beside else 1) * (k + 1), 1560)
-    pixel, feature = (style.shrink(arrays[space], full // samples.shape[2]) for space in ("pixel", "feature"))
+    pixel, feature = (shrink(arrays[space], full // samples.shape[2]) for space in ("pixel", "feature"))
     tile = samples.shape[2] * zoom
     gap = max(2, tile // 24)
     apart = tile // 3  # sets the sample off from its neighbours

@@ -1,8 +1,6 @@
 """Every number of every table, reproduced against published: on the dashed line they are equal."""
 
-import re
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ddpm.report.comparisons import Comparison, compare_numbers
 from ddpm.report.figures import charts, style
-from ddpm.report.rendering import COMPANIONS, NOTE_SEPARATOR, REQUIRED, is_number
+from ddpm.report.figures.samples import NothingToDraw
+from ddpm.report.rendering import NOTE_SEPARATOR, REQUIRED, is_number
 from ddpm.storage.tables import read_table
 
 # The panels in order, by the first word of a quantity's name.
@@ -23,80 +23,41 @@ TITLES = {
     "Distortion": "Distortion (RMSE, 0 to 255)",
     **{part: f"FID, LSUN {part}" for part in ("Bedroom", "Church", "Cat")},  # Table 3's columns
 }
-TIME = "Reverse process time (T − t + 1)"  # what tells the rows of Table 4 apart
 # How the kinds of one quantity are told apart; a quantity without kinds has the last look.
 LOOKS = {"train": (style.ORANGE, "o"), "test": (style.GREEN, "s"), "": (style.BLUE, "o")}
 WORDS = {"train": "training set", "test": "test set"}
-# Where a name may stand, in points: right and left of its mark, ever further up and down.
-OFFSETS = [
-    (side * 5, rise, ha) for rise in (0, 7, -7, 13, -13, 19, -19, 25, -25) for side, ha in ((1, "left"), (-1, "right"))
-]
+# Where a name may stand, in points from its mark: right and left of it, and ever further away.
+NEAR = 5
+OFFSETS = sorted(
+    ((side * across, rise) for side in (1, -1) for across in (NEAR, 14, 26, 40, 54) for rise in range(-77, 78, 7)),
+    key=lambda place: (np.hypot(place[0], 1.5 * place[1]), -place[0]),  # flat lines part sooner
+)
 MARK = 4.5
-NOT_OURS = (", paper", ", difference", ", verdict", *COMPANIONS)
 
 
-@dataclass(frozen=True)
-class Point:
-    """One number of a table, published and reproduced."""
-
-    quantity: str  # 'FID train', 'Rate (bits/dim)', ...
-    row: str
-    published: float
-    reproduced: float
-    errors: tuple[float, float]  # of the two, 0 where none is given
-    comparable: bool
-
-    @property
-    def panel(self) -> str:
-        return self.quantity.partition(" ")[0]
-
-    @property
-    def kind(self) -> str:
-        """'train', 'test', or neither."""
-        return next((kind for kind in WORDS if kind in self.quantity.split()), "")
-
-
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: the tables' CSV files, in order; a number that two of them hold is drawn once."""
-    tables = [read_table(path, *REQUIRED).to_dict("records") for path in sources if path.suffix == ".csv"]
-    points = list(dict.fromkeys(point for rows in tables for row in rows for point in points_of(row)))
-    if points:
-        figure = draw_panels(points)
-    else:
-        notes = [note for rows in tables for row in rows for note in row["Verdict note"].split(NOTE_SEPARATOR)]
+    tables = [read_table(path, *REQUIRED) for path in sources if path.suffix == ".csv"]
+    points = [each for each in compare_numbers(tables) if is_number(each.ours)]
+    if not points:
+        notes = [note for table in tables for notes in table["Verdict note"] for note in notes.split(NOTE_SEPARATOR)]
         failed = " ".join(dict.fromkeys(note for note in notes if note.startswith("Unstable")))
-        figure = style.draw_message(
-            "Nothing to draw: no number is both here and in the paper", failed or "Nothing was run."
-        )
-    style.save(figure, outputs, stamp)
+        headline = "Nothing to draw: no number is both here and in the paper"
+        raise NothingToDraw(headline, failed or "Nothing was run.")
+    return draw_panels(points)
 
 
-def points_of(row: dict[str, str]) -> list[Point]:
-    """The numbers of a table's row that are both in the paper ('IS, paper') and here ('IS, Inception')."""
-    points = []
-    for column in row:
-        if not column.endswith(", paper"):
-            continue
-        quantity = column.removesuffix(", paper")
-        ours = next(other for other in row if other.startswith(f"{quantity}, ") and not other.endswith(NOT_OURS))
-        if is_number(row[column]) and is_number(row[ours]):
-            errors = tuple(float(row.get(f"{side} ±") or 0) for side in (column, ours))
-            numbers = float(row[column]), float(row[ours])
-            comparable = not row[f"{ours} note"]  # as no deviation affects it
-            points.append(Point(quantity, row_name(row), *numbers, errors, comparable))
-    return points
+def kind_of(point: Comparison) -> str:
+    """'train', 'test', or neither."""
+    return next((kind for kind in WORDS if kind in point.quantity.split()), "")
 
 
-def row_name(row: dict[str, str]) -> str:
-    """'eps-simple' for an experiment of that method, and the time for a row of Table 4."""
-    return row.get(TIME) or re.sub(r"^.*?-(?=(eps|mu|x0)-)", "", row["Experiment"])
-
-
-def draw_panels(points: list[Point]) -> Figure:
+def draw_panels(points: list[Comparison]) -> Figure:
     charts.use_theme()
     groups = defaultdict(list)
-    for point in sorted(points, key=lambda point: list(TITLES).index(point.panel) if point.panel in TITLES else 99):
-        groups[point.panel].append(point)
+    for point in points:
+        groups[point.quantity.partition(" ")[0]].append(point)
+    groups = {name: groups[name] for name in TITLES if name in groups}
     columns = min(3, len(groups))
     lines = -(-len(groups) // columns)
     width, height = max(2.75 * columns, 6), 2.75 * lines + 0.55
@@ -106,7 +67,7 @@ def draw_panels(points: list[Point]) -> Figure:
     for axes in every[len(groups) :]:
         axes.remove()
     for axes, (name, group) in zip(every, groups.items(), strict=False):
-        draw_panel(axes, TITLES.get(name, name), group)
+        draw_panel(axes, TITLES[name], group)
     figure.legend(
         handles=legend_handles(points),
         loc="lower left",
@@ -124,14 +85,14 @@ def draw_panels(points: list[Point]) -> Figure:
     return figure
 
 
-def draw_panel(axes: Axes, title: str, points: list[Point]) -> None:
+def draw_panel(axes: Axes, title: str, points: list[Comparison]) -> None:
     """Points of one quantity over the line where reproduced and published are equal, on equal axes."""
     for point in points:
-        colour, marker = LOOKS[point.kind]
+        colour, marker = LOOKS[kind_of(point)]
         x_error, y_error = point.errors
         axes.errorbar(
             point.published, point.reproduced, xerr=x_error or None, yerr=y_error or None, fmt=marker, color=colour,
-            markersize=MARK, elinewidth=0.9, capsize=1.5, markerfacecolor=colour if point.comparable else "white",
+            markersize=MARK, elinewidth=0.9, capsize=1.5, markerfacecolor="white" if point.marked else colour,
         )  # fmt: skip
     axes.set_title(title, fontsize=9)
     axes.set(xlabel="published", ylabel="reproduced", box_aspect=1)
@@ -155,49 +116,62 @@ def set_scale(axes: Axes, values: np.ndarray) -> tuple[float, float]:
     return -0.3 * smallest, 3 * high
 
 
-def name_points(axes: Axes, points: list[Point]) -> None:
-    """The row's name beside each point, where it hides no mark, no bar and no other name."""
-    to_pixels, reach = axes.transData.transform, style.DPI / 72 * MARK / 2
-    centres = to_pixels([(point.published, point.reproduced) for point in points])
-    taken = []
-    for (x, y), point in zip(centres, points, strict=True):
-        right, above = to_pixels((point.published + point.errors[0], point.reproduced + point.errors[1])) - (x, y)
-        taken += [(x - right - reach, y - reach, x + right + reach, y + reach)]
-        taken += [(x - reach, y - above - reach, x + reach, y + above + reach)]
-    inside = axes.get_window_extent()
-    for point in points:
-        for dx, dy, ha in OFFSETS:
-            text = axes.annotate(
-                point.row, (point.published, point.reproduced), xytext=(dx, dy), textcoords="offset points", fontsize=6,
-                ha=ha, va="center", color=style.INK,
-            )  # fmt: skip
-            box = text.get_window_extent()
-            if (
-                inside.contains(*box.min)
-                and inside.contains(*box.max)
-                and not any(overlap(box.extents, b) for b in taken)
-            ):
-                taken.append(tuple(box.extents))
+def name_points(axes: Axes, points: list[Comparison]) -> None:
+    """The row's name near each point, where it hides no mark, bar, line or name; a thin line leads to a far one."""
+    to_pixels, point = axes.transData.transform, style.DPI / 72
+    centres = to_pixels([(each.published, each.reproduced) for each in points])
+    reach, panel = MARK / 2 * point, axes.get_window_extent()
+    marks, names = [], np.empty((0, 4))
+    ruler = around(np.linspace(panel.min, panel.max, 200))  # the line where both numbers are equal
+    for centre, each in zip(centres, points, strict=True):
+        bars = to_pixels((each.published + each.errors[0], each.reproduced + each.errors[1])) - centre
+        for reached in (np.array([bars[0], 0]) + reach, np.array([0, bars[1]]) + reach):
+            marks.append((*(centre - reached), *(centre + reached)))
+    for centre, each in sorted(zip(centres, points, strict=True), key=lambda pair: -pair[0][1]):  # from the top down
+        text = axes.text(0, 0, each.row, fontsize=6)
+        width, height = text.get_window_extent().size
+        text.remove()
+        for dx, dy in OFFSETS:
+            x, y = end = centre + np.array([dx, dy]) * point
+            box = np.array([x - width * (dx < 0), y - height / 2, x + width * (dx > 0), y + height / 2])
+            far = (abs(dx), dy) != (NEAR, 0)
+            line = around(np.linspace(centre, end, 50)[15:]) if far else np.empty((0, 4))
+            inside = (box[:2] > panel.min).all() and (box[2:] < panel.max).all()
+            if inside and not meet(box[None], [*ruler, *marks, *names]) and not meet(line, [*marks, *names]):
                 break
-            text.remove()
+        else:
+            continue
+        names = np.concatenate([names, box[None], line])
+        look = {"color": style.FAINT, "lw": 0.5, "shrinkA": 1, "shrinkB": MARK / 2, "relpos": (dx < 0, 0.5)}
+        axes.annotate(
+            each.row, (each.published, each.reproduced), xytext=(dx, dy), textcoords="offset points", fontsize=6,
+            ha="left" if dx > 0 else "right", va="center", color=style.INK,
+            arrowprops={"arrowstyle": "-"} | look if far else None,
+        )  # fmt: skip
 
 
-def overlap(one, other) -> bool:
-    """Whether two boxes (left, bottom, right, top) have a common point."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def around(places: np.ndarray) -> np.ndarray:
+    """Small boxes around places [N, 2] of a line."""
+    return np.concatenate([places - 1, places + 1], axis=1)
 
 
-def legend_handles(points: list[Point]) -> list[Line2D]:
+def meet(some, others) -> bool:
+    """Whether one of some boxes (left, bottom, right, top) has a common point with one of the others."""
+    a, b = np.reshape(some, (-1, 1, 4)), np.reshape(others, (1, -1, 4))
+    return bool(((a[..., :2] < b[..., 2:]) & (b[..., :2] < a[..., 2:])).all(-1).any())
+
+
+def legend_handles(points: list[Comparison]) -> list[Line2D]:
     """What the marks mean; nothing is said of marks that are not there."""
     handles = [Line2D([], [], color=style.FAINT, linestyle="--", linewidth=0.8, label="reproduced = published")]
     for kind, words in WORDS.items():
-        if any(point.kind == kind for point in points):
+        if any(kind_of(point) == kind for point in points):
             colour, marker = LOOKS[kind]
             handles.append(Line2D([], [], linestyle="", color=colour, marker=marker, markersize=MARK, label=words))
     mark = {"linestyle": "", "marker": "o", "color": style.INK, "markersize": MARK}
-    if any(point.comparable for point in points):
+    if any(not point.marked for point in points):
         handles.append(Line2D([], [], label="the paper's protocol", **mark))
-    if not all(point.comparable for point in points):
+    if any(point.marked for point in points):
         label = "not the paper's protocol: not comparable"
         handles.append(Line2D([], [], markerfacecolor="white", label=label, **mark))
     return handles

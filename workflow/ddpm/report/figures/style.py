@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpm.config.errors import UserError
+from ddpm.report.figures.samples import shrink
 from ddpm.storage.files import atomic_write
 
 DPI = 200
@@ -44,6 +45,14 @@ def make_grid(images: np.ndarray, zoom: int = 1, gap: int = 1, background: int =
     return grid[: rows * height - gap, : columns * width - gap]
 
 
+def arrange_tiles(tiles: np.ndarray, target: int, most: int = MAX_WIDTH) -> tuple[np.ndarray, int, int]:
+    """Images [R, C, H, W, ch] as a picture near to `target` pixels wide, and the pixels of an image and a gap in it."""
+    tiles, zoom = fit_images(tiles, tiles.shape[1], target, most)
+    size = tiles.shape[3] * zoom
+    gap = max(2, size // 24)
+    return make_grid(tiles, zoom, gap), size, gap
+
+
 def zoom_for(pixels: int, target: int) -> int:
     """The whole factor that brings `pixels` nearest to, but not above, `target`; at least 1."""
     return max(1, target // pixels)
@@ -56,18 +65,6 @@ def fit_images(images: np.ndarray, across: int, target: int, most: int = MAX_WID
     """
     images = shrink(images, -(-across * images.shape[-2] // most))
     return images, zoom_for(across * images.shape[-2], target)
-
-
-def shrink(images: np.ndarray, factor: int) -> np.ndarray:
-    """uint8 images [..., H, W, C], averaged over blocks of factor x factor pixels; a rest at the edges is cut off."""
-    if factor < 2:
-        return images
-    *leading, height, width, channels = images.shape
-    height, width = height // factor, width // factor
-    blocks = images[..., : height * factor, : width * factor, :].reshape(
-        *leading, height, factor, width, factor, channels
-    )
-    return blocks.mean((-4, -2)).round().astype(np.uint8)
 
 
 def make_canvas(width: int, height: int, left: float = 0.1, right: float = 0.1, top: float = 0.1, bottom: float = 0.3):
@@ -135,5 +132,9 @@ def save(figure: Figure, outputs: list[Path], stamp: str) -> None:
             raise UserError(f"{path}: a figure is written as {', '.join(METADATA)}, not as {suffix or 'that'}")
         drawn = BytesIO()  # where a disk gets full under matplotlib, it fails in ways that do not say so
         figure.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=METADATA[suffix], facecolor="white")
-        with atomic_write(path) as part:
-            part.write_bytes(drawn.getvalue())
+        write_picture(path, drawn.getvalue())
+
+
+def write_picture(path: Path, data: bytes) -> None:
+    with atomic_write(path) as part:
+        part.write_bytes(data)

@@ -10,33 +10,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ddpm.report.figures import charts, style
-from ddpm.report.figures.samples import draw_why_empty, explain_empty, read_status
+from ddpm.report.figures.samples import NothingToDraw, read_run, why_empty
 from ddpm.storage.files import read_npz
 from ddpm.storage.tables import read_curve
 
 SCORES = ("step", "images", "fid_train", "fid_test")
 COLUMNS, SIDE = 8, 2  # most snapshots in the strip, and rows and columns of images of each
-# In inches: the width, the panels of curves, and the margins of the strip of pictures.
-WIDTH, PANELS, WORDS = 7, 2.7, 0.28
-LEFT, RIGHT, ABOVE, BELOW = 0.62, 0.1, 0.36, 0.24
+WORDS = 0.28  # inches for the words above an unstable run
 
 
-def draw(name: str, sources: list[Path], outputs: list[Path], stamp: str) -> None:
+def draw(name: str, sources: list[Path]) -> Figure:
     """sources: training.csv; and, each if there is one, snapshots.csv, snapshots.npz and metrics.json."""
     files = {path.name: path for path in sources}
     history = read_curve(files["training.csv"], "step", "loss")
     scores = read_curve(files["snapshots.csv"], *SCORES) if "snapshots.csv" in files else None
     pictures = read_npz(files["snapshots.npz"], "steps", "ema", "raw") if "snapshots.npz" in files else None
-    run = read_status(sources)
-    if len(history):
-        figure = draw_curves_and_pictures(history, scores, pictures, run)
-    else:
-        figure = (
-            draw_why_empty(run)
-            if run.get("status") == "unstable"
-            else style.draw_message("Nothing to draw", "No training.")
-        )
-    style.save(figure, outputs, stamp)
+    run = read_run(sources)
+    if not len(history):
+        raise why_empty(run) if run.get("status") == "unstable" else NothingToDraw("Nothing to draw", "No training.")
+    return draw_curves_and_pictures(history, scores, pictures, run)
 
 
 def draw_curves_and_pictures(
@@ -44,23 +36,17 @@ def draw_curves_and_pictures(
 ) -> Figure:
     charts.use_theme()
     grid = arrange_snapshots(pictures) if pictures is not None and len(pictures["steps"]) else None
-    beneath = 0.22 if grid is None else ABOVE + grid[0].shape[0] / style.DPI + BELOW
-    unstable = run.get("status") == "unstable"
-    height = beneath + PANELS + (WORDS if unstable else 0)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=style.DPI)
-    figure.get_layout_engine().set(rect=(0, beneath / height, 1, PANELS / height), wspace=0.06)
+    measured, unstable = scores is not None and len(scores), run.get("status") == "unstable"
+    figure, axes, beneath = charts.stack_panels(1 + bool(measured), WORDS * unstable, grid and grid[0])
     if unstable:
-        figure.text(
-            0.1 / WIDTH, 1 - 0.16 / height, ". ".join(explain_empty(run)).partition(": ")[2], fontsize=8, va="center"
-        )
-    measured = scores is not None and len(scores)
-    axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
+        width, height = figure.get_size_inches()
+        said = ". ".join(why_empty(run).args).partition(": ")[2]
+        figure.text(0.1 / width, 1 - 0.16 / height, said, fontsize=8, va="center")
     draw_loss(axes[0], history)
     if measured:
-        draw_fid(axes[1], scores, chosen_step(run))
-    if grid is not None:
-        picture, shown = grid
-        draw_snapshots(style.add_pixel_axes(figure, *picture.shape[1::-1], LEFT, BELOW), picture, shown)
+        draw_fid(axes[1], scores, run.get("made_from", {}).get("weights", {}).get("step"))
+    if grid:
+        draw_snapshots(beneath, *grid)
     return figure
 
 
@@ -77,7 +63,7 @@ def draw_loss(axes: Axes, history: pd.DataFrame) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(format_tick)
         axis.set_minor_formatter(format_tick if axis is axes.yaxis else "")
-    axes.legend(frameon=False, loc="upper right", fontsize=7)
+    charts.place_legend(axes)
 
 
 def format_tick(value: float, position: int) -> str:
@@ -106,12 +92,7 @@ def draw_fid(axes: Axes, scores: pd.DataFrame, chosen: int | None) -> None:
     axes.set(xlabel="Training step", ylabel=f"FID ({images} samples)", ylim=(0, None), xlim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.legend(framealpha=0.8, edgecolor="none", loc="best", fontsize=7)  # over the line of the step that was kept
-
-
-def chosen_step(run: dict) -> int | None:
-    """The step of the weights that a metrics.json was made from."""
-    return run.get("made_from", {}).get("weights", {}).get("step")
+    charts.place_legend(axes)
 
 
 def arrange_snapshots(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -121,10 +102,9 @@ def arrange_snapshots(pictures: dict[str, np.ndarray]) -> tuple[np.ndarray, np.n
     """
     shown = np.unique(np.linspace(0, len(pictures["steps"]) - 1, COLUMNS).round().astype(int))
     side = min(SIDE, isqrt(pictures["ema"].shape[1]))
-    width = int((WIDTH - LEFT - RIGHT) * style.DPI)
     cells = np.stack([pictures[kind][shown, : side**2] for kind in ("ema", "raw")])  # [2, S, side^2, H, W, C]
     across = -(-max(len(shown), COLUMNS) * (8 * side + 3) // 8)  # in images, with the gaps
-    cells, zoom = style.fit_images(cells, across, width, most=width)
+    cells, zoom = style.fit_images(cells, across, charts.PICTURE, most=charts.PICTURE)
     gap = max(1, cells.shape[4] * zoom // 24)
     tiles = [[style.make_grid(cell.reshape(side, side, *cell.shape[1:]), zoom, gap) for cell in row] for row in cells]
     between = max(12, tiles[0][0].shape[1] // 8)
