@@ -407,7 +407,9 @@ def test_few_steps_of_an_earlier_version_have_the_spacing_of_their_header(traine
     assert arrays.pop("spacing").tolist() == ["quadratic"] * 4
     np.savez(tmp_path / "old.npz", **arrays)
     for name in ("new", "old"):
-        write_few_steps(CONFIG, network, [tmp_path / f"{name}.npz"], reference / "features.npz", tmp_path / f"{name}.csv")
+        write_few_steps(
+            CONFIG, network, [tmp_path / f"{name}.npz"], reference / "features.npz", tmp_path / f"{name}.csv"
+        )
     assert (tmp_path / "old.csv").read_text() == (tmp_path / "new.csv").read_text()
     assert [row["spacing"] for row in read_records(tmp_path / "old.csv")] == ["quadratic"] * 4
 

@@ -216,7 +216,7 @@ class FewStepsConfig(FrozenModel):
         for key in ("steps", "eta", "spacing"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
-                raise ValueError(f"{key}: {list(values)} names a value twice")
+                raise ValueError(f"{key}: [{', '.join(map(str, values))}] names a value twice")
         return self
 
 
