@@ -127,7 +127,7 @@ def test_fewsteps_is_fid_left_and_score_right_with_ancestral_sampling_dashed(res
         assert [curve.get_color() for curve in curves[:2]] == [curve.get_color() for curve in curves[2:]]
         assert set(ancestral.get_ydata()) == {dashed} and ancestral.get_linestyle() == "--"
     labels = [text.get_text() for text in fid.get_legend().get_texts()]
-    named = [f"DDIM {spacing}, η = {eta}" for spacing in ("quadratic", "uniform") for eta in (0, 1)]
+    named = [f"{spacing}, η = {eta}" for spacing in ("quadratic", "uniform") for eta in (0, 1)]
     assert labels == [*named, "ancestral, all 50 steps"]  # and none that are published, as these are digits
     assert [curve.get_ydata()[0] for curve in fid.lines[:4]] == [150, 150, 160, 160]
     words = texts_of(drawn[0])

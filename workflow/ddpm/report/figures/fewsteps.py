@@ -60,15 +60,14 @@ def draw_panels(fid_axes: Axes, score_axes: Axes, curve: pd.DataFrame, ancestral
     network = network_name(ancestral)
     etas = sorted(curve["eta"].unique())
     colours = dict(zip(etas, seaborn.color_palette("colorblind", len(etas)), strict=True))
-    ticks = set(curve["steps"])  # rather than evaluations, of which quadratic times have a few less than uniform ones
+    steps = set(curve["steps"])  # rather than evaluations, of which quadratic times have a few less than uniform ones
     for (spacing, eta), own in curve.groupby(["spacing", "eta"], sort=False):
         marker, line = LINES[spacing]
-        options = {"linestyle": line, "label": f"DDIM {spacing}, η = {eta:g}"}
+        options = {"linestyle": line, "label": f"{spacing}, η = {eta:g}"}
         charts.draw_line(fid_axes, own, "evaluations", "fid_train", colours[eta], marker, **options)
         charts.draw_line(score_axes, own, "evaluations", "inception_score", colours[eta], marker, linestyle=line)
         charts.draw_spread(score_axes, own, "evaluations", "inception_score", colours[eta], alpha=0.15)
-    if is_comparable(ancestral):
-        ticks |= draw_published(fid_axes, {f"{eta:g}": colour for eta, colour in colours.items()})
+    theirs = draw_published(fid_axes, colours) if is_comparable(ancestral) else set()
     if ancestral["status"] == "measured":
         label = f"ancestral, all {ancestral['made_from']['process']['timesteps']:,} steps"
         dashed = {"color": style.INK, "linestyle": "--", "linewidth": 1}
@@ -77,9 +76,9 @@ def draw_panels(fid_axes: Axes, score_axes: Axes, curve: pd.DataFrame, ancestral
     fid_axes.set(ylabel=charts.name_score("FID, training set", network), ylim=(0, None))
     score_axes.set(ylabel=charts.name_score("Inception Score", network))
     charts.place_legend(fid_axes)
-    for axes in (fid_axes, score_axes):
+    for axes, ticks in ((fid_axes, sorted(steps | theirs)), (score_axes, sorted(steps))):
         axes.set(xlabel="Network evaluations per image", xscale="log")
-        axes.set_xticks(sorted(ticks), [f"{count:g}" for count in sorted(ticks)])
+        axes.set_xticks(ticks, [f"{count:g}" for count in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
 
 
@@ -100,6 +99,7 @@ def draw_published(axes: Axes, colours: dict) -> set[int]:
         The numbers of steps that there are.
     """
     table = read_table(PUBLISHED / "ddim.csv", "noise", "steps", "fid_train").astype({"steps": int, "fid_train": float})
+    colours = {f"{eta:g}": colour for eta, colour in colours.items()}
     shown = table[table["noise"].isin(colours) | ((table["noise"] == "sigma-hat") & (table["steps"] == 1000))]
     for noise, own in shown.groupby("noise"):
         axes.plot(
