@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from documents import CHECKED_HEADERS, COPIES, harmless_key, leaves
 from helpers import CPU, tiny_experiment
 from records import read_records
 from stand_in import StandIn, load_stand_in, write_data_set, write_torchscript
@@ -25,6 +26,7 @@ from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.neighbours import write_neighbours
 from ddpm.evaluation.networks.classifier import load_classifier, train_classifier
 from ddpm.evaluation.precision_recall import precision_recall
+from ddpm.evaluation.protocol import HARMLESS
 from ddpm.evaluation.reference import write_reference
 from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, sample_shard
 from ddpm.storage.files import read_json, read_npz, sha256
@@ -196,6 +198,18 @@ def test_every_number_says_what_it_was_computed_from(run, trained, network, refe
         "20 of the 360",
     ):
         assert word in words
+
+
+def test_every_key_of_made_from_is_checked_or_harmless(run):
+    """Those of the stages' documents are walked over in test_departures."""
+    folder, _, _ = run
+    made = read_json(folder / "metrics.json")["made_from"]
+    chosen = ("checkpoint", "snapshots", "snapshot_images", "snapshot_evaluations")  # by `select_weights`
+    names = {name for name, _, _ in leaves(made | {"weights": {**made["weights"], **dict.fromkeys(chosen)}})}
+    names = {name for name in names if not name.startswith(tuple(f"{copy}." for copy in COPIES))}
+    harmless = {name: harmless_key(f"made_from.{name}") for name in names}
+    assert {name for name in names if not harmless[name]} == CHECKED_HEADERS
+    assert {key for key in HARMLESS if key.startswith("made_from.")} <= set(harmless.values())
 
 
 def test_fewer_shards_are_fewer_images(run, reference, digits, tmp_path):

@@ -66,7 +66,7 @@ def write_snapshot_scores(
 ) -> None:
     """Inception Score and FID over the course of a training: a row per snapshot, in the order of their steps.
 
-    Unstable snapshots have no row. Each row says how many images it is of, so none passes for the paper's.
+    Unstable snapshots have no row. Each row says how many images it is of, and in how many steps these were drawn.
 
     Args:
         samples: shards of `sample_shard`, one per snapshot. reference: real features, from `write_reference`.
@@ -77,8 +77,9 @@ def write_snapshot_scores(
         arrays, header = read_shard(shard, "images", sampler=None)
         if header["status"]["status"] != "unstable" and len(arrays["images"]):
             step, images = header["trained"]["step"], arrays["images"]
-            rows.append((step, len(images), *score_images(images, network, config, real)))
-    write_csv(path, ("step", "images", *SCORES), sorted(rows))
+            (evaluations,) = header["sampling"].get("steps", [header["training"]["diffusion"]["timesteps"]])
+            rows.append((step, len(images), evaluations, *score_images(images, network, config, real)))
+    write_csv(path, ("step", "images", "evaluations", *SCORES), sorted(rows))
 
 
 def score_images(
