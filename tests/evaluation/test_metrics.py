@@ -29,6 +29,7 @@ from ddpm.evaluation.precision_recall import precision_recall
 from ddpm.evaluation.protocol import HARMLESS
 from ddpm.evaluation.reference import write_reference
 from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, sample_shard
+from ddpm.sampling.snapshots import SnapshotSampler
 from ddpm.storage.files import read_json, read_npz, sha256
 from ddpm.storage.tables import read_curve
 
@@ -355,12 +356,18 @@ def test_snapshots_are_scored_in_the_order_of_their_steps(trained, network, refe
         snapshot = dataclasses.replace(trained, header={**trained.header, "outcome": outcome})
         shards.append(tmp_path / f"{step}.npz")
         seed = SamplingConfig(images=24, batch_size=16, seed=step) if step == 50 else config
-        sample_shard(AncestralSampler(snapshot, seed, CPU), 1, shards[-1], **QUIET)
+        sampler = AncestralSampler(snapshot, seed, CPU)
+        if step == 300:
+            few = FewStepsConfig(images=24, batch_size=16, steps=(5,), eta=(0.0,))
+            sampler = SnapshotSampler(FewStepsSampler(snapshot, few, CPU), "images")
+        sample_shard(sampler, 1, shards[-1], **QUIET)
     write_snapshot_scores(CONFIG, network, shards, reference / "features.npz", tmp_path / "snapshots.csv")
-    columns = ["step", "images", "inception_score", "inception_score_std", "fid_train", "fid_test"]
+    columns = ["step", "images", "evaluations", "inception_score", "inception_score_std", "fid_train", "fid_test"]
     rows = read_records(tmp_path / "snapshots.csv")
     assert list(rows[0]) == columns
-    assert [(row["step"], row["images"]) for row in rows] == [("20", "24"), ("50", "24"), ("300", "24")]
+    assert [(row["step"], row["images"], row["evaluations"]) for row in rows] == [
+        *((step, "24", "5" if step == "300" else "20") for step in ("20", "50", "300"))
+    ]
     for row in rows:
         features, probabilities = network(read_npz(tmp_path / f"{row['step']}.npz", "images")["images"])
         score = float(row["inception_score"]), float(row["inception_score_std"])

@@ -11,7 +11,9 @@ from PIL import Image
 from records import read_records
 
 from ddpm.config.errors import UserError
+from ddpm.config.registry import DATASETS
 from ddpm.diffusion import GaussianDiffusion, linear_betas
+from ddpm.evaluation.networks.inception import NAME
 from ddpm.report.figures import (
     bound,
     charts,
@@ -166,7 +168,7 @@ def test_fewsteps_needs_no_ancestral_numbers(results, make, tmp_path, drawn):
 def on_cifar10(run: dict, **changes) -> dict:
     """`run` as one of CIFAR-10, scored by Inception."""
     run["made_from"]["process"]["timesteps"] = 1000
-    changes = {"data": {"name": "cifar10", "title": "CIFAR-10"}, "network": "Inception (2015-12-05)"} | changes
+    changes = {"data": {"name": "cifar10", "title": DATASETS["cifar10"].title}, "network": NAME} | changes
     return run | {"data": changes["data"], "features": {"network": changes["network"]}}
 
 
