@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from helpers import tiny_experiment
 
 from ddpm.config.base import ConfigError
 from ddpm.config.errors import UserError
@@ -64,6 +65,8 @@ WRONG = {
     "steps twice": (f"{EXPERIMENT}.few_steps.steps", [10, 10], ["few_steps", "steps: [10, 10] names a value twice"]),
     "eta": (f"{EXPERIMENT}.few_steps.eta", [0, 1.5], ["few_steps.eta.1", "1.5", "less than or equal to 1"]),
     "spacing": (f"{EXPERIMENT}.few_steps.spacing", "quad", ["few_steps.spacing", "'quad'", "'quadratic'"]),
+    "spacing twice": (f"{EXPERIMENT}.few_steps.spacing", ["uniform", "uniform"], ["spacing: [uniform, uniform]"]),
+    "no spacing": (f"{EXPERIMENT}.few_steps.spacing", [], ["few_steps.spacing", "at least 1"]),
     "few-step shards": (f"{EXPERIMENT}.few_steps.shards", 257, ["few_steps", "shards: 257", "allowed: 1..256"]),
     "few-step splits": (f"{EXPERIMENT}.few_steps.images", 15, ["few_steps.images: 15", "splits: 10"]),
     "few-step key": (f"{EXPERIMENT}.few_steps.step", [10], ["few_steps.step", "unknown key", "spacing"]),
@@ -285,12 +288,16 @@ def test_more_snapshots_come_near_the_end():
 def test_few_steps_visit_the_times_of_the_authors_of_ddim():
     """Quadratic for CIFAR-10, uniform for the others, unless the experiment says it."""
     spacings = {}
-    for scale, name in (("demo", "digits-eps-simple"), ("paper", "cifar10-eps-simple")):
-        spacings[scale] = load({"scale": scale}).scale_config.experiments[name].few_steps.spacing
-    assert spacings == {"demo": "uniform", "paper": "quadratic"}
-    asked = {"experiments": {"cifar10-eps-simple": {"few_steps": {"spacing": "uniform"}}}}
-    config = load({"scale": "paper", "override": asked})
-    assert config.scale_config.experiments["cifar10-eps-simple"].few_steps.spacing == "uniform"
+    for scale in ("quick", "paper"):
+        experiment = load({"scale": scale}).scale_config.experiments["cifar10-eps-simple"]
+        spacings[scale] = experiment.few_steps.spacing
+    assert tiny_experiment(few_steps={"images": 20, "steps": [5]}).few_steps.spacing == ("uniform",)
+    assert spacings == {"quick": ("quadratic",), "paper": ("quadratic",)}
+    for asked, expected in (("uniform", ("uniform",)), (["quadratic", "uniform"], ("quadratic", "uniform"))):
+        override = {"experiments": {"cifar10-eps-simple": {"few_steps": {"spacing": asked}}}}
+        experiment = load({"scale": "paper", "override": override}).scale_config.experiments["cifar10-eps-simple"]
+        assert experiment.few_steps.spacing == expected
+        assert experiment.stage_config("few_steps")["few_steps"]["spacing"] == asked  # one alone as before
 
 
 def test_rows_that_predict_mu_are_clipped_as_on_the_authors_tpu():

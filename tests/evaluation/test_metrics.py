@@ -4,9 +4,11 @@ import dataclasses
 import json
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
+from documents import CHECKED_HEADERS, COPIES, harmless_key, leaves
 from helpers import CPU, tiny_experiment
 from records import read_records
 from stand_in import StandIn, load_stand_in, write_data_set, write_torchscript
@@ -24,8 +26,10 @@ from ddpm.evaluation.metrics import write_metrics
 from ddpm.evaluation.neighbours import write_neighbours
 from ddpm.evaluation.networks.classifier import load_classifier, train_classifier
 from ddpm.evaluation.precision_recall import precision_recall
+from ddpm.evaluation.protocol import HARMLESS
 from ddpm.evaluation.reference import write_reference
 from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, sample_shard
+from ddpm.sampling.snapshots import SnapshotSampler
 from ddpm.storage.files import read_json, read_npz, sha256
 from ddpm.storage.tables import read_curve
 
@@ -197,6 +201,18 @@ def test_every_number_says_what_it_was_computed_from(run, trained, network, refe
         assert word in words
 
 
+def test_every_key_of_made_from_is_checked_or_harmless(run):
+    """Those of the stages' documents are walked over in test_departures."""
+    folder, _, _ = run
+    made = read_json(folder / "metrics.json")["made_from"]
+    chosen = ("checkpoint", "snapshots", "snapshot_images", "snapshot_evaluations")  # by `select_weights`
+    names = {name for name, _, _ in leaves(made | {"weights": {**made["weights"], **dict.fromkeys(chosen)}})}
+    names = {name for name in names if not name.startswith(tuple(f"{copy}." for copy in COPIES))}
+    harmless = {name: harmless_key(f"made_from.{name}") for name in names}
+    assert {name for name in names if not harmless[name]} == CHECKED_HEADERS
+    assert {key for key in HARMLESS if key.startswith("made_from.")} <= set(harmless.values())
+
+
 def test_fewer_shards_are_fewer_images(run, reference, digits, tmp_path):
     """What counts is what was scored, not what was asked for."""
     _, _, features = run
@@ -340,12 +356,18 @@ def test_snapshots_are_scored_in_the_order_of_their_steps(trained, network, refe
         snapshot = dataclasses.replace(trained, header={**trained.header, "outcome": outcome})
         shards.append(tmp_path / f"{step}.npz")
         seed = SamplingConfig(images=24, batch_size=16, seed=step) if step == 50 else config
-        sample_shard(AncestralSampler(snapshot, seed, CPU), 1, shards[-1], **QUIET)
+        sampler = AncestralSampler(snapshot, seed, CPU)
+        if step == 300:
+            few = FewStepsConfig(images=24, batch_size=16, steps=(5,), eta=(0.0,))
+            sampler = SnapshotSampler(FewStepsSampler(snapshot, few, CPU), "images")
+        sample_shard(sampler, 1, shards[-1], **QUIET)
     write_snapshot_scores(CONFIG, network, shards, reference / "features.npz", tmp_path / "snapshots.csv")
-    columns = ["step", "images", "inception_score", "inception_score_std", "fid_train", "fid_test"]
+    columns = ["step", "images", "evaluations", "inception_score", "inception_score_std", "fid_train", "fid_test"]
     rows = read_records(tmp_path / "snapshots.csv")
     assert list(rows[0]) == columns
-    assert [(row["step"], row["images"]) for row in rows] == [("20", "24"), ("50", "24"), ("300", "24")]
+    assert [(row["step"], row["images"], row["evaluations"]) for row in rows] == [
+        *((step, "24", "5" if step == "300" else "20") for step in ("20", "50", "300"))
+    ]
     for row in rows:
         features, probabilities = network(read_npz(tmp_path / f"{row['step']}.npz", "images")["images"])
         score = float(row["inception_score"]), float(row["inception_score_std"])
@@ -371,9 +393,9 @@ def test_one_unstable_shard_makes_the_run_unstable(trained, network, reference, 
 
 @pytest.fixture(scope="module")
 def few_steps(trained, tmp_path_factory):
-    """Three shards of few-step samples, of unequal sizes: eta 0 and 1, in 2 and 5 steps."""
+    """Three shards of few-step samples, of unequal sizes: both spacings, eta 0 and 1, in 2 and 5 steps."""
     folder = tmp_path_factory.mktemp("few_steps")
-    config = FewStepsConfig(images=40, shards=3, batch_size=16, steps=(2, 5), spacing="quadratic")
+    config = FewStepsConfig(images=40, shards=3, batch_size=16, steps=(2, 5), spacing=("quadratic", "uniform"))
     for i in (1, 2, 3):
         sample_shard(FewStepsSampler(trained, config, CPU), i, folder / f"{i}-of-3.npz", **QUIET)
     return [folder / f"{i}-of-3.npz" for i in (1, 2, 3)]
@@ -382,17 +404,35 @@ def few_steps(trained, tmp_path_factory):
 def test_few_step_scores_are_those_of_each_setting(few_steps, network, reference, digits, tmp_path):
     write_few_steps(CONFIG, network, few_steps[::-1], reference / "features.npz", tmp_path / "few_steps.csv")
     rows = read_records(tmp_path / "few_steps.csv")
-    assert [(row["eta"], row["steps"]) for row in rows] == [("0.0", "2"), ("0.0", "5"), ("1.0", "2"), ("1.0", "5")]
+    assert [(row["spacing"], row["eta"], row["steps"]) for row in rows] == [
+        *product(("quadratic", "uniform"), ("0.0", "1.0"), ("2", "5"))
+    ]
     images = np.concatenate([read_npz(path, "images")["images"] for path in few_steps])
     for slot, row in enumerate(rows):
         features, probabilities = network(images[:, slot])
-        assert (row["spacing"], row["evaluations"], row["images"]) == ("quadratic", row["steps"], "40")
+        assert (row["evaluations"], row["images"]) == (row["steps"], "40")
         score = float(row["inception_score"]), float(row["inception_score_std"])
         assert score == pytest.approx(inception_score(probabilities, 4), rel=1e-6)
         for split in ("train", "test"):
             real, _ = network(np.load(digits / f"{split}.npy"))
             expected = frechet_distance(*statistics(features), *statistics(real))
             assert float(row[f"fid_{split}"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_few_steps_of_an_earlier_version_have_the_spacing_of_their_header(trained, network, reference, tmp_path):
+    """Their files have no array of it."""
+    config = FewStepsConfig(images=40, steps=(2, 5), spacing="quadratic")
+    sample_shard(FewStepsSampler(trained, config, CPU), 1, tmp_path / "new.npz", **QUIET)
+    arrays = dict(np.load(tmp_path / "new.npz"))
+    assert json.loads(str(arrays["header"]))["sampling"]["spacing"] == "quadratic"
+    assert arrays.pop("spacing").tolist() == ["quadratic"] * 4
+    np.savez(tmp_path / "old.npz", **arrays)
+    for name in ("new", "old"):
+        write_few_steps(
+            CONFIG, network, [tmp_path / f"{name}.npz"], reference / "features.npz", tmp_path / f"{name}.csv"
+        )
+    assert (tmp_path / "old.csv").read_text() == (tmp_path / "new.csv").read_text()
+    assert [row["spacing"] for row in read_records(tmp_path / "old.csv")] == ["quadratic"] * 4
 
 
 def test_unstable_few_steps_give_no_scores(trained, few_steps, network, reference, tmp_path):

@@ -1,6 +1,7 @@
 """Synthetic results of the earlier stages: real digits, noised by hand, in the files of the contract."""
 
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -125,10 +126,10 @@ def as_published(method: str, score: float, spread: float, fid: float) -> dict:
     )
 
 
-def record(sampler: str, status: dict | None) -> dict[str, np.ndarray]:
+def record(sampler: str, status: dict | None, **more) -> dict[str, np.ndarray]:
     """What every shard of samples says of itself."""
     status = status or {"status": "sampled", "step": None, "reason": None}
-    return {"status": pack_header(status), "header": pack_header({"sampler": sampler})}
+    return {"status": pack_header(status), "header": pack_header({"sampler": sampler, **more})}
 
 
 @dataclass
@@ -171,24 +172,30 @@ class Results:
         return self.shards(1, 0, status=UNSTABLE, experiment=experiment)
 
     def few_steps(self, count: int = 100, part: int = 1) -> list[Path]:
-        """few_steps.csv and a shard of few-step samples: eta 0 and 1, in 2, 5 and 10 steps. None are unstable ones."""
-        settings = [(eta, steps) for eta in (0.0, 1.0) for steps in (2, 5, 10)]
+        """few_steps.csv and a shard of few-step samples: quadratic and uniform, eta 0 and 1, in 2, 5 and 10 steps.
+
+        None are unstable ones.
+        """
+        settings = list(product(("quadratic", "uniform"), (0.0, 1.0), (2, 5, 10)))
         lines = ["eta,steps,evaluations,spacing,images,inception_score,inception_score_std,fid_train,fid_test"]
-        for eta, steps in settings if count else []:
-            lines.append(f"{eta},{steps},{steps},uniform,{count},{7 - 3 / steps},0.3,{50 + 200 / steps},60")
+        for spacing, eta, steps in settings if count else []:
+            fid = 50 + (200 if spacing == "quadratic" else 220) / steps
+            lines.append(f"{eta},{steps},{steps},{spacing},{count},{7 - 3 / steps},0.3,{fid},60")
         folder = self.root / "digits-eps-simple"
         write_text(folder / "few_steps.csv", "\n".join(lines) + "\n")
         own = real_images(count, self.size, self.channels)
-        images = [noised(own, (1 + eta) / steps) for eta, steps in settings]
-        eta, steps = map(np.array, zip(*settings, strict=True))
+        images = [noised(own, (1 + eta) / steps) for _, eta, steps in settings]
+        spacing, eta, steps = map(np.array, zip(*settings, strict=True))
         path = folder / "few_steps" / f"{part}-of-2.npz"
         write_npz(
             path,
             images=np.stack(images, 1),
+            start=np.array(0),
+            spacing=spacing,
             eta=eta,
             steps=steps,
             evaluations=steps,
-            **record("DDIM, few steps", None if count else UNSTABLE),
+            **record("DDIM, few steps", None if count else UNSTABLE, sampling={"spacing": ["quadratic", "uniform"]}),
         )
         return [folder / "few_steps.csv", path]
 

@@ -11,7 +11,9 @@ from PIL import Image
 from records import read_records
 
 from ddpm.config.errors import UserError
+from ddpm.config.registry import DATASETS
 from ddpm.diffusion import GaussianDiffusion, linear_betas
+from ddpm.evaluation.networks.inception import NAME
 from ddpm.report.figures import (
     bound,
     charts,
@@ -121,11 +123,15 @@ def test_fewsteps_is_fid_left_and_score_right_with_ancestral_sampling_dashed(res
     assert all("digits classifier" in axes.get_ylabel() and axes.get_xscale() == "log" for axes in (fid, score))
     for axes, first, dashed in ((fid, 150.0, 12.345), (score, 5.5, 7.21)):
         *curves, ancestral = axes.lines
-        assert [curve.get_xdata().tolist() for curve in curves] == [[2, 5, 10], [2, 5, 10]]
+        assert [curve.get_xdata().tolist() for curve in curves] == [[2, 5, 10]] * 4
         assert curves[0].get_ydata()[0] == first
+        assert [curve.get_linestyle() for curve in curves] == ["-", "-", ":", ":"]
+        assert [curve.get_color() for curve in curves[:2]] == [curve.get_color() for curve in curves[2:]]
         assert set(ancestral.get_ydata()) == {dashed} and ancestral.get_linestyle() == "--"
     labels = [text.get_text() for text in fid.get_legend().get_texts()]
-    assert labels == ["DDIM, η = 0", "DDIM, η = 1", "ancestral, all 50 steps"]
+    named = [f"{spacing}, η = {eta}" for spacing in ("quadratic", "uniform") for eta in (0, 1)]
+    assert labels == [*named, "ancestral, all 50 steps"]  # and none that are published, as these are digits
+    assert [curve.get_ydata()[0] for curve in fid.lines[:4]] == [150, 150, 160, 160]
     words = texts_of(drawn[0])
     assert "An addition: few steps with DDIM (Song et al. 2021), in no table or figure of the paper" in words
     assert "100 images per point, 300 for ancestral sampling" in words
@@ -156,7 +162,64 @@ def test_fewsteps_needs_no_ancestral_numbers(results, make, tmp_path, drawn):
     table, run, shard = sources_of("fewsteps", results, make)
     run.write_text(json.dumps(make.unstable("eps-simple")))
     draw("fewsteps", [table, run, shard], [tmp_path / "x.png"], STAMP)
-    assert [len(axes.lines) for axes in drawn[0].axes[:2]] == [2, 2]
+    assert [len(axes.lines) for axes in drawn[0].axes[:2]] == [4, 4]
+
+
+def on_cifar10(run: dict, **changes) -> dict:
+    """`run` as one of CIFAR-10, scored by Inception."""
+    run["made_from"]["process"]["timesteps"] = 1000
+    changes = {"data": {"name": "cifar10", "title": DATASETS["cifar10"].title}, "network": NAME} | changes
+    return run | {"data": changes["data"], "features": {"network": changes["network"]}}
+
+
+def test_fewsteps_of_cifar10_are_beside_the_published_ones(results, make, tmp_path, drawn):
+    table, run, shard = sources_of("fewsteps", results, make)
+    run.write_text(json.dumps(on_cifar10(make.metrics())))
+    draw("fewsteps", [table, run, shard], [tmp_path / "x.png"], STAMP)
+    fid, score = drawn[0].axes[:2]
+    hollow = [line for line in fid.lines if line.get_markerfacecolor() == "none"]
+    steps = [10, 20, 50, 100, 1000]
+    assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in hollow] == [
+        (steps, [13.36, 6.84, 4.67, 4.16, 4.04]),
+        (steps, [41.07, 18.36, 8.01, 5.78, 4.73]),
+        ([1000], [3.17]),
+    ]
+    assert [line.get_color() for line in hollow[:2]] == [line.get_color() for line in fid.lines[:2]]
+    assert "hollow: published" in [text.get_text() for text in fid.get_legend().get_texts()]
+    assert not any(line.get_markerfacecolor() == "none" for line in score.lines)
+    assert collisions_of(drawn[0]) == []
+    table.write_text("\n".join(line for line in table.read_text().splitlines() if not line.startswith("1.0")) + "\n")
+    draw("fewsteps", [table, run, shard], [tmp_path / "x.png"], STAMP)
+    shown = [line.get_ydata()[0] for line in drawn[1].axes[0].lines if line.get_markerfacecolor() == "none"]
+    assert shown == [13.36, 3.17]  # of the etas that are here
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {"name": "celebahq256", "title": "CelebA-HQ"}},
+        {"data": {"name": "cifar10", "title": "JPEG copy of CIFAR-10"}},
+        {"network": "CIFAR-10 classifier"},
+    ],
+)
+def test_fewsteps_that_do_not_compare_have_no_published_ones(changes, results, make, tmp_path, drawn):
+    table, run, shard = sources_of("fewsteps", results, make)
+    run.write_text(json.dumps(on_cifar10(make.metrics(), **changes)))
+    draw("fewsteps", [table, run, shard], [tmp_path / "x.png"], STAMP)
+    assert len(drawn[0].axes[0].lines) == 5
+
+
+def test_fewsteps_of_one_spacing_are_drawn_as_well(results, make, tmp_path, drawn):
+    """As those of before, whose file says the spacing in its header alone."""
+    table, run, shard = sources_of("fewsteps", results, make)
+    table.write_text("\n".join(line for line in table.read_text().splitlines() if "uniform" not in line) + "\n")
+    arrays = dict(np.load(shard))
+    del arrays["spacing"]
+    arrays |= {key: arrays[key][:6] for key in ("eta", "steps", "evaluations")} | {"images": arrays["images"][:, :6]}
+    header = json.loads(str(arrays["header"])) | {"sampling": {"spacing": "quadratic"}}
+    np.savez(shard, **arrays | {"header": np.array(json.dumps(header))})
+    draw("fewsteps", [table, run, shard], [tmp_path / "x.png"], STAMP)
+    assert [len(axes.lines) for axes in drawn[0].axes[:2]] == [3, 3]
 
 
 @pytest.mark.parametrize("name", ["figure1", "figure3", "figure6", "figure7", "figure8", "figure13", "figure14"])

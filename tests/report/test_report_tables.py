@@ -127,11 +127,22 @@ def test_the_papers_protocol_is_compared(table, results, make):
 def test_the_authors_weights_are_compared_and_it_is_said_whose_they_are(table, results, make):
     theirs = {"text": "the authors' weights of step 790,000, not trained here", "affects": []}
     run = make.as_published("eps-simple", 9.46, 0.1, 3.17) | {"nll": None, "deviations": [theirs]}
+    run["made_from"]["weights"] = {"status": "released", "checkpoint": "final", "step": 790_000}
     rows, texts = table("table1", [results.add(run)])
     row = row_of(rows, Model="Ours (L_simple)")
     assert row["FID train, verdict"] == "reproduced"
     assert "The authors' weights of step 790,000, not trained here." in texts["md"]
+    assert "Checkpoint" not in texts["md"]
     assert row_of(rows, Model="Ours (L, fixed isotropic Σ)")["Verdict"] == "not run"
+
+
+def test_what_affects_no_number_is_said_beside_the_checkpoint_and_leaves_the_verdict(table, results, make):
+    truncated = {"text": "samples are truncated to 256 levels", "affects": []}
+    run = make.as_published("eps-simple", 9.46, 0.1, 3.17) | {"nll": None, "deviations": [truncated]}
+    run["made_from"]["weights"] = {"status": "trained", "checkpoint": "final", "step": 800_000}
+    rows, texts = table("table1", [results.add(run)])
+    assert row_of(rows, Model="Ours (L_simple)")["FID train, verdict"] == "reproduced"
+    assert all(text in texts["md"] for text in ("Samples are truncated to 256 levels.", "Checkpoint: final, step"))
 
 
 def test_the_fid_by_the_statistics_that_the_papers_is_against_is_named_in_table_1(table, results, make):

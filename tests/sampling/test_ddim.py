@@ -21,10 +21,10 @@ from ddpm.sampling.ddim import ddim_step, ddim_times, sample_ddim
 from ddpm.sampling.runner import FewStepsSampler, sample_shard
 from ddpm.storage.documents import read_section
 from ddpm.storage.files import read_npz
-from ddpm.storage.shards import DDIM, read_shard, shard_range
+from ddpm.storage.shards import DDIM, SETTINGS, read_few_steps, read_shard, shard_range
 
 T = 1000
-SETTINGS = {"eta": (0.0, 1.0), "steps": (2, 5, 20)}
+ASKED = {"eta": (0.0, 1.0), "steps": (2, 5, 20)}
 QUIET = {"log": lambda message: None}
 
 
@@ -182,7 +182,7 @@ def test_eta_zero_carries_the_noise_onto_gaussian_data(mean, std, close):
 
 def shards(trained, folder, images: int = 40, parts: int = 1, batch_size: int = 40, **changes) -> list[tuple]:
     """Arrays and header of all shards of a run."""
-    config = FewStepsConfig(images=images, shards=parts, batch_size=batch_size, **SETTINGS | changes)
+    config = FewStepsConfig(images=images, shards=parts, batch_size=batch_size, **ASKED | changes)
     read = []
     for part in range(1, parts + 1):
         path = folder / f"{part}-of-{parts}-{batch_size}.npz"
@@ -200,20 +200,22 @@ def test_image_i_is_the_same_however_the_work_is_cut(parts, batch_size, trained,
 
 
 def test_a_shard_holds_every_setting_and_says_how_it_was_made(trained, tmp_path):
-    ((arrays, header),) = shards(trained, tmp_path, spacing="quadratic")
-    assert arrays["images"].shape == (40, 6, 8, 8, 1)
-    assert arrays["eta"].tolist() == [0, 0, 0, 1, 1, 1]
-    assert arrays["steps"].tolist() == [2, 5, 20] * 2
-    assert arrays["evaluations"].tolist() == [2, 5, len(ddim_times(20, 20, "quadratic"))] * 2
-    for slot, (eta, steps) in enumerate(zip(arrays["eta"].tolist(), arrays["steps"].tolist(), strict=True)):
+    shards(trained, tmp_path, spacing=("quadratic", "uniform"))
+    arrays, header = read_few_steps(tmp_path / "1-of-1-40.npz")
+    assert arrays["images"].shape == (40, 12, 8, 8, 1)
+    assert arrays["spacing"].tolist() == ["quadratic"] * 6 + ["uniform"] * 6
+    assert arrays["eta"].tolist() == [0, 0, 0, 1, 1, 1] * 2
+    assert arrays["steps"].tolist() == [2, 5, 20] * 4
+    assert arrays["evaluations"].tolist() == [2, 5, len(ddim_times(20, 20, "quadratic"))] * 2 + [2, 5, 20] * 2
+    for slot, (spacing, eta, steps) in enumerate(zip(*(arrays[key].tolist() for key in SETTINGS[:3]), strict=True)):
         x = rng.normal(0, "x_T", start=0, stop=40, shape=trained.image_shape)
-        times = ddim_times(20, steps, "quadratic")[::-1]
+        times = ddim_times(20, steps, spacing)[::-1]
         x = sample_ddim(trained, x, times, named_noise(x, 0, "few-steps z"), eta=eta)
         assert np.array_equal(arrays["images"][:, slot], to_uint8(x))
     assert header["sampler"].startswith("DDIM")
     assert header["status"]["status"] == "sampled"
     assert header["weights_sha256"] == trained.sha256
-    assert header["sampling"]["spacing"] == "quadratic"
+    assert header["sampling"]["spacing"] == ["quadratic", "uniform"]
 
 
 def first_inputs(trained, draw) -> list[torch.Tensor]:
@@ -230,7 +232,7 @@ def first_inputs(trained, draw) -> list[torch.Tensor]:
 
 
 def test_every_setting_of_an_image_starts_from_the_noise_of_ancestral_sampling(trained):
-    config = FewStepsConfig(images=3, **SETTINGS)
+    config = FewStepsConfig(images=3, **ASKED)
     starts = first_inputs(trained, lambda spied: FewStepsSampler(spied, config, CPU).draw(0, 3))
     (ancestral,) = first_inputs(trained, lambda spied: reverse_process(spied, 0, 3, config.seed))
     assert len(starts) == 6
@@ -276,7 +278,7 @@ def test_unstable_training_gives_empty_shards_that_say_so(trained, tmp_path):
 @pytest.mark.parametrize("steps", [1, 21])
 def test_steps_that_the_network_does_not_have_are_refused(steps, trained, tmp_path):
     config = FewStepsConfig.model_construct(images=4, shards=1, batch_size=4, steps=(steps,), eta=(0.0,),
-                                            spacing="uniform", limit=100.0, seed=0)  # fmt: skip
+                                            spacing=("uniform",), limit=100.0, seed=0)  # fmt: skip
     with pytest.raises(UserError, match=rf"few_steps\.steps: {steps}: .*allowed: 2\.\.20"):
         sample_shard(FewStepsSampler(trained, config, CPU), 1, tmp_path / "out.npz", **QUIET)
     assert not list(tmp_path.iterdir())

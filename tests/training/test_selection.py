@@ -52,6 +52,13 @@ def test_the_lowest_fid_is_chosen_and_says_among_how_many(best, folder, tmp_path
     assert trained.header["weights"] == "ema"
 
 
+def test_the_choice_says_in_how_many_steps_the_images_were_drawn(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(__name__ + ".SCORES", "step,images,evaluations,fid_train\n")
+    trained = chosen(folder, Selection.LOWEST_FID, tmp_path, "3,20,5,7.0\n6,20,5,4.0\n")
+    said = {"checkpoint": "lowest-fid", "snapshots": 2, "snapshot_images": 20, "snapshot_evaluations": 5}
+    assert trained.outcome == {"status": "trained", "step": 6, "reason": None, **said}
+
+
 def test_no_scores_are_named(folder, tmp_path):
     with pytest.raises(UserError, match="--snapshots and --scores"):
         select_weights(folder / "final.safetensors", Selection.LOWEST_FID, tmp_path / "m", folder / "weights")

@@ -6,7 +6,7 @@
 
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from ddpm.config.base import FrozenModel
 from ddpm.config.enums import Architecture, Objective, Parameterization, Quantisation, Spacing, Variance
@@ -17,6 +17,12 @@ Level = Annotated[int, Field(ge=1, le=64, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
 Offset = Annotated[int, Field(ge=0, strict=True)]
 Rate = Annotated[float, Field(gt=0)]
+# One or several; one alone is written as it is, without a list, so that documents of before stay what they are.
+Spacings = Annotated[
+    tuple[Spacing, ...],
+    BeforeValidator(lambda given: (given,) if isinstance(given, str) else given),
+    PlainSerializer(lambda spacings: spacings if len(spacings) > 1 else spacings[0]),
+]
 # Keys that several sections share.
 BatchSize = Annotated[Count, Field(description="Images per call of the network. Does not change the images.")]
 Shards = Annotated[Count, Field(description="Files, and jobs, that they are spread over.")]
@@ -191,9 +197,11 @@ class FewStepsConfig(FrozenModel):
     eta: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.0, 1.0), min_length=1, description="Noise to try: 0 adds none, 1 as much as ancestral steps of fixedsmall."
     )
-    spacing: Spacing = Field(
-        Spacing.UNIFORM,
-        description="uniform or quadratic: which times are visited. Default: quadratic for CIFAR-10, as its authors'.",
+    spacing: Spacings = Field(
+        (Spacing.UNIFORM,),
+        min_length=1,
+        description="uniform, quadratic, or both in a list: which times are visited. Default: quadratic for CIFAR-10, "
+        "as its authors'.",
     )
     images: Count = Field(50_000, description="Images to draw for every pair of steps and eta.")
     shards: Shards = 1
@@ -205,10 +213,10 @@ class FewStepsConfig(FrozenModel):
 
     @model_validator(mode="after")
     def settings_differ(self) -> Self:
-        for key in ("steps", "eta"):
+        for key in ("steps", "eta", "spacing"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
-                raise ValueError(f"{key}: {list(values)} names a value twice")
+                raise ValueError(f"{key}: [{', '.join(map(str, values))}] names a value twice")
         return self
 
 

@@ -15,7 +15,7 @@ from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.rate_distortion import rate_distortion, read_bounds
 from ddpm.evaluation.reference import SPLITS, RealStatistics, read_reference
 from ddpm.storage.files import write_csv
-from ddpm.storage.shards import DDIM, read_shard
+from ddpm.storage.shards import read_few_steps, read_shard
 
 SCORES = ("inception_score", "inception_score_std", *(f"fid_{split}" for split in SPLITS))
 
@@ -49,18 +49,16 @@ def write_few_steps(
     Args:
         samples: shards of `few_steps_shard`, all of one run. reference: real features, from `write_reference`.
     """
-    settings = ("eta", "steps", "evaluations")
-    shards = [read_shard(shard, "images", *settings, "start", sampler=DDIM) for shard in samples]
-    shards.sort(key=lambda shard: int(shard[0]["start"]))
-    arrays, header = shards[0]
+    settings = ("eta", "steps", "evaluations", "spacing")
+    shards = sorted(map(read_few_steps, samples), key=lambda shard: int(shard[0]["start"]))
+    arrays, _ = shards[0]
     real, _ = read_reference(reference, network.sha256)
     rows = []
     if all(header["status"]["status"] != "unstable" for _, header in shards):
         for slot, setting in enumerate(zip(*(arrays[key].tolist() for key in settings), strict=True)):
             images = np.concatenate([arrays["images"][:, slot] for arrays, _ in shards])
-            spacing = header["sampling"]["spacing"]
-            rows.append((*setting, spacing, len(images), *score_images(images, network, config, real)))
-    write_csv(path, (*settings, "spacing", "images", *SCORES), rows)
+            rows.append((*setting, len(images), *score_images(images, network, config, real)))
+    write_csv(path, (*settings, "images", *SCORES), rows)
 
 
 def write_snapshot_scores(
@@ -68,7 +66,7 @@ def write_snapshot_scores(
 ) -> None:
     """Inception Score and FID over the course of a training: a row per snapshot, in the order of their steps.
 
-    Unstable snapshots have no row. Each row says how many images it is of, so none passes for the paper's.
+    Unstable snapshots have no row. Each row says how many images it is of, and in how many steps these were drawn.
 
     Args:
         samples: shards of `sample_shard`, one per snapshot. reference: real features, from `write_reference`.
@@ -79,8 +77,9 @@ def write_snapshot_scores(
         arrays, header = read_shard(shard, "images", sampler=None)
         if header["status"]["status"] != "unstable" and len(arrays["images"]):
             step, images = header["trained"]["step"], arrays["images"]
-            rows.append((step, len(images), *score_images(images, network, config, real)))
-    write_csv(path, ("step", "images", *SCORES), sorted(rows))
+            (evaluations,) = header["sampling"].get("steps", [header["training"]["diffusion"]["timesteps"]])
+            rows.append((step, len(images), evaluations, *score_images(images, network, config, real)))
+    write_csv(path, ("step", "images", "evaluations", *SCORES), sorted(rows))
 
 
 def score_images(

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ddpm.config.catalogue import is_large
-from ddpm.config.enums import Variance
+from ddpm.config.enums import Parameterization, Quantisation, Selection, Variance
 from ddpm.config.registry import DATASETS, is_authors
+from ddpm.config.schema import SamplingConfig, SnapshotsConfig, TrainingConfig
 from ddpm.evaluation.networks.inception import NAME
 from ddpm.storage.shards import ANCESTRAL_SAMPLER
 
@@ -30,6 +31,8 @@ class Protocol:
     features: str = NAME
     learned: bool = False
     """Whether the paper also has rows with a learned variance."""
+    snapshots: int = 8
+    """Among so many, or more, the weights of lowest FID are chosen. The paper gives no number: it is scale paper's."""
 
 
 SIZES = {"ch": 128, "num_res_blocks": 2, "attn_resolutions": [16], "groups": 32}
@@ -38,7 +41,12 @@ SCHEDULE = {"timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
 OPTIMISER = {"warmup": 5000, "grad_clip": 1.0, "ema_decay": 0.9999}
 
 
-def photographs(title: str, steps: int, flip: bool = True, ch: int = 128, reference: int | None = None) -> Protocol:
+TPU_CORES = 8  # each clips the gradient of its part of a batch
+
+
+def photographs(
+    title: str, steps: int, flip: bool = True, ch: int = 128, reference: int | None = None, snapshots: int = 8
+) -> Protocol:
     """A model of 256x256 images: L_simple on eps, no dropout, and the posterior's variance."""
     return Protocol(
         title=title,
@@ -48,12 +56,13 @@ def photographs(title: str, steps: int, flip: bool = True, ch: int = 128, refere
         training={"learning_rate": 2e-5, **OPTIMISER, "flip": flip},
         diffusion={"parameterization": "eps", "objective": "simple", "variance": Variance.FIXEDSMALL, **SCHEDULE},
         reference=reference,
+        snapshots=snapshots,
     )
 
 
-def lsun(part: str, steps: int, flip: bool = True, ch: int = 128) -> Protocol:
+def lsun(part: str, steps: int, flip: bool = True, ch: int = 128, snapshots: int = 8) -> Protocol:
     """A model of LSUN, scored as StyleGAN2 does: against the first 50,000 images."""
-    return photographs(f"LSUN {part}", steps, flip, ch, reference=50_000)
+    return photographs(f"LSUN {part}", steps, flip, ch, reference=50_000, snapshots=snapshots)
 
 
 # The text has no flips for Bedroom; the authors' commands leave them out for Cat instead.
@@ -66,6 +75,7 @@ PROTOCOLS = {
         training={"learning_rate": 2e-4, **OPTIMISER, "flip": True},
         diffusion={"variance": Variance.FIXEDLARGE, **SCHEDULE},
         learned=True,
+        snapshots=14,
     ),
     "celebahq256": photographs("CelebA-HQ", 500_000),
     "lsun-bedroom256": lsun("bedroom", 2_400_000, flip=False),
@@ -73,7 +83,7 @@ PROTOCOLS = {
     "lsun-cat256": lsun("cat", 1_800_000),
 }
 # "Increasing filter count" to about 256 million weights: ch 192 has 255,677,955. Inferred; the paper does not say.
-LARGE = {"lsun-bedroom256": lsun("bedroom", 1_150_000, flip=False, ch=192)}
+LARGE = {"lsun-bedroom256": lsun("bedroom", 1_150_000, flip=False, ch=192, snapshots=6)}
 
 
 def protocol_of(data: str, experiment: str) -> Protocol:
@@ -115,6 +125,7 @@ def deviations(header: dict, images: int, splits: int, card: dict, likelihood: d
         *score_checks(header["network"]["name"], images, splits, paper),
         Check(weights != "ema", f"weights: {weights}, not their running mean"),
         Check(sampler != ANCESTRAL_SAMPLER, f"sampler: {sampler}", OF_SAMPLES),
+        *sampling_checks(header["sampling"], header["quantisation"]),
         *training_checks(header["training"], header["trained"], paper),
         *reference_checks(reference, card, paper),
         *likelihood_checks(likelihood, card),
@@ -157,6 +168,22 @@ def data_checks(card: dict, paper: Protocol) -> Iterator[Check]:
         yield Check(abs(here - theirs) > TOLERANCE * theirs, f"{here:,} {SETS[split]} images, not {theirs:,}", affects)
 
 
+def sampling_checks(sampling: dict, quantisation: str) -> Iterator[Check]:
+    """Samples that end as unstable where others' go on, and other 8 bits.
+
+    The authors' code truncates where it writes images, and the paper does not say of which its numbers are: that is
+    said, and affects nothing.
+    """
+    yield limit_check("|x_t| of samples", sampling["limit"], SamplingConfig.model_fields["limit"].default, OF_SAMPLES)
+    rounded = sampling.get("quantisation", Quantisation.NEAREST)  # the only way of versions without the key
+    yield Check(rounded != Quantisation.NEAREST, f"samples are {quantisation}", ())
+
+
+def limit_check(title: str, ours: float, usual: float, affects: tuple[str, ...] = NUMBERS) -> Check:
+    """The authors have no limit: a run beyond the usual one is lost, but one below it may not be."""
+    return Check(ours < usual, f"unstable where the {title} is above {ours:g}, not {usual:g}", affects)
+
+
 def training_checks(document: dict, trained: dict, paper: Protocol) -> Iterator[Check]:
     """Another training, network or process, by the training document and what is known of the weights."""
     if training := document.get("training"):
@@ -174,9 +201,22 @@ def training_checks(document: dict, trained: dict, paper: Protocol) -> Iterator[
     yield settings_check("network", document["network"], paper.network)
     yield settings_check("process", document["diffusion"], process)
     if training:
-        yield settings_check("training", training, paper.training)
-        final = trained.get("checkpoint") == "final"
-        yield Check(final, "checkpoint: the final one, not the one of lowest FID")
+        clipped = document["diffusion"]["parameterization"] == Parameterization.MU  # at every step, so that it matters
+        clipping = {"clip_shards": TPU_CORES} if clipped else {}
+        yield settings_check("training", training, paper.training | clipping)
+        yield limit_check("loss", training["loss_limit"], TrainingConfig.model_fields["loss_limit"].default)
+        yield from choice_checks(TrainingConfig.model_construct(**training), trained, process["timesteps"], paper)
+
+
+def choice_checks(training: TrainingConfig, trained: dict, timesteps: int, paper: Protocol) -> Iterator[Check]:
+    """Other weights than those of lowest FID, or a choice among fewer, or by fewer or other images."""
+    yield Check(trained.get("checkpoint") == Selection.FINAL, "checkpoint: the final one, not the one of lowest FID")
+    if trained.get("checkpoint") == Selection.LOWEST_FID:
+        count, wanted = len(training.snapshot_steps), SnapshotsConfig.model_fields["images"].default
+        images, steps = trained.get("snapshot_images", wanted), trained.get("snapshot_evaluations", timesteps)
+        yield Check(count < paper.snapshots, f"lowest FID of {count} snapshots, not of {paper.snapshots}")
+        yield Check(images < wanted, f"lowest FID by {images:,} images of each snapshot, not {wanted:,}")
+        yield Check(steps != timesteps, f"lowest FID by images of {steps:,} steps, not {timesteps:,}")
 
 
 def settings_check(title: str, ours: dict, theirs: dict) -> Check:
@@ -199,3 +239,96 @@ def likelihood_checks(likelihood: dict, card: dict) -> Iterator[Check]:
             images, count = summary["images"], card[split]
             text = f"bits/dim of {images:,} of the {count:,} {SETS[split]} images"
             yield Check(images != count, text, (f"nll_{split}",))
+
+
+SPREAD = "cuts the same work, image by image, into files, jobs or calls; results change by rounding at most"
+SEED = "a seed: the paper's are not known, and no seed is better than another; repeats show the spread"
+ADDITION = "of few-step sampling, an addition: no number of the paper is made of it"
+SHOWN = "of pictures, which no number is made of"
+FOLLOWS = "follows from another key, which is checked"
+NAMED = "names or describes what is checked otherwise"
+OUTCOME = "how a run went: an unstable one has no numbers, and the tables say where and why it ended"
+MACHINE = "says where it was computed; sums are rounded otherwise there"
+HARMLESS = {
+    "name": NAMED,
+    "network.image_size": FOLLOWS,  # from the data
+    "network.channels": FOLLOWS,
+    "network.out_channels": FOLLOWS,  # from the variance
+    "training.log_every": "decides on rows of training.csv, and how soon a run with losses above the limit ends",
+    "training.save_every": "how much of a killed training is repeated, which gives the same again",
+    "training.micro_batch": SPREAD,
+    "training.seed": SEED,
+    "checkpoint.name": NAMED,  # whose weights they are, their checksum says
+    "checkpoint.data": NAMED,
+    "checkpoint.variance": FOLLOWS,
+    "checkpoint.network": FOLLOWS,
+    "checkpoint.note": NAMED,
+    "checkpoint.files.name": NAMED,
+    "checkpoint.files.urls": NAMED,
+    "checkpoint.files.sha256": NAMED,
+    "checkpoint.files.size": NAMED,
+    "checkpoint.files.about": NAMED,
+    "sampling.shards": SPREAD,
+    "sampling.batch_size": SPREAD,
+    "sampling.previews": SHOWN,
+    "sampling.seed": SEED,
+    "snapshots.batch_size": SPREAD,
+    "snapshots.previews": SHOWN,
+    "snapshots.limit": "a snapshot beyond it is not chosen, and its FID would hardly be the lowest",
+    "snapshots.seed": "a seed; that of the samples is refused",
+    "few_steps.steps": ADDITION,
+    "few_steps.eta": ADDITION,
+    "few_steps.spacing": ADDITION,
+    "few_steps.images": ADDITION,
+    "few_steps.shards": ADDITION,
+    "few_steps.batch_size": ADDITION,
+    "few_steps.limit": ADDITION,
+    "few_steps.seed": ADDITION,
+    "likelihood.shards": SPREAD,
+    "likelihood.batch_size": SPREAD,
+    "likelihood.seed": SEED,
+    "evaluation.replicates": "makes the error of a FID more or less certain, not the FID",
+    "evaluation.seed": "of those draws, and of scores that the paper does not have",
+    "evaluation.neighbour_rows": SHOWN,
+    "evaluation.neighbours": SHOWN,
+    "evaluation.neighbour_crop": SHOWN,
+    "repeat.of": NAMED,
+    "repeat.varies": NAMED,
+    "repeat.seed": SEED,
+    # What metrics.json says beside these in made_from.
+    "made_from.weights.sha256": NAMED,
+    "made_from.weights.status": OUTCOME,
+    "made_from.weights.reason": OUTCOME,
+    "made_from.weights.snapshots": "the snapshots that were scored; those that the training was to leave are checked",
+    "made_from.likelihood.weights_sha256": NAMED,
+    "made_from.likelihood.images_sha256": NAMED,
+    "made_from.likelihood.split": NAMED,
+    "made_from.likelihood.device": MACHINE,
+    "made_from.likelihood.precision": "see compute.precision",
+    "made_from.reference.file_sha256": NAMED,
+    "made_from.reference.data": NAMED,  # images of other data are refused
+    "made_from.reference.title": NAMED,
+    "made_from.reference.network": NAMED,  # features of another network than the samples' are refused
+    "made_from.reference.network_sha256": NAMED,
+    "made_from.reference.kinds": "which features there are, for scores that the paper does not have",
+    "made_from.reference.accuracy": "of a classifier, whose scores do not compare in any case",
+    "made_from.reference.train.sha256": NAMED,
+    "made_from.reference.test.sha256": NAMED,
+    "made_from.data_sha256": "hashes of the data, whose kind, number and encoding are checked",
+    "made_from.device": MACHINE,
+    "made_from.precision": "see compute.precision",
+    "made_from.python": MACHINE,
+    "made_from.packages": MACHINE,
+    "made_from.machine": MACHINE,
+    "made_from.code": NAMED,
+    # Of the scale.
+    "compute.device": "a GPU compiles the network, which rounds otherwise in the last digits (docs/speed.md)",
+    "compute.precision": "the authors' TPU multiplies in bfloat16 as well; it costs 0.03 of FID here (docs/cifar10.md)",
+    "compute.threads": MACHINE,
+    "compute.gpus": SPREAD,
+    "compute.training_gpus": SPREAD,
+}
+"""Every key of the documents of a run that `deviations` does not look at, and why it moves no number of the paper.
+
+Keys are those of a stage's document, or of `made_from` in metrics.json. A test demands that each is here or is checked.
+"""

@@ -158,7 +158,8 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
     features = [root / file for file in layout.features(name)] if samples.done == samples.jobs else []
     scored = sum(file.exists() for file in features)
     if settings := experiment.few_steps:
-        each, evaluations = len(settings.steps) * len(settings.eta) * pixels, sum(settings.steps) * len(settings.eta)
+        chains = len(settings.spacing) * len(settings.eta)  # per number of steps
+        each, evaluations = chains * len(settings.steps) * pixels, chains * sum(settings.steps)
         yield drawn("few_steps", "few_steps", layout.few_steps(name), settings.images, evaluations, each)
     if settings := experiment.likelihood:
         for split in ("test", "train"):

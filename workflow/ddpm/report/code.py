@@ -11,6 +11,7 @@ from ddpm.report.figures import MODULES
 PACKAGE = Path(os.path.relpath(Path(__file__).parents[1]))
 # Modules of figures in the charts' theme.
 CHARTS = ("figure5", "figure10", "fewsteps", "bound", "reproduced", "training_curve")
+SHOWN = {"figure5": "table4", "fewsteps": "ddim"}  # published numbers beside ours
 # What turns metrics into the numbers of tables.
 NUMBERS = ("tables", "notes", "numbers", "scores", "verdicts", "rendering", "inputs")
 PAGE = ("page", "watch", "ordering", "comparisons", "figures/__init__", "figures/samples")
@@ -22,7 +23,7 @@ def files(*modules: str) -> list[str]:
 
 
 def published(table: str) -> str:
-    """The paper's numbers of a table."""
+    """The published numbers of a table."""
     return str(PACKAGE / f"report/published/{table}.csv")
 
 
@@ -37,8 +38,8 @@ def figure_code(name: str) -> list[str]:
     if MODULES[name] in CHARTS:
         drawing.append("charts")
     used = files("report/inputs", "storage/tables", *(f"report/figures/{module}" for module in drawing))
-    if name == "figure5":
-        used.append(published("table4"))
+    if name in SHOWN:
+        used.append(published(SHOWN[name]))
     if name == "reproduced":
         used += files(*(f"report/{module}" for module in ("comparisons", "rendering", "verdicts", "numbers")))
     return used

@@ -72,19 +72,22 @@ def notes_on_choice(runs: list[dict], shown: dict | None) -> list[str]:
 
 
 def notes_on_checkpoint(run: dict | None) -> list[str]:
-    """Which weights were scored, where that is recorded; with the steps of all runs in a mean.
-
-    A deviation that affects no number says whose weights they are.
-    """
+    """Deviations that affect no number, as whose weights they are; and which weights of a training were scored."""
     if run is None or run["status"] != "measured":
         return []
-    if theirs := [each["text"] for each in run["deviations"] if not each["affects"]]:
-        return [f"{text[0].upper()}{text[1:]}." for text in theirs]
+    said = [each["text"] for each in run["deviations"] if not each["affects"]]
+    return [*(f"{text[0].upper()}{text[1:]}." for text in said), *name_checkpoint(run)]
+
+
+def name_checkpoint(run: dict) -> list[str]:
+    """Which weights of a training were scored, where that is recorded; with the steps of all runs in a mean."""
     every = [(one.get("made_from") or {}).get("weights") or {} for one in (run, *measured_repeats(run))]
     steps = list(dict.fromkeys(f"{weights['step']:,}" for weights in every if weights.get("checkpoint")))
     step = f"{'steps' if len(steps) > 1 else 'step'} {' and '.join(steps)}"
     weights = every[0]
     match weights.get("checkpoint"):
+        case _ if weights.get("status") == "released":
+            return []
         case "final":
             return [f"Checkpoint: final, {step}."]
         case "lowest-fid":

@@ -22,7 +22,7 @@ from ddpm.sampling.base import Callback, Step, initial_noise, named_noise
 from ddpm.sampling.ddim import ddim_times, sample_ddim
 from ddpm.storage.chunk_cache import Arrays, ChunkCache
 from ddpm.storage.files import write_npz
-from ddpm.storage.shards import ANCESTRAL_SAMPLER, DDIM_SAMPLER, pack_header, shard_range
+from ddpm.storage.shards import ANCESTRAL_SAMPLER, DDIM_SAMPLER, SETTINGS, pack_header, shard_range
 from ddpm.training.model import TrainedModel
 
 T = TypeVar("T")
@@ -150,10 +150,10 @@ class AncestralSampler(ImageSampler):
 
 
 class FewStepsSampler(ImageSampler):
-    """DDIM: `images` [settings, H, W, C], one for each pair of eta and a number of steps.
+    """DDIM: `images` [settings, H, W, C], one for each spacing, eta and number of steps.
 
-    The file also has of each setting its eta, its steps, and its evaluations: fewer than steps where quadratic times
-    repeat. All settings of an image start from the noise of ancestral sampling with the same seed.
+    The file also has of each setting its spacing, its eta, its steps, and its evaluations: fewer than steps where
+    quadratic times repeat. All settings of an image start from the noise of ancestral sampling with the same seed.
 
     Raises:
         UserError: steps that the network's process does not have.
@@ -163,22 +163,23 @@ class FewStepsSampler(ImageSampler):
 
     def __init__(self, trained: TrainedModel, config: FewStepsConfig, device: torch.device):
         super().__init__(trained, config, device)
-        self.settings = list(product(config.eta, config.steps))
-        self.times = {n: ddim_times(trained.diffusion.num_timesteps, n, config.spacing) for n in config.steps}
-        eta, steps = zip(*self.settings, strict=True)
-        evaluations = [len(self.times[count]) for count in steps]
+        self.settings = list(product(config.spacing, config.eta, config.steps))
+        timesteps = trained.diffusion.num_timesteps
+        self.times = [ddim_times(timesteps, steps, spacing) for spacing, _, steps in self.settings]
+        evaluations = [len(times) for times in self.times]
         self.evaluations = sum(evaluations)
         self.shapes = {"images": (len(self.settings), *trained.pixels_shape)}
-        self.constants = {"eta": np.array(eta), "steps": np.array(steps), "evaluations": np.array(evaluations)}
+        columns = (*zip(*self.settings, strict=True), evaluations)
+        self.constants = {key: np.array(column) for key, column in zip(SETTINGS, columns, strict=True)}
 
     @torch.inference_mode()
     def draw(self, start: int, stop: int) -> Arrays:
         images = []
-        for eta, steps in self.settings:
+        for (spacing, eta, steps), times in zip(self.settings, self.times, strict=True):
             x = initial_noise(self.trained, self.config.seed, start, stop)
             noise = named_noise(x, self.config.seed, "few-steps z", start=start)
-            x = sample_ddim(self.trained, x, self.times[steps][::-1], noise, eta=eta)
-            check_range(x, 0, self.config.limit, f"eta {eta:g}, {steps} steps: ")
+            x = sample_ddim(self.trained, x, times[::-1], noise, eta=eta)
+            check_range(x, 0, self.config.limit, f"{spacing}, eta {eta:g}, {steps} steps: ")
             images.append(to_uint8(x))
         return {"images": np.stack(images, axis=1)}
 

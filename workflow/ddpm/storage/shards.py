@@ -12,6 +12,7 @@ from ddpm.storage.files import read_errors_naming, read_npz, to_json
 ANCESTRAL, DDIM = "ancestral", "DDIM"
 ANCESTRAL_SAMPLER = f"{ANCESTRAL}, all T steps, x0-hat clipped to [-1, 1]"
 DDIM_SAMPLER = f"{DDIM}, few steps, x0-hat not clipped"
+SETTINGS = ("spacing", "eta", "steps", "evaluations")  # of few-step samples: an array each, a value per setting
 LATENTS, INTERPOLATION = "shared latents", "interpolation"  # not shards: of Figure 7, and of Figures 8 and 9
 
 
@@ -46,3 +47,17 @@ def read_shard(path: Path, *keys: str, sampler: str | None = ANCESTRAL) -> tuple
         raise UserError(f"{path}: these images are of the {drawn_by} sampler, where the {sampler} sampler's belong.")
     earlier = {"precision": "fp32"}  # of versions that did not say it
     return read_npz(path, *keys), {**earlier, **header, "status": status}
+
+
+def read_few_steps(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+    """A shard of few-step samples: `images` [n, settings, H, W, C], `start` and the SETTINGS, and its header.
+
+    Where the header names one spacing, as those of earlier versions do, all settings have it. Raises as `read_shard`.
+    """
+    _, header = read_shard(path, sampler=DDIM)
+    spacing = header["sampling"]["spacing"]
+    alone = isinstance(spacing, str)
+    arrays, _ = read_shard(path, "images", "start", *SETTINGS[alone:], sampler=DDIM)
+    if alone:
+        arrays["spacing"] = np.full(len(arrays["eta"]), spacing)
+    return arrays, header

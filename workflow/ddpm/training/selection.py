@@ -29,7 +29,7 @@ def select_weights(
         if selection is Selection.LOWEST_FID:
             if snapshots is None or scores is None:
                 raise UserError("the lowest FID is chosen among snapshots: give --snapshots and --scores.")
-            from ddpm.storage.tables import read_curve  # and with it pandas
+            from ddpm.storage.tables import read_curve, read_table  # and with it pandas
 
             curve = read_curve(scores, "step", "images", "fid_train")
             if curve.empty:
@@ -37,6 +37,8 @@ def select_weights(
             best = int(curve["fid_train"].argmin())
             content, header = read_weights(snapshot_file(snapshots, int(curve["step"][best])))
             chosen |= {"snapshots": len(curve["step"]), "snapshot_images": int(curve["images"][best])}
+            if "evaluations" in read_table(scores):  # earlier versions did not say it
+                chosen["snapshot_evaluations"] = int(read_curve(scores, "evaluations")["evaluations"][best])
         content = with_header(content, {**header, "outcome": {**header["outcome"], **chosen}})
     with atomic_write(path) as part:
         part.write_bytes(content)
