@@ -224,7 +224,7 @@ OUTPUTS = {
 }
 # What these write to is a folder, at which they look themselves (at its card, or that it is empty), or nothing.
 OTHERS = {"download", "download-weights", "download-network", "download-statistics", "prepare", "export-weights"}
-OTHERS |= {"plan", "requeue"}
+OTHERS |= {"plan", "requeue", "status"}
 
 
 def test_every_command_looks_at_what_it_writes():
