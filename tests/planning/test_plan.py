@@ -18,7 +18,7 @@ from ddpm.config.resolving import load, read_config
 from ddpm.planning.advising import advice, memory_lines, warnings, what_fits
 from ddpm.planning.machine import GB, Disk, in_gb
 from ddpm.planning.plan import duration, make_plan
-from ddpm.planning.rates import Kind, Rates, fingerprint, papers_tpu, read_rates
+from ddpm.planning.rates import Kind, Rates, fingerprint, read_rates
 from ddpm.planning.rendering import as_json, as_text
 from ddpm.planning.work import all_work
 from ddpm.storage.files import write_json
@@ -172,7 +172,7 @@ def test_an_unknown_size_is_said_to_be_in_no_sum(tmp_path):
 
 
 def test_smaller_runs_have_their_own_hours(tmp_path):
-    options = "\n".join(what_fits(paper(tmp_path), Rates({}, papers_tpu), tmp_path))
+    options = "\n".join(what_fits(paper(tmp_path), Rates({}), tmp_path))
     assert "scale=demo" in options
     assert f"save {duration((800_000 / 21 + 8 * 5_008 / 256 * 17 + 500_000 / 2.2) / 3600)} of training" in options
     assert f"there are some for {CIFAR}, {FACES}" in options
@@ -185,7 +185,7 @@ def test_smaller_runs_have_their_own_hours(tmp_path):
 def test_smaller_runs_are_named_as_they_can_be_asked_for(tmp_path):
     """A repeat comes with its experiment, whose hours alone are those of all of them."""
     alone = {"experiments": {CIFAR: {"seeds": {"sampling": [1]}}}}
-    rates = Rates({}, papers_tpu)
+    rates = Rates({})
     options = "\n".join(what_fits(paper(tmp_path, alone), rates, tmp_path))
     hours = make_plan(paper(tmp_path, alone, experiments=[CIFAR]), machine(80), tmp_path).hours
     assert f"fewer experiments: {hours} for `experiments: [{CIFAR}]`" in options

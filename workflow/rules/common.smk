@@ -54,12 +54,7 @@ TRAINED = [name for name in OWN_WEIGHTS if name not in RELEASED]
 # Published weights by name, and an experiment that says where they are.
 CHECKPOINTS = {EXPERIMENTS[name].checkpoint.name: name for name in RELEASED}
 
-# Data sets of which others published statistics of Inception's features, where ours are Inception's, too.
-WITH_STATISTICS = [
-    data
-    for data in DATA
-    if CONFIG.scale_config.features == "inception" and CONFIG.data_sets[data].statistics
-]
+WITH_STATISTICS = [data for data in DATA if FILES.statistics(data)]
 
 # Who looks at a TorchScript file before it is opened compares it with this, or with the published one's.
 TRUSTED_NETWORK = ["--network-sha256", CONFIG.inception.sha256] * bool(

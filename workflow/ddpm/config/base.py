@@ -1,5 +1,7 @@
 """What all checked documents share: unknown keys are errors, and errors say what is wrong in words."""
 
+import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -58,6 +60,11 @@ def is_elsewhere(address: str) -> str:
 def expand_folder(folder: Any) -> Any:
     """A folder's name with `~` and variables, as in `$HOME`, filled in; one that is not set stays as it is."""
     return os.path.expanduser(os.path.expandvars(folder)) if isinstance(folder, str) else folder
+
+
+def short_hash(document: Any) -> str:
+    """16 digits that name a document, which JSON can hold, by its content."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def matches(pattern: str, words: str) -> AfterValidator:

@@ -1,7 +1,5 @@
 """One experiment, and a scale: the budget of several. `resolving` fills them in."""
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ddpm.config.base import Address, Folder, FrozenModel, Name, Sha256
+from ddpm.config.base import Address, Folder, FrozenModel, Name, Sha256, short_hash
 from ddpm.config.enums import Features, Selection, WeightsSource
 from ddpm.config.schema import (
     ClassifierConfig,
@@ -194,7 +192,7 @@ class Experiment(FrozenModel):
 def training_fingerprint(config: dict[str, Any]) -> str:
     """Hash of a training configuration without the keys that cannot change the result."""
     training = {key: value for key, value in config["training"].items() if key not in ("save_every", "micro_batch")}
-    return hashlib.sha256(json.dumps({**config, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash({**config, "training": training})
 
 
 class InceptionSource(FrozenModel):

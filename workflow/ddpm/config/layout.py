@@ -51,6 +51,11 @@ class Layout:
         source = self.config.data_sets[data]
         return [f"resources/downloads/{data}/card.json"] if source.files and not source.root else []
 
+    def statistics(self, data: str) -> list[str]:
+        """The card of published statistics of Inception's features, where there are some and ours are its own, too."""
+        comparable = self.config.scale_config.features is Features.INCEPTION and self.config.data_sets[data].statistics
+        return [f"resources/statistics/{data}/card.json"] if comparable else []
+
     def shards(self, experiment: str, folder: str, count: int) -> list[str]:
         """The numbered files of `folder` of an experiment."""
         return [f"{self.results}/{experiment}/{folder}/{i}-of-{count}.npz" for i in range(1, count + 1)]

@@ -1,6 +1,5 @@
-"""In which precision networks compute, and how a process is told so. Needs no torch."""
+"""In which precision networks compute, and how a process is told so."""
 
-import os
 from enum import StrEnum
 
 PRECISION_ENV = "DDPM_PRECISION"  # the environment variable that jobs read
@@ -13,8 +12,3 @@ class Precision(StrEnum):
     """bf16 where the device has instructions for it and the network is wide enough to gain by it."""
     FP32 = "fp32"
     BF16 = "bf16"
-
-
-def set_precision_env(precision: Precision) -> None:
-    """Set it for this process and for those that it starts."""
-    os.environ[PRECISION_ENV] = precision

@@ -175,15 +175,12 @@ class Checkpoint(FrozenModel):
 
     @model_validator(mode="after")
     def holds_weights(self) -> Self:
-        if len(weights := self.not_configurations()) != 1:
-            names = [file.name for file in weights]
+        names = [file.name for file in self.files if not file.name.endswith(".json")]
+        if len(names) != 1:
             raise ValueError(f"files: one file of weights is needed, and configurations (.json); there are {names}")
         return self
-
-    def not_configurations(self) -> list[RemoteFile]:
-        return [file for file in self.files if not file.name.endswith(".json")]
 
     @property
     def weights_file(self) -> RemoteFile:
         """The one file that is no configuration."""
-        return self.not_configurations()[0]
+        return next(file for file in self.files if not file.name.endswith(".json"))

@@ -1,9 +1,7 @@
 """Images to the device in time: from its own memory where they fit there, from the host's, or by worker processes."""
 
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -14,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ddpm.config.errors import UserError
 from ddpm.data.store import Images
+from ddpm.jobs.signals import die_with
 
 AHEAD = 2  # batches that each worker has ready
 SHARE = 3  # a set may take one part in so many of the GPU's free memory
@@ -85,7 +84,7 @@ def decoded(images: Images, steps: Iterable[np.ndarray], device: torch.device, w
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
         pin_memory=device.type == "cuda",
-        worker_init_fn=partial(die_with, os.getpid()),
+        worker_init_fn=partial(end_with, os.getpid()),
         generator=torch.Generator(),  # its own: the loader draws a seed, and every other draw has a name
     )
     for batch in loader:
@@ -94,10 +93,6 @@ def decoded(images: Images, steps: Iterable[np.ndarray], device: torch.device, w
         yield to_device(batch, device)
 
 
-def die_with(parent: int, worker: int) -> None:
-    """Have the kernel end this worker with its parent, however that ends. Elsewhere than on Linux, torch notices."""
-    if sys.platform == "linux":
-        set_signal_at_parents_death = 1
-        ctypes.CDLL(None).prctl(set_signal_at_parents_death, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before
-            os._exit(1)
+def end_with(parent: int, worker: int) -> None:
+    """This worker ends with its parent. Elsewhere than on Linux, torch notices."""
+    die_with(parent, signal.SIGKILL)

@@ -89,21 +89,15 @@ def memory_full(error: Exception, arguments: Sequence[str]) -> ExitReport | None
     key = KEYS.get(next((word for word in arguments if not word.startswith("-")), ""))
     lower = f", or lower {key} in the configuration" if key else ""
     if gpu_is_full(error):
-        return ExitReport(
-            f"the GPU's memory is full ({first_line(error)}). nvidia-smi shows whether other programs hold some of it: "
-            f"wait for them, run this on a GPU with more{lower}.",
-            ExitCode.MEMORY,
-            True,
-        )
+        memory = "the GPU's memory"
+        what = "nvidia-smi shows whether other programs hold some of it: wait for them, run this on a GPU with more"
     # torch's words where the system gives it no memory.
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return ExitReport(
-            f"main memory is full ({first_line(error)}). Run fewer jobs at a time (snakemake --cores), ask the "
-            f"scheduler for more memory (mem_mb){lower}.",
-            ExitCode.MEMORY,
-            True,
-        )
-    return None
+    elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        memory = "main memory"
+        what = "Run fewer jobs at a time (snakemake --cores), ask the scheduler for more memory (mem_mb)"
+    else:
+        return None
+    return ExitReport(f"{memory} is full ({first_line(error)}). {what}{lower}.", ExitCode.MEMORY, True)
 
 
 def gpu_unsupported(error: Exception) -> ExitReport | None:

@@ -188,7 +188,9 @@ class Lock:
         """Take the lock if it is free or its owner dead. Raises what `acquire` does when it is time to."""
         if (owner := self.take()) is None:
             return True
-        now, timeout = time.monotonic(), self.wait_timeout()
+        default = math.inf if "SLURM_JOB_ID" in os.environ else WAIT_TIMEOUT
+        timeout = seconds_from("DDPM_LOCK_WAIT", default if self.timeout is None else self.timeout)
+        now = time.monotonic()
         self.waits_since = now if self.waits_since is None else self.waits_since
         waited = now - self.waits_since
         who = f"{owner} is {self.work} (last heartbeat {self.heartbeat_age():.0f} s ago)"
@@ -207,12 +209,6 @@ class Lock:
             raise Interrupted(f"interrupted by {stop_signal.why} while waiting: {who}")
         self.pause = min(2 * self.pause, MAX_PAUSE)
         return False
-
-    def wait_timeout(self) -> float:
-        """Seconds to wait in all."""
-        if self.timeout is None:
-            return seconds_from("DDPM_LOCK_WAIT", math.inf if "SLURM_JOB_ID" in os.environ else WAIT_TIMEOUT)
-        return seconds_from("DDPM_LOCK_WAIT", self.timeout)
 
     def take(self) -> Owner | None:
         """Take the lock, or return the living owner that is in the way."""

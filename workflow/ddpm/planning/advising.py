@@ -13,7 +13,7 @@ from ddpm.config.sources import RemoteFile
 from ddpm.planning.cluster import compare, misfits, read_profile
 from ddpm.planning.machine import GB, Machine, in_gb, this_machine
 from ddpm.planning.plan import Hours, Plan, duration
-from ddpm.planning.rates import RATES, Rates, no_rate, read_rates, slow_cpu
+from ddpm.planning.rates import NO_RATE, RATES, SLOW_CPU, Rates, read_rates
 from ddpm.planning.work import all_work, work_left
 from ddpm.storage.download import may_be_changed
 
@@ -35,7 +35,7 @@ def warnings(plan: Plan) -> list[str]:
 def gpu_warnings(plan: Plan) -> Iterator[str]:
     if plan.machine.gpus or plan.for_cpu:
         return
-    on_cpu = Hours.of(plan.work, Rates(read_rates(plan.device, plan.root / RATES), no_rate))
+    on_cpu = Hours.of(plan.work, Rates(read_rates(plan.device, plan.root / RATES), NO_RATE))
     if on_cpu.known:
         known = f"On its CPU, as measured, this would take {on_cpu}"
     else:
@@ -164,7 +164,7 @@ def advice(
         return None
     compute = config.scale_config.compute
     measured = read_rates(machine.cpu_name(compute), root / RATES)
-    rates = Rates(measured, slow_cpu, machine.jobs_on_cpu(compute))
+    rates = Rates(measured, SLOW_CPU, machine.jobs_on_cpu(compute))
     # Also of what is done already: if it runs nevertheless, it is done again.
     works = [work for work in all_work(config, root) if work.kind]
     asked, known = Counter(jobs), Counter()

@@ -10,7 +10,7 @@ from ddpm.config.resolving import Config
 from ddpm.config.schema import Compute
 from ddpm.planning.cluster import read_nodes
 from ddpm.planning.machine import Machine, this_machine
-from ddpm.planning.rates import RATES, Rates, no_rate, papers_tpu, read_rates
+from ddpm.planning.rates import NO_RATE, RATES, Rates, read_rates
 from ddpm.planning.work import Work, all_work, work_left
 
 
@@ -128,8 +128,7 @@ def make_plan(config: Config, machine: Machine | None = None, root: Path = Path(
     """
     machine = machine or replace(this_machine(), nodes=read_nodes())
     done = sum(work.done for work in all_work(config, root))
-    plan = Plan(config, machine, Rates({}, papers_tpu), work_left(config, root), done, root)
+    plan = Plan(config, machine, Rates({}), work_left(config, root), done, root)
     if plan.on_cpu and not plan.for_cpu:
         return plan
-    rates = Rates(read_rates(plan.device, root / RATES), no_rate if plan.for_cpu else papers_tpu)
-    return replace(plan, rates=rates)
+    return replace(plan, rates=Rates(read_rates(plan.device, root / RATES), NO_RATE if plan.for_cpu else None))

@@ -17,11 +17,11 @@ def rows(plan: Plan) -> list[dict]:
     for work in plan.work:
         rate = work.rate(plan.rates) if work.kind else None
         row = {"rule": work.rule, "of": work.subject, "part": work.part, "jobs": work.jobs}
+        row["rate"] = None if rate is None or isnan(rate.flops) else asdict(rate)
         numbers = {"flops": work.flops, "hours": work.hours(plan.rates)}
         sizes = {"download_bytes": work.download, "disk_bytes": work.disk}
-        row |= {"rate": None if rate is None or isnan(rate.flops) else asdict(rate)}
-        row |= {key: None if isnan(value) else value for key, value in numbers.items()}
-        found.append(row | {key: None if isnan(size) else round(size) for key, size in sizes.items()})
+        numbers |= {key: size if isnan(size) else round(size) for key, size in sizes.items()}
+        found.append(row | {key: None if isnan(number) else number for key, number in numbers.items()})
     return found
 
 

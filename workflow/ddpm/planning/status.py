@@ -124,9 +124,8 @@ def job_status(job: Job) -> JobStatus:
     lines = [line for line in log.splitlines() if line.strip()]
     last, part = lines[-1] if lines else "", part_done(log)
     if owner := living_owner(job.lock):
-        gpus = GPU.findall(log)
-        where = [str(owner).rstrip(","), *gpus[-1:]]
-        return JobStatus(job, State.RUNNING, part, "; ".join([*quiet(job.log), *filter(None, [last]), *where]))
+        words = [*quiet(job.log), *lines[-1:], str(owner).rstrip(","), *GPU.findall(log)[-1:]]
+        return JobStatus(job, State.RUNNING, part, "; ".join(words))
     errors = [line for line in lines if line.startswith(ERROR)]
     if errors:
         return JobStatus(job, State.FAILED, part, errors[-1].removeprefix(ERROR))

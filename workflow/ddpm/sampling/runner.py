@@ -20,7 +20,7 @@ from ddpm.data.pixels import to_uint8
 from ddpm.sampling.ancestral import reverse_process
 from ddpm.sampling.base import Callback, Step, initial_noise, named_noise
 from ddpm.sampling.ddim import ddim_times, sample_ddim
-from ddpm.storage.chunk_cache import Arrays, ChunkCache
+from ddpm.storage.chunk_cache import Arrays, ChunkCache, concatenate
 from ddpm.storage.files import write_npz
 from ddpm.storage.shards import ANCESTRAL_SAMPLER, DDIM_SAMPLER, pack_header, shard_range
 from ddpm.training.model import TrainedModel
@@ -194,17 +194,16 @@ def sample_range(
     began, splitter = time.monotonic(), BatchSplitter(f"{sampler.section}.batch_size", log)
 
     def draw_batch(first: int, last: int) -> Arrays:
-        drawn = list(splitter.each(sampler.draw, first, last))
+        drawn = concatenate(list(splitter.each(sampler.draw, first, last)))
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
-        return {name: np.concatenate([arrays[name] for arrays in drawn]) for name in sampler.shapes}
+        return drawn
 
     def draw() -> list[Arrays]:
         return list(group.each(cache, start, stop, sampler.config.batch_size, draw_batch, outcome=Unstable))
 
     batches, status = attempt(draw, sampler.trained, log)
     nothing = {name: np.zeros((0, *shape), np.uint8) for name, shape in sampler.shapes.items()}
-    batches = [nothing, *(batches or ())]
-    return {name: np.concatenate([arrays[name] for arrays in batches]) for name in sampler.shapes}, status
+    return concatenate([nothing, *(batches or ())]), status
 
 
 def sample_shard(

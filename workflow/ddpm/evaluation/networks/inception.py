@@ -79,14 +79,11 @@ class Inception(FeatureNetwork):
             if features.dim() == p.dim() == 2 and p.shape[1] == features.shape[1]
         ]
         if len(found) != 1:
-            raise self.unlike("has no last layer that could be Inception's")
+            raise DamagedFile(self.path, "has no last layer that could be Inception's", ANOTHER)
         probabilities, expected = (features @ found[0].T).softmax(1), self.model.base(x, no_output_bias=True)
         if probabilities.shape != expected.shape or (probabilities - expected).abs().max() > AGREEMENT:
-            raise self.unlike("gives other probabilities than its features and its last layer")
+            raise DamagedFile(self.path, "gives other probabilities than its features and its last layer", ANOTHER)
         return found[0]
-
-    def unlike(self, what: str) -> DamagedFile:
-        return DamagedFile(self.path, what, ANOTHER)
 
 
 def load_inception(path: Path, device: "torch.device | str" = "cpu", trusted: str | None = None) -> Inception:
