@@ -28,10 +28,11 @@ def config(tmp_path, monkeypatch):
 
 @pytest.fixture
 def jobs(config):
-    return {(job.kind, job.output.name): job for job in all_jobs(Layout(config))}
+    return {(job.kind, Path(job.output).name): job for job in all_jobs(Layout(config))}
 
 
-def write(path: Path, text: str = "") -> None:
+def write(file: Path | str, text: str = "") -> None:
+    path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 

@@ -19,7 +19,6 @@ try:
     from ddpm.config.precision import PRECISION_ENV
     from ddpm.config.reading import read_snakemakes_config
     from ddpm.jobs import failures, gpus, slurm
-    from ddpm.jobs.failed_jobs import read_failed_jobs
     from ddpm.jobs.locks import Lock, Locked
     from ddpm.planning import advising, cluster
     from ddpm.report import code

@@ -60,11 +60,10 @@ Config = Annotated[Path, typer.Option(help="The stage's JSON document, from resu
 def lock_output(context: typer.Context, out: Path) -> Path:
     """`out`, which nobody else makes until this command ends; of several processes, the first one sees to that."""
     if os.environ.get("RANK", "0") == "0" and os.environ.get(LOCKED_OUTPUT) != str(out):
-        from ddpm.jobs.locks import Lock
+        from ddpm.jobs.locks import Lock, lock_beside
 
         os.environ[LOCKED_OUTPUT] = str(out)
-        whole_name = Path(os.path.abspath(out))  # "." has no name
-        lock = Lock(whole_name.with_name(f".{whole_name.name}.lock"), f"making {out}", log).acquire()
+        lock = Lock(lock_beside(Path(os.path.abspath(out))), f"making {out}", log).acquire()  # "." has no name
         context.call_on_close(lambda: (lock.release(), os.environ.pop(LOCKED_OUTPUT)))
     return out
 

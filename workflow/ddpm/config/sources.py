@@ -154,11 +154,8 @@ class DataSet(FrozenModel):
     @property
     def published(self) -> dict[str, str]:
         """The checksum that the publishers state for each file, or that there is none."""
-        known = {}
-        for file in self.files:
-            name, md5 = (file.name, file.md5) if isinstance(file, RemoteFile) else (file.urls[0], None)
-            known[name] = f"md5 {md5}" if md5 else "none published"
-        return known
+        named = ((f.name, f.md5) if isinstance(f, RemoteFile) else (f.urls[0], None) for f in self.files)
+        return {name: f"md5 {md5}" if md5 else "none published" for name, md5 in named}
 
 
 class Checkpoint(FrozenModel):

@@ -48,6 +48,7 @@ def write_metrics(
     """
     shards, data = FeatureShards(features), read_json(card)
     header = shards.header
+    ended = header["status"] if shards.unstable else {"status": "measured", "step": None, "reason": None}
     if repeat:
         refuse_others(repeat, header, features[0])
     real_header = read_header(reference, header["network"]["sha256"])
@@ -62,9 +63,7 @@ def write_metrics(
         "scale": scale,
         "data": {"name": data["name"], "title": data["title"]},
         "method": {key: method[key] for key in ("parameterization", "objective", "variance")},
-        "status": "unstable" if shards.unstable else "measured",
-        "step": header["status"]["step"] if shards.unstable else None,
-        "reason": header["status"]["reason"] if shards.unstable else None,
+        **{key: ended[key] for key in ("status", "step", "reason")},
         **(NO_SCORES if shards.unstable else scores_of(shards.all, header, config, reference, statistics)),
         "nll": nll or None,
         "features": {"network": header["network"]["name"], "sha256": header["network"]["sha256"]},

@@ -155,6 +155,11 @@ def seconds_from(variable: str, default: float) -> float:
         raise UserError(f"{variable}={value}: must be a number of seconds.") from None
 
 
+def lock_beside(path: Path) -> Path:
+    """The lock file of whoever makes the file or folder `path`."""
+    return path.with_name(f".{path.name}.lock")
+
+
 class Lock:
     """The right to do a piece of work, as long as the file `path` names this process.
 

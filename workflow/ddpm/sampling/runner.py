@@ -111,16 +111,10 @@ class ImageSampler(ABC):
 
     def cache(self, folder: Path | None, log=print) -> ChunkCache:
         """The finished batches in `folder` of images that these weights and settings would give again."""
-        asked = self.config.model_dump(mode="json")
-        decisive = {key: value for key, value in asked.items() if key not in ("images", "shards", "batch_size")}
-        drawn_by = {
-            "sampler": self.title,
-            "quantisation": self.quantisation,
-            "device": self.device.type,
-            "precision": self.trained.precision,
-            **decisive,
-        }
-        return ChunkCache(folder, self.trained.sha256, drawn_by, tuple(self.shapes), log)
+        decisive = {"sampler": self.title, "device": self.device.type, "precision": self.trained.precision}
+        decisive |= {"quantisation": self.quantisation}
+        decisive |= self.config.model_dump(mode="json", exclude={"images", "shards", "batch_size"})
+        return ChunkCache(folder, self.trained.sha256, decisive, tuple(self.shapes), log)
 
 
 class AncestralSampler(ImageSampler):
