@@ -21,8 +21,7 @@ LOG = "computing in fp32\non GPU 1 (NVIDIA H100)\nstep 450/900 loss 0.0512 10.2 
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def config():
     return load(DIGITS)
 
 

@@ -170,18 +170,13 @@ class Experiment(FrozenModel):
 
     def stage_config(self, stage: str) -> dict[str, Any]:
         """All that `stage` may depend on, and nothing that only another stage depends on."""
-        document = self.model_dump(mode="json")
+        document, keys = self.model_dump(mode="json"), ["name", stage]
         if stage == "training":
             document["name"] = self.trained_as
-        origin = "training" if self.weights is WeightsSource.TRAIN else "checkpoint"
-        keys = {
-            "training": ("name", "data", "network", "diffusion", origin),
-            "sampling": ("name", "sampling"),
-            "snapshots": ("name", "snapshots"),
-            "few_steps": ("name", "few_steps"),
-            "likelihood": ("name", "likelihood"),
-            "evaluation": ("name", *(("repeat",) if self.repeat else ()), "evaluation"),
-        }[stage]
+            origin = "training" if self.weights is WeightsSource.TRAIN else "checkpoint"
+            keys = ["name", "data", "network", "diffusion", origin]
+        elif stage == "evaluation" and self.repeat:
+            keys = ["name", "repeat", "evaluation"]
         return {key: document[key] for key in keys}
 
     def fingerprint(self) -> str:

@@ -49,17 +49,14 @@ HIDDEN = ""  # the birth of another user's process that exists, and of which the
 
 def birth_of(pid: int) -> str | None:
     """When a process was started, which tells it from a later one of the same number; None where it is dead."""
-    try:
+    with suppress(OSError):
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else rest[18]
-    except OSError:
-        pass
     try:
-        os.kill(pid, 0)
+        with suppress(PermissionError):
+            os.kill(pid, 0)
     except ProcessLookupError:
         return None
-    except PermissionError:
-        pass
     return HIDDEN
 
 

@@ -40,7 +40,7 @@ def measure_plan(plan: Plan, device: torch.device, log=print) -> None:
         found[fingerprint(network)] = rates = measure_network(network, diffusion, batch, device)
         speeds = ", ".join(f"{kind} {rate / 1e12:.3g} TFLOP/s" for kind, rate in rates.items())
         log(f"{what}: {speeds} in batches of {batch}")
-    save_rates(plan.root / RATES, plan.device, found)
+    save_rates(RATES, plan.device, found)
 
 
 def batch_that_fits(network: NetworkConfig, device: torch.device, memory: int | None) -> int:

@@ -35,7 +35,7 @@ def as_json(plan: Plan) -> str:
         "cluster_requests": [asdict(request) for request in read_profile()],
         "training_memory": [asdict(memory) for memory in plan.memory],
         "warnings": warnings(plan),
-        "what_would_fit": what_fits(plan.config, plan.rates, plan.root),
+        "what_would_fit": what_fits(plan.config, plan.rates),
     }
     return to_json(document, indent=2)
 
@@ -52,7 +52,7 @@ def as_text(plan: Plan) -> str:
         bullets("Memory for training:", memory_lines(plan)),
         bullets("Asked of a cluster, by profiles/slurm/profile.yaml:", cluster_lines(plan)),
         bullets("Warnings:", short),
-        bullets("What would fit:" if short else "What takes less:", what_fits(plan.config, plan.rates, plan.root)),
+        bullets("What would fit:" if short else "What takes less:", what_fits(plan.config, plan.rates)),
     ]
     return "\n\n".join(block for block in blocks if block)
 
