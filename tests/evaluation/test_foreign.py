@@ -115,7 +115,7 @@ def test_what_cannot_be_scored_is_said(score, folder, tmp_path):
         score(tmp_path / "floats.npz")
     (tmp_path / "small.png").write_bytes(b"<html>")
     (tmp_path / "floats.npz").unlink()
-    with pytest.raises(UserError, match=r"small\.png: is an HTML page"):
+    with pytest.raises(UserError, match=r"small\.png: is no whole image"):
         score(tmp_path)
 
 

@@ -2,7 +2,6 @@
 # remakes its outputs.
 
 DRAWN = {name: f"{RESULTS}/figures/{name}.png" for name in CONFIG.figures}
-ANIMATION = [f"{RESULTS}/figures/diffusion.gif"] * ("diffusion" in DRAWN)
 # Which experiment each of Table 3's columns shows.
 COLUMNS = [
     f"{column}:{experiment}"
@@ -34,7 +33,7 @@ for name in CONFIG.figures:
                 labels={"figure": name, "scale": SCALE, "data": CONFIG.data_of(name)},
             ),
             f"{RESULTS}/figures/{name}.pdf",
-            ANIMATION if name == "diffusion" else [],
+            [f"{RESULTS}/figures/{name}.gif"] if name == "diffusion" else [],
         log:
             f"{RESULTS}/logs/report/{name}.log",
         benchmark:
@@ -99,18 +98,25 @@ rule page:
         outcomes=expand(
             f"{RESULTS}/{{experiment}}/training.json", experiment=OWN_WEIGHTS
         ),
-        config=expand(
+        configs=expand(
             f"{RESULTS}/{{experiment}}/config/{{stage}}.json",
             experiment=EXPERIMENTS,
             stage=("training", "sampling", "evaluation"),
         ),
-        reference=expand(f"{RESULTS}/reference/{{data}}/reference.json", data=DATA),
+        references=expand(f"{RESULTS}/reference/{{data}}/reference.json", data=DATA),
         published=expand(
             f"{RESULTS}/reference/{{data}}/published.json", data=WITH_STATISTICS
         ),
-        card=expand("resources/{data}/card.json", data=DATA),
-        table=list(TABULATED.values()),
-        figure=[*DRAWN.values(), *ANIMATION],
+        cards=expand("resources/{data}/card.json", data=DATA),
+        tables=list(TABULATED.values()),
+        figures=[
+            *DRAWN.values(),
+            *(
+                [f"{RESULTS}/figures/diffusion.gif"]
+                if "diffusion" in CONFIG.figures
+                else []
+            ),
+        ],
         captions=code.captions(*CONFIG.tables, *CONFIG.figures),
         code=code.page_code(),
     output:
@@ -125,8 +131,19 @@ rule page:
         captions=lambda wildcards, input: Path(input.captions[0]).parent,
         files=lambda wildcards, input: [
             word
-            for kind in "metrics reference published card config table figure".split()
-            for word in repeat(f"--{kind}", input[kind])
+            for kind in (
+                "metrics",
+                "reference",
+                "published",
+                "card",
+                "config",
+                "table",
+                "figure",
+            )
+            for word in repeat(
+                f"--{kind}",
+                input[kind if kind in ("metrics", "published") else f"{kind}s"],
+            )
         ],
         benchmarks=f"{RESULTS}/benchmarks",
     shell:

@@ -1,7 +1,6 @@
 """Commands of the evaluation stage."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -276,5 +275,8 @@ def neighbours(
     """Nearest training images of the first samples: Figures 12 and 15."""
     from ddpm.evaluation.neighbours import write_neighbours
 
-    load = partial(load_scorer, network, device, network_sha256) if network else None
-    write_neighbours(read_settings(config), samples, features, data, reference, out, load, crop)
+    def load():
+        return load_scorer(network, device, network_sha256)
+
+    settings = read_settings(config)
+    write_neighbours(settings, samples, features, data, reference, out, load if network else None, crop)

@@ -11,14 +11,12 @@ import numpy as np
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import EvaluationConfig
 from ddpm.data import pictures
-from ddpm.data.listing import list_files
 from ddpm.data.readers.folder import is_image
 from ddpm.data.streams import ordered
 from ddpm.evaluation.metrics import refuse_other_data, scores_of
 from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.protocol import deviations_of_scores
 from ddpm.evaluation.reference import read_header
-from ddpm.storage.chunk_cache import concatenate
 from ddpm.storage.files import read_json, rows_of_npz
 
 KEYS = ("images", "arr_0")  # of an .npz: this project's samples, and those of OpenAI's evaluator
@@ -45,7 +43,8 @@ def score_images(
     header = read_header(reference, network.sha256)
     refuse_other_data(header, reference, data, card)
     shape = (data["image_size"], data["image_size"], data["channels"])
-    arrays = concatenate([network.arrays(block) for block in read_images(images, shape)])
+    made = [network.arrays(block) for block in read_images(images, shape)]
+    arrays = {kind: np.concatenate([block[kind] for block in made]) for kind in network.kinds}
     count = len(arrays["features"])
     of_network = {"name": network.name, "sha256": network.sha256}
     return {
@@ -59,8 +58,7 @@ def score_images(
 
 def read_images(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
     """The images of an .npz, of all .npz in a folder, or else of its picture files, in blocks uint8 [n, *shape]."""
-    files = [path] if path.is_file() else [path / file for file in list_files(path)[0]]
-    files.sort(key=lambda file: (len(file.name), file))
+    files = [path] if path.is_file() else sorted(path.rglob("*"), key=lambda file: (len(file.name), file))
     archives = [file for file in files if file.suffix == ".npz"]
     encoded = [file for file in files if is_image(file)]
     if not archives and not encoded:
@@ -85,7 +83,7 @@ def decode_files(files: list[Path], channels: int) -> Iterator[tuple[Path, np.nd
         try:
             return file, pictures.to_array(pictures.decode(file.read_bytes(), channels, pictures.USER_FORMATS)[0])
         except pictures.Undecodable as error:
-            raise DamagedFile(file, str(error), "Repair or remove it.") from error
+            raise DamagedFile(file, f"is no whole image ({error})", "Repair or remove it.") from error
 
     found = ordered(decode, files, os.cpu_count() or 1)
     for _, of_one_size in groupby(found, lambda item: item[1].shape):
