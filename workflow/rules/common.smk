@@ -13,10 +13,9 @@ try:
     from ddpm.config import resolving
     from ddpm.config.base import ConfigError
     from ddpm.config.catalogue import SCORES_TABLE
-    from ddpm.config.enums import Selection
+    from ddpm.config.enums import PRECISION_ENV, Selection
     from ddpm.config.errors import ExitCode, UserError
     from ddpm.config.layout import Layout
-    from ddpm.config.precision import PRECISION_ENV
     from ddpm.config.reading import read_snakemakes_config
     from ddpm.jobs import failures, gpus, slurm
     from ddpm.jobs.locks import Lock, Locked

@@ -9,8 +9,8 @@ import typer
 
 from ddpm.cli import data, evaluation, planning, report, sampling, training
 from ddpm.cli.options import GuardedCommand, log
+from ddpm.config.enums import PRECISION_ENV, Precision
 from ddpm.config.errors import list_exit_codes
-from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.jobs.failures import discard_unwritten_output, report_failure
 from ddpm.jobs.signals import Interrupted, stop_signal
 
