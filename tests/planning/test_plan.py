@@ -77,9 +77,9 @@ def test_a_measured_rate_goes_before_a_stated_one(tmp_path):
 
 def test_damaged_rates_are_named(tmp_path):
     for damaged in ({"Test GPU": {"networks": {"abc": {"training": 1e12}}}}, [1], {"Test GPU": 7}):
-        write_json(tmp_path / "rates.json", damaged)
+        write_json(tmp_path / "resources/rates.json", damaged)
         with pytest.raises(DamagedFile, match="--measure"):
-            read_rates("Test GPU", tmp_path / "rates.json")
+            read_rates("Test GPU")
 
 
 def test_a_cpu_scale_has_no_hours_before_it_was_measured(tmp_path):

@@ -109,6 +109,15 @@ def test_shards_of_one_kind_share_a_line(config, jobs):
     assert "images 64..79 of 64..127, 3 s" in line
 
 
+def test_a_running_download_holds_the_lock_of_a_file():
+    jobs = all_jobs(Layout(load({"scale": "quick"})))
+    (download,) = [job for job in jobs if job.kind == "download"]
+    write(download.log, "cifar-10-python.tar.gz: 1,000 of 2,000 bytes, 0:00:01 left, 1.0 MB/s\n")
+    assert job_status(download).state is State.STOPPED
+    with Lock(Path("resources/downloads/cifar10/.cifar-10-python.tar.gz.lock"), "downloading it", print).acquire():
+        assert job_status(download).state is State.RUNNING
+
+
 def test_what_is_finished_takes_one_line(config, jobs):
     for job in jobs.values():
         write(job.output)

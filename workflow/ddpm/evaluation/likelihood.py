@@ -14,12 +14,11 @@ from ddpm.compute.memory import BatchSplitter
 from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
+from ddpm.evaluation.rate_distortion import ERRORS, KEYS, PRIOR, TERMS
 from ddpm.storage.chunk_cache import Arrays, ChunkCache, concatenate
 from ddpm.storage.files import write_npz
 from ddpm.storage.shards import pack_header, shard_range
 from ddpm.training.model import TrainedModel
-
-TERMS, ERRORS, PRIOR = KEYS = ("terms", "squared_errors", "prior")
 
 
 @dataclass(frozen=True)

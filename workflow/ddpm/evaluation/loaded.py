@@ -12,7 +12,8 @@ from ddpm.compute.memory import BatchSplitter
 from ddpm.config.base import validated
 from ddpm.config.errors import UserError
 from ddpm.config.schema import FewStepsConfig, LikelihoodConfig, SamplingConfig
-from ddpm.evaluation.likelihood import PRIOR, TERMS, Bound
+from ddpm.evaluation.likelihood import Bound
+from ddpm.evaluation.rate_distortion import PRIOR, TERMS
 from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, Unstable
 from ddpm.storage.chunk_cache import Arrays, concatenate
 from ddpm.training.model import TrainedModel, load_model

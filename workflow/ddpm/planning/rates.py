@@ -78,24 +78,24 @@ def fingerprint(network: NetworkConfig) -> str:
     return short_hash(network.model_dump(mode="json"))
 
 
-def save_rates(path: Path, device: str, networks: dict[str, dict]) -> None:
-    """Have the file say these rates of `device`, by a network's fingerprint; what it says of others stays."""
-    known = read_json(path) if path.exists() else {}
-    networks = read_rates(device, path) | networks
+def save_rates(device: str, networks: dict[str, dict]) -> None:
+    """Have RATES say these rates of `device`, by a network's fingerprint; what it says of others stays."""
+    known = read_json(RATES) if RATES.exists() else {}
+    networks = read_rates(device) | networks
     about = {"torch": version("torch"), "date": date.today().isoformat(), "networks": networks}
-    write_json(path, {**known, device: about})
+    write_json(RATES, {**known, device: about})
 
 
-def read_rates(device: str, path: Path = RATES) -> dict[str, dict]:
+def read_rates(device: str) -> dict[str, dict]:
     """What `plan --measure` found for that device: by a network's fingerprint, rates by kind. Empty if it never ran.
 
     Raises:
         DamagedFile: the file is none of these.
     """
-    if not path.exists():
+    if not RATES.exists():
         return {}
     try:
-        networks = read_json(path).get(device, {}).get("networks", {})
+        networks = read_json(RATES).get(device, {}).get("networks", {})
         return {name: {kind: float(rates[kind]) for kind in Kind} for name, rates in networks.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DamagedFile(path, "holds no rates of devices", "Delete it and run `plan --measure` again.") from error
+        raise DamagedFile(RATES, "holds no rates of devices", "Delete it and run `plan --measure` again.") from error

@@ -55,11 +55,14 @@ class Job:
     output: str
     log: str
     own_lock: str = ""
+    """A pattern, for a lock that is not beside the output."""
 
     @property
     def lock(self) -> Path:
-        """That of who makes it: beside the output, as that of most commands is, or one of its own."""
-        return Path(self.own_lock) if self.own_lock else lock_beside(Path(self.output))
+        """That of who makes it."""
+        if self.own_lock:
+            return next(Path().glob(self.own_lock), Path(self.own_lock))
+        return lock_beside(Path(self.output))
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ def all_jobs(layout: Layout) -> Iterator[Job]:
     logs, classifier = f"{layout.results}/logs", layout.config.scale_config.features is Features.CLASSIFIER
     for data in sorted({experiment.data for experiment in layout.experiments.values()}):
         for card in layout.downloads(data):
-            lock = f"resources/downloads/.{data}.lock"
-            yield Job(data, "download", card, f"resources/logs/download-{data}.log", lock)
+            locks = f"resources/downloads/{data}/.*.lock"  # one for each file
+            yield Job(data, "download", card, f"resources/logs/download-{data}.log", locks)
         card = f"resources/{data}/card.json"
         yield Job(data, "prepare", card, f"resources/logs/{data}.log", f"resources/.{data}.lock")
         if classifier:

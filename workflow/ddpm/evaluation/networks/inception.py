@@ -55,7 +55,12 @@ class Inception(FeatureNetwork):
             self.output = self.output_weight(x, features)
         return features, (features @ self.output.T).softmax(1)
 
+    def arrays(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        (clean,) = self.run(self.clean_batch, images, self.batch_size)
+        return {**super().arrays(images), CLEAN: clean}
+
     def clean_batch(self, images: np.ndarray) -> tuple["Tensor"]:
+        """One pass over images that clean-fid resizes: uint8 [n, H, W, C], n > 0 -> features [n, D]."""
         import torch
         from cleanfid.resize import build_resizer
 
