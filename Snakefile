@@ -59,5 +59,5 @@ onsuccess:
 
 onerror:
     cancel_timers()
-    if jobs := read_failed_jobs(log):
+    if jobs := failures.read_failed_jobs(log):
         print(failures.summary(jobs), file=sys.stderr)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ddpm.config.precision import PRECISION_ENV, Precision
+from ddpm.config.enums import PRECISION_ENV, Precision
 from ddpm.config.schema import FewStepsConfig
 from ddpm.evaluation.fid import frechet_distance, statistics
 from ddpm.evaluation.networks import load_network

@@ -20,9 +20,8 @@ import torch
 from ddpm.compute import device as compute_device
 from ddpm.compute.device import missing_compiler
 from ddpm.config import resolving
-from ddpm.config.enums import Features, Selection
+from ddpm.config.enums import PRECISION_ENV, Features, Precision, Selection
 from ddpm.config.experiment import Experiment, Repeat
-from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.prepare import download_data, prepare
 from ddpm.data.store import Images

@@ -28,8 +28,8 @@ from torch.nn import functional as F
 from ddpm.compute.device import cache_folder, has_bf16, missing_compiler, prepare_for_inference, prepare_model
 from ddpm.compute.flops import network_cost, training_flops
 from ddpm.config import resolving
+from ddpm.config.enums import PRECISION_ENV, Precision
 from ddpm.config.experiment import Experiment
-from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.jobs.gpus import choose_device
 from ddpm.sampling.ancestral import sample_ancestral

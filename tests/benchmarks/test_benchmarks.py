@@ -8,7 +8,7 @@ import pytest
 import yaml
 from workspace import PROJECT, SHRUNKEN
 
-from ddpm.config.precision import PRECISION_ENV, Precision
+from ddpm.config.enums import PRECISION_ENV, Precision
 
 NAME = "digits-eps-simple"
 

@@ -7,8 +7,8 @@ import torch
 
 from ddpm.compute import device
 from ddpm.compute.device import compile_if_worthwhile, precision_of, prepare_for_inference, prepare_model
+from ddpm.config.enums import PRECISION_ENV, Precision
 from ddpm.config.errors import UserError
-from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.config.schema import NetworkConfig
 from ddpm.jobs import processor
 from ddpm.training.optimizer import FlatParameters

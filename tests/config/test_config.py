@@ -354,6 +354,7 @@ def test_names_are_described_in_words(name, tmp_path):
     for source, words in (
         ("My_Flowers", "sources.My_Flowers.name: 'My_Flowers': must be lower-case letters, digits and hyphens"),
         ("weights", "sources.weights: resources/weights holds something else"),
+        ("compiled", "sources.compiled: resources/compiled holds something else"),
     ):
         with pytest.raises(ConfigError, match=re.escape(words)):
             load({"scale": "demo", "sources": {source: {"root": str(tmp_path), "image_size": 8}}})

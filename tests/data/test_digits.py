@@ -9,8 +9,9 @@ from sklearn.datasets import load_digits
 
 from ddpm.config.enums import Quantisation
 from ddpm.config.errors import DamagedFile, UserError
+from ddpm.config.registry import DATASETS, look_up
 from ddpm.data.pixels import to_model_range, to_uint8
-from ddpm.data.prepare import known, prepare
+from ddpm.data.prepare import prepare
 from ddpm.data.store import Images
 from ddpm.storage.files import read_json, read_npz, sha256
 
@@ -56,14 +57,14 @@ def test_card_says_where_the_images_come_from(digits):
 
 
 def test_preparing_twice_gives_the_same_bytes(digits, tmp_path):
-    prepare(known("digits"), None, tmp_path)
+    prepare(DATASETS["digits"], None, tmp_path)
     for file in ("train.npy", "test.npy", "labels.npz", "card.json"):
         assert (tmp_path / file).read_bytes() == (digits / file).read_bytes()
 
 
 def test_unknown_data_set_is_refused():
     with pytest.raises(UserError, match=r"'digit' is unknown. Known: digits"):
-        known("digit")
+        look_up(DATASETS, "digit", "data set")
 
 
 def test_images_that_are_not_what_the_card_says_are_refused(digits, tmp_path):

@@ -1,7 +1,6 @@
 """Which jobs have failed, as Snakemake's log says."""
 
-from ddpm.jobs.failed_jobs import failed_jobs, read_failed_jobs
-from ddpm.jobs.failures import FailedJob
+from ddpm.jobs.failures import FailedJob, failed_jobs, read_failed_jobs
 
 STARTED = """
 [Fri Nov 27 22:56:05 2026]

@@ -113,7 +113,7 @@ def test_the_profile_is_read_as_snakemake_does():
 
 def test_the_plan_says_both_and_warns(sinfo):
     (sinfo / "said").write_text("gpu|1-00:00:00|16|100|gpu:4\ncpu|infinite|64|256000|(null)\n")
-    plan = make_plan(paper(sinfo), root=sinfo)
+    plan = make_plan(paper(sinfo))
     (train,) = [line for line in cluster_lines(plan) if "train," in line or line.startswith("train:")]
     assert "in partition gpu; its nodes have 100 MB, 4 GPUs, 1440 minutes." in train
     assert [text for text in warnings(plan) if "takes train" in text and "where there are 100." in text]
@@ -121,5 +121,5 @@ def test_the_plan_says_both_and_warns(sinfo):
     document = json.loads(as_json(plan))
     assert document["machine"]["nodes"][0]["memory"] == 100
     assert {"train", OTHERS} <= {request["rule"] for request in document["cluster_requests"]}
-    elsewhere = make_plan(paper(sinfo), machine(80), sinfo)
+    elsewhere = make_plan(paper(sinfo), machine(80))
     assert cluster_lines(elsewhere) and not [text for text in warnings(elsewhere) if "No node" in text]

@@ -21,17 +21,17 @@ LOG = "computing in fp32\non GPU 1 (NVIDIA H100)\nstep 450/900 loss 0.0512 10.2 
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def config():
     return load(DIGITS)
 
 
 @pytest.fixture
 def jobs(config):
-    return {(job.kind, job.output.name): job for job in all_jobs(Layout(config))}
+    return {(job.kind, Path(job.output).name): job for job in all_jobs(Layout(config))}
 
 
-def write(path: Path, text: str = "") -> None:
+def write(file: Path | str, text: str = "") -> None:
+    path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
@@ -107,6 +107,15 @@ def test_shards_of_one_kind_share_a_line(config, jobs):
         (line,) = [line for line in shown(config).splitlines() if line.startswith("  samples")]
     assert "runs (1 of 4)" in line
     assert "images 64..79 of 64..127, 3 s" in line
+
+
+def test_a_running_download_holds_the_lock_of_a_file():
+    jobs = all_jobs(Layout(load({"scale": "quick"})))
+    (download,) = [job for job in jobs if job.kind == "download"]
+    write(download.log, "cifar-10-python.tar.gz: 1,000 of 2,000 bytes, 0:00:01 left, 1.0 MB/s\n")
+    assert job_status(download).state is State.STOPPED
+    with Lock(Path("resources/downloads/cifar10/.cifar-10-python.tar.gz.lock"), "downloading it", print).acquire():
+        assert job_status(download).state is State.RUNNING
 
 
 def test_what_is_finished_takes_one_line(config, jobs):

@@ -68,9 +68,9 @@ ENDLESS = (200, {}, itertools.repeat(bytes(2**16)))
 
 # Would fail if a source that anybody on the way can change were taken without a checksum or a word of the user's.
 def test_plain_http_needs_a_checksum_or_the_users_word(tmp_path, monkeypatch):
-    assert [base.is_open(a) for a in ("http://x/y", "https://x/y", "http://127.0.0.1:1/y")] == [True, False, False]
-    monkeypatch.setattr(download, "is_open", lambda address: True)
-    monkeypatch.setattr(transfer, "is_open", lambda address: True)
+    assert [base.is_insecure(a) for a in ("http://x/y", "https://x/y", "http://127.0.0.1:1/y")] == [True, False, False]
+    monkeypatch.setattr(download, "is_insecure", lambda address: True)
+    monkeypatch.setattr(transfer, "is_insecure", lambda address: True)
     with answering({"x": GOOD}) as (url, _):
         file = RemoteFile(name="x", urls=(f"{url}/x",))
         with pytest.raises(UserError, match=r"x: comes by plain HTTP only .*unverified: true"):
@@ -86,7 +86,7 @@ def test_every_source_over_plain_http_has_a_checksum_but_one():
         (data.name, bool(file.checksums))
         for data in DATASETS.values()
         for file in data.files
-        if isinstance(file, RemoteFile) and any(map(base.is_open, file.urls))
+        if isinstance(file, RemoteFile) and any(map(base.is_insecure, file.urls))
     }
     assert open_ones == {
         ("fashionmnist", True), ("lsun-bedroom256", True), ("lsun-church256", True), ("lsun-cat256", False)
@@ -95,9 +95,11 @@ def test_every_source_over_plain_http_has_a_checksum_but_one():
     assert "unverified" not in DATASETS["lsun-cat256"].model_dump(), "or everything prepared would be made anew"
 
 
-def test_the_plan_says_what_would_not_be_downloaded(tmp_path):
+def test_the_plan_says_what_would_not_be_downloaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
     def warned(**source) -> bool:
-        plan = make_plan(load({"scale": "paper", "sources": {"lsun-cat256": source} if source else {}}), root=tmp_path)
+        plan = make_plan(load({"scale": "paper", "sources": {"lsun-cat256": source} if source else {}}))
         return any("No download of lsun-cat256" in line for line in warnings(plan))
 
     assert warned()
@@ -107,7 +109,7 @@ def test_the_plan_says_what_would_not_be_downloaded(tmp_path):
 
 # Would fail if only the address that was asked for were looked at.
 def test_a_redirect_that_leaves_https_needs_a_checksum(tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "is_open", lambda address: "/plain" in address)
+    monkeypatch.setattr(transfer, "is_insecure", lambda address: "/plain" in address)
     redirect = (302, {"Location": "/plain?token=x", "Content-Length": "0"}, [])
     with answering({"x": redirect, "plain": GOOD}) as (url, _):
         with pytest.raises(NotDownloaded, match=r"leads to .*/plain, plain HTTP, and no checksum of the file is known"):

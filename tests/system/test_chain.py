@@ -41,8 +41,8 @@ def test_every_table_and_figure_is_there(finished):
 def test_status_looks_at_the_files_that_rules_write(finished, monkeypatch):
     monkeypatch.chdir(finished.folder)
     for job in all_jobs(Layout(read_config(Path("config.yaml")))):
-        assert job.output.exists()
-        assert job.log.exists()
+        assert Path(job.output).exists()
+        assert Path(job.log).exists()
 
 
 def test_the_report_is_one_file_that_holds_them_all(finished):

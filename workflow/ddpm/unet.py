@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddpm.compute.norm import Dropout, GroupNorm
-from ddpm.config.precision import Precision
+from ddpm.config.enums import Precision
 from ddpm.config.schema import NetworkConfig
 
 # The authors write 0 for the last convolution of a branch, and their initialiser replaces it by 1e-10 (nn.py).

@@ -13,13 +13,11 @@ try:
     from ddpm.config import resolving
     from ddpm.config.base import ConfigError
     from ddpm.config.catalogue import SCORES_TABLE
-    from ddpm.config.enums import Selection
+    from ddpm.config.enums import PRECISION_ENV, Selection
     from ddpm.config.errors import ExitCode, UserError
     from ddpm.config.layout import Layout
-    from ddpm.config.precision import PRECISION_ENV
     from ddpm.config.reading import read_snakemakes_config
     from ddpm.jobs import failures, gpus, slurm
-    from ddpm.jobs.failed_jobs import read_failed_jobs
     from ddpm.jobs.locks import Lock, Locked
     from ddpm.planning import advising, cluster
     from ddpm.report import code
@@ -54,12 +52,7 @@ TRAINED = [name for name in OWN_WEIGHTS if name not in RELEASED]
 # Published weights by name, and an experiment that says where they are.
 CHECKPOINTS = {EXPERIMENTS[name].checkpoint.name: name for name in RELEASED}
 
-# Data sets of which others published statistics of Inception's features, where ours are Inception's, too.
-WITH_STATISTICS = [
-    data
-    for data in DATA
-    if CONFIG.scale_config.features == "inception" and CONFIG.data_sets[data].statistics
-]
+WITH_STATISTICS = [data for data in DATA if FILES.statistics(data)]
 
 # Who looks at a TorchScript file before it is opened compares it with this, or with the published one's.
 TRUSTED_NETWORK = ["--network-sha256", CONFIG.inception.sha256] * bool(

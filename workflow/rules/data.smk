@@ -128,7 +128,7 @@ rule download:
         lambda wildcards: (
             [FILES.inception] if CONFIG.scale_config.features == "inception" else []
         ),
-        [f"resources/statistics/{data}/card.json" for data in WITH_STATISTICS],
+        [card for data in DATA for card in FILES.statistics(data)],
     localrule: True
 
 

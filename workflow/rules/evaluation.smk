@@ -127,11 +127,7 @@ rule evaluate:
         ],
         reference=reference_of("features.npz"),
         card=prepared("card.json"),
-        statistics=lambda wildcards: [
-            f"resources/statistics/{data}/card.json"
-            for data in WITH_STATISTICS
-            if data == experiment_of(wildcards).data
-        ],
+        statistics=lambda wildcards: FILES.statistics(experiment_of(wildcards).data),
     output:
         f"{RESULTS}/{{experiment}}/metrics.json",
     log:

@@ -9,8 +9,8 @@ import typer
 
 from ddpm.cli import data, evaluation, planning, report, sampling, training
 from ddpm.cli.options import GuardedCommand, log
+from ddpm.config.enums import PRECISION_ENV, Precision
 from ddpm.config.errors import list_exit_codes
-from ddpm.config.precision import PRECISION_ENV, Precision, set_precision_env
 from ddpm.jobs.failures import discard_unwritten_output, report_failure
 from ddpm.jobs.signals import Interrupted, stop_signal
 
@@ -38,7 +38,7 @@ def common(
     ] = Precision.AUTO,
 ) -> None:
     """What all commands share."""
-    set_precision_env(precision)
+    os.environ[PRECISION_ENV] = precision  # of the processes that it starts, too
 
 
 def main() -> None:

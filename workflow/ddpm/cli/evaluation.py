@@ -32,11 +32,11 @@ app = typer.Typer()
 Statistics = Annotated[Path | None, typer.Option(help="card.json of `download-statistics`.")]
 
 
-def load_scorer(path: Path, device, sha256: str | None):
-    """The network of the scores in a file."""
+def load_scorer(path: Path, device: str, sha256: str | None):
+    """The network of the scores in a file, on the device of that name."""
     from ddpm.evaluation.networks import load_network
 
-    return load_network(path, device, sha256)
+    return load_network(path, choose_device(device), sha256)
 
 
 def read_settings(config: Path):
@@ -96,7 +96,7 @@ def reference(
     """Compute the features of the real images, with which samples are compared."""
     from ddpm.evaluation.reference import write_reference
 
-    write_reference(load_scorer(network, choose_device(device), network_sha256), data, splits, out, summary, state, log)
+    write_reference(load_scorer(network, device, network_sha256), data, splits, out, summary, state, log)
 
 
 @app.command("download-statistics")
@@ -133,9 +133,10 @@ def features(
 ) -> None:
     """Compute the features and class probabilities of one shard of samples."""
     from ddpm.evaluation.features import write_features
+    from ddpm.evaluation.networks import load_network
 
     with processes(device) as (on, group):
-        write_features(load_scorer(network, on, network_sha256), samples, out, state, log, group)
+        write_features(load_network(network, on, network_sha256), samples, out, state, log, group)
 
 
 @app.command()
@@ -177,8 +178,8 @@ def evaluate(
     from ddpm.evaluation.metrics import write_metrics
     from ddpm.storage.documents import read_repeat
 
-    settings, repeat = read_settings(config), read_repeat(config)
-    write_metrics(settings, scale, features, bound or [], reference, card, out, repeat, statistics)
+    repeat = read_repeat(config)
+    write_metrics(read_settings(config), scale, features, bound or [], reference, card, out, repeat, statistics)
 
 
 @app.command()
@@ -208,7 +209,7 @@ def score(
         made = f"`./run snakemake --cores 1 {reference} --config scale={scale}`"
         raise UserError(f"{reference}: no such file. Make it with {made}, or name another with --reference.")
     statistics = statistics or (published if published.exists() else None)
-    scoring = load_scorer(network, choose_device(device), network_sha256)
+    scoring = load_scorer(network, device, network_sha256)
     found = score_images(images, scoring, reference, Path("resources", data, "card.json"), statistics)
     if out:
         write_json(out, found)
@@ -238,38 +239,22 @@ def progressive(
     write_progressive(read_settings(config), features, reference, out)
 
 
-@app.command("few-steps-scores")
-def few_steps_scores(
+@app.command("few-steps-scores", help="Score few-step samples, a row for each eta and number of steps.")
+@app.command("snapshot-scores", help="Score samples of a training's snapshots, a row for each step.")
+def curve_scores(
+    context: typer.Context,
     config: Config,
     network: Network,
-    samples: Annotated[list[Path], typer.Argument(help="Shards of `few-steps`.")],
+    samples: Annotated[list[Path], typer.Argument(help="Shards of `few-steps`, or of `snapshot`.")],
     reference: Reference,
     out: Out,
     device: Device = "auto",
     network_sha256: NetworkSha256 = None,
 ) -> None:
-    """Score few-step samples, a row for each eta and number of steps."""
-    from ddpm.evaluation.curves import write_few_steps
+    from ddpm.evaluation.curves import write_few_steps, write_snapshot_scores
 
-    scoring = load_scorer(network, choose_device(device), network_sha256)
-    write_few_steps(read_settings(config), scoring, samples, reference, out)
-
-
-@app.command("snapshot-scores")
-def snapshot_scores(
-    config: Config,
-    network: Network,
-    samples: Annotated[list[Path], typer.Argument(help="Shards of `sample`, one per snapshot of a training.")],
-    reference: Reference,
-    out: Out,
-    device: Device = "auto",
-    network_sha256: NetworkSha256 = None,
-) -> None:
-    """Score samples of a training's snapshots, a row for each step."""
-    from ddpm.evaluation.curves import write_snapshot_scores
-
-    scoring = load_scorer(network, choose_device(device), network_sha256)
-    write_snapshot_scores(read_settings(config), scoring, samples, reference, out)
+    write = write_few_steps if context.info_name == "few-steps-scores" else write_snapshot_scores
+    write(read_settings(config), load_scorer(network, device, network_sha256), samples, reference, out)
 
 
 @app.command()
@@ -290,8 +275,8 @@ def neighbours(
     """Find the nearest training images of the first samples: Figures 12 and 15."""
     from ddpm.evaluation.neighbours import write_neighbours
 
-    def comparing():
-        return load_scorer(network, choose_device(device), network_sha256)
+    def load():
+        return load_scorer(network, device, network_sha256)
 
     settings = read_settings(config)
-    write_neighbours(settings, samples, features, data, reference, out, comparing if network else None, crop)
+    write_neighbours(settings, samples, features, data, reference, out, load if network else None, crop)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -41,22 +42,16 @@ class GuardedCommand(TyperCommand):
     def invoke(self, context: typer.Context):
         if os.environ.get("RANK", "0") == "0":
             writes = context.meta.get(OUTPUTS, {})
-            others = [value for name, value in context.params.items() if name not in writes]
-            read = {os.path.realpath(path) for path in flatten_paths(others)}
-            for path in (path for paths in writes.values() for path in paths):
+            others = (value for name, value in context.params.items() if name not in writes)
+            given = chain.from_iterable(value if isinstance(value, list | tuple) else [value] for value in others)
+            read = {os.path.realpath(path) for path in given if isinstance(path, Path)}
+            written = list(chain(*writes.values()))
+            for path in written:
                 if os.path.realpath(path) in read:
                     raise UserError(f"{path}: would be read and overwritten. Give another name for what is written.")
-            for path in (path for paths in writes.values() for path in paths):
+            for path in written:
                 claim_file(path)
         return super().invoke(context)
-
-
-def flatten_paths(values) -> Iterator[Path]:
-    for value in values:
-        if isinstance(value, Path):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from flatten_paths(value)
 
 
 Config = Annotated[Path, typer.Option(help="The stage's JSON document, from results/SCALE/EXPERIMENT/config/.")]
@@ -65,11 +60,10 @@ Config = Annotated[Path, typer.Option(help="The stage's JSON document, from resu
 def lock_output(context: typer.Context, out: Path) -> Path:
     """Lock `out` until this command ends; of several processes, the first one holds the lock."""
     if os.environ.get("RANK", "0") == "0" and os.environ.get(LOCKED_OUTPUT) != str(out):
-        from ddpm.jobs.locks import Lock
+        from ddpm.jobs.locks import Lock, lock_beside
 
         os.environ[LOCKED_OUTPUT] = str(out)
-        whole_name = Path(os.path.abspath(out))  # "." has no name
-        lock = Lock(whole_name.with_name(f".{whole_name.name}.lock"), f"making {out}", log).acquire()
+        lock = Lock(lock_beside(Path(os.path.abspath(out))), f"making {out}", log).acquire()  # "." has no name
         context.call_on_close(lambda: (lock.release(), os.environ.pop(LOCKED_OUTPUT)))
     return out
 
@@ -147,10 +141,11 @@ def choose_device(name: str):
 def find_data(name: str):
     """A data set of the registry by name, or that of a source's document."""
     from ddpm.config.base import validated
+    from ddpm.config.registry import DATASETS, look_up
     from ddpm.config.sources import DataSet
-    from ddpm.data.prepare import known
 
-    return validated(DataSet, read_json(name), name) if name.endswith(".json") else known(name)
+    document = name.endswith(".json")
+    return validated(DataSet, read_json(name), name) if document else look_up(DATASETS, name, "data set")
 
 
 def section_of_shard(config: Path, section: str, shard: int):

@@ -11,14 +11,16 @@ import typer
 from ddpm.cli.options import choose_device
 from ddpm.jobs.signals import stop_signal
 
+ConfigFile = Annotated[Path, typer.Option(help="What to reproduce.")]
+Scale = Annotated[str | None, typer.Option(help="Take this scale instead of the one that is named there.")]
 app = typer.Typer()
 WATCH_INTERVAL = 5  # seconds
 
 
 @app.command()
 def plan(
-    config: Annotated[Path, typer.Option(help="What to reproduce.")] = Path("config.yaml"),
-    scale: Annotated[str | None, typer.Option(help="Plan this scale instead of the one that is named there.")] = None,
+    config: ConfigFile = Path("config.yaml"),
+    scale: Scale = None,
     document: Annotated[str | None, typer.Option(help="The whole configuration as JSON, instead of a file.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Time each network on this machine first.")] = False,
     json: Annotated[bool, typer.Option("--json", help="A JSON document instead of a table.")] = False,
@@ -40,10 +42,8 @@ def plan(
 
 @app.command()
 def status(
-    config: Annotated[Path, typer.Option(help="What is being reproduced.")] = Path("config.yaml"),
-    scale: Annotated[
-        str | None, typer.Option(help="Look at this scale instead of the one that is named there.")
-    ] = None,
+    config: ConfigFile = Path("config.yaml"),
+    scale: Scale = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until Ctrl-C.")] = False,
 ) -> None:
     """Show what a run has done, what runs now and how far it is, what waits, and what has failed."""

@@ -24,8 +24,13 @@ from ddpm.cli.options import (
 app = typer.Typer()
 
 
-@app.command()
+@app.command("sample", help="Draw one shard of images from a trained network.")
+@app.command(
+    "few-steps",
+    help="Draw one shard of images in few steps with DDIM: an addition, in no table or figure of the paper.",
+)
 def sample(
+    context: typer.Context,
     config: Config,
     weights: Weights,
     shard: Shard,
@@ -33,13 +38,13 @@ def sample(
     device: Devices = "auto",
     state: State = None,
 ) -> None:
-    """Draw one shard of images from a trained network."""
-    from ddpm.sampling.runner import AncestralSampler, sample_shard
+    from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, sample_shard
     from ddpm.training.model import load_model
 
-    settings = section_of_shard(config, "sampling", shard)
+    sampler = AncestralSampler if context.info_name == "sample" else FewStepsSampler
+    settings = section_of_shard(config, sampler.section, shard)
     with processes(device) as (on, group):
-        sample_shard(AncestralSampler(load_model(weights, on), settings, on), shard, out, log, state, group)
+        sample_shard(sampler(load_model(weights, on), settings, on), shard, out, log, state, group)
 
 
 @app.command()
@@ -71,19 +76,6 @@ def snapshot_previews(
     from ddpm.storage.documents import read_section
 
     write_snapshot_previews(samples, read_section(config, "snapshots").previews, out)
-
-
-@app.command("few-steps")
-def few_steps(
-    config: Config, weights: Weights, shard: Shard, out: Out, device: Devices = "auto", state: State = None
-) -> None:
-    """Draw one shard of images in few steps with DDIM: an addition, in no table or figure of the paper."""
-    from ddpm.sampling.runner import FewStepsSampler, sample_shard
-    from ddpm.training.model import load_model
-
-    settings = section_of_shard(config, "few_steps", shard)
-    with processes(device) as (on, group):
-        sample_shard(FewStepsSampler(load_model(weights, on), settings, on), shard, out, log, state, group)
 
 
 @app.command()

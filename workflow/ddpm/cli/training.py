@@ -13,10 +13,11 @@ app = typer.Typer()
 
 def find_checkpoint(name: str):
     """Published weights by name, or those of an experiment's training document."""
-    from ddpm.config.registry import published
+    from ddpm.config.registry import PUBLISHED, look_up
     from ddpm.storage.documents import read_section
 
-    return read_section(Path(name), "checkpoint") if name.endswith(".json") else published(name)
+    document = name.endswith(".json")
+    return read_section(Path(name), "checkpoint") if document else look_up(PUBLISHED, name, "checkpoint")
 
 
 @app.command()

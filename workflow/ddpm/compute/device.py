@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from ddpm.compute.flops import network_cost
+from ddpm.config.enums import PRECISION_ENV, Precision
 from ddpm.config.errors import UserError
-from ddpm.config.precision import PRECISION_ENV, Precision
 from ddpm.config.schema import NetworkConfig
 from ddpm.jobs import processor
 from ddpm.storage.files import private_folder

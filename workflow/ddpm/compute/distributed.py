@@ -17,7 +17,7 @@ import numpy as np
 from ddpm.config.errors import UserError
 from ddpm.jobs.locks import Lock
 from ddpm.jobs.signals import Interrupted, Stopped, stop_signal
-from ddpm.storage.chunk_cache import Arrays, ChunkCache, Make
+from ddpm.storage.chunk_cache import Arrays, ChunkCache, Make, concatenate
 
 if TYPE_CHECKING:  # one process alone needs no torch for this
     import torch
@@ -56,10 +56,6 @@ class Group:
             with listening() as distributed:
                 distributed.all_reduce(x)
         return x
-
-    def all_equal(self, value: int) -> bool:
-        """Whether all processes hold the same number."""
-        return not self.any(value != self.broadcast(value))
 
     def any(self, value: bool) -> bool:
         """Whether it is true in any of the processes, which wait for each other."""
@@ -164,7 +160,7 @@ class Rounds:
         for batch in batches:
             if isinstance(batch, Exception):
                 raise batch
-        return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+        return concatenate(batches)
 
     def make_mine(self, first: int, last: int) -> "Answer":
         """This process's batch of the items first .. last - 1, or its outcome; None where there is none for it."""

@@ -5,7 +5,6 @@ network, reaches, and it unpickles what comes from there. Here the processes mee
 open, and they talk to each other by the loopback interface alone.
 """
 
-import ctypes
 import multiprocessing
 import os
 import runpy
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from ddpm.compute.distributed import MEETING
 from ddpm.config.errors import ExitCode
+from ddpm.jobs.signals import die_with
 
 PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # by schedulers; Ctrl-C reaches all processes by itself
 GRACE = 30  # seconds for the others to end where one has failed
@@ -29,22 +29,13 @@ GRACE_TO_SAVE = 300  # where one was interrupted, and another one may still save
 
 def run_command(rank: int, processes: int, parent: int, meeting: str) -> None:
     """The command line of this process, which is that of the one that has started it."""
-    die_with(parent)
+    die_with(parent, signal.SIGTERM)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), MEETING: meeting}
     os.environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
     os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
 
     runpy.run_module("ddpm", run_name="__main__", alter_sys=True)
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel tell this process to end when its parent has, however that ends."""
-    if sys.platform == "linux":
-        set_signal_at_parents_death = 1
-        ctypes.CDLL(None).prctl(set_signal_at_parents_death, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended before
-            os._exit(1)
 
 
 def launch(processes: int) -> int:

@@ -1,5 +1,7 @@
 """What all checked documents share: unknown keys are errors, and errors say what is wrong in words."""
 
+import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -60,6 +62,11 @@ def expand_folder(folder: Any) -> Any:
     return os.path.expanduser(os.path.expandvars(folder)) if isinstance(folder, str) else folder
 
 
+def short_hash(document: Any) -> str:
+    """16 digits that name a document, which JSON can hold, by its content."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def matches(pattern: str, words: str) -> AfterValidator:
     """A validator: a value that does not match is told in words what is allowed."""
 
@@ -83,13 +90,13 @@ Md5 = Annotated[str, matches("[0-9a-f]{32}", "an md5: 32 digits 0-9, a-f")]
 Sha256 = Annotated[str, matches("[0-9a-f]{64}", "a sha256: 64 digits 0-9, a-f")]
 
 
-def is_open(address: str) -> bool:
+def is_insecure(address: str) -> bool:
     """Whether anybody on the way may change what comes from there: plain HTTP, unless it stays on this machine."""
     parts = urlsplit(address)
     return parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
 
-def bare(address: str) -> str:
+def without_credentials(address: str) -> str:
     """The address to record for a download: without user, password and query, which may let somebody in."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

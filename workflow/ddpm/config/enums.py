@@ -87,3 +87,15 @@ class Selection(StrEnum):
     """Those after the last step."""
     LOWEST_FID = "lowest-fid"
     """Those of the snapshot with the lowest FID over the course of training, as in the paper (Appendix B)."""
+
+
+class Precision(StrEnum):
+    """What the layers of a network compute in. Their weights, and everything else, are float32."""
+
+    AUTO = "auto"
+    """bf16 where the device has instructions for it and the network is wide enough to gain by it."""
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+PRECISION_ENV = "DDPM_PRECISION"  # the environment variable by which jobs are told it

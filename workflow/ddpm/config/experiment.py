@@ -1,7 +1,5 @@
 """One experiment, and a scale: the budget of several. `resolving` fills them in."""
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ddpm.config.base import Address, Folder, FrozenModel, Name, Sha256
+from ddpm.config.base import Address, Folder, FrozenModel, Name, Sha256, short_hash
 from ddpm.config.enums import Features, Selection, WeightsSource
 from ddpm.config.schema import (
     ClassifierConfig,
@@ -117,7 +115,7 @@ class Experiment(FrozenModel):
         if self.latents and timesteps < 4:
             yield f"latents: Figure 7 needs quarters of diffusion.timesteps: {timesteps}; 4 or more"
         taken = bool(self.training and self.training.snapshot_every)
-        if taken and not self.training.steps:
+        if self.training and taken and not self.training.steps:
             yield "training.steps: 0 takes no snapshots; leave out training.snapshot_every and `snapshots`"
         if taken != bool(self.snapshots):
             yield "training.snapshot_every and the section `snapshots` (images, ...) need each other"
@@ -172,18 +170,13 @@ class Experiment(FrozenModel):
 
     def stage_config(self, stage: str) -> dict[str, Any]:
         """All that `stage` may depend on, and nothing that only another stage depends on."""
-        document = self.model_dump(mode="json")
+        document, keys = self.model_dump(mode="json"), ["name", stage]
         if stage == "training":
             document["name"] = self.trained_as
-        origin = "training" if self.weights is WeightsSource.TRAIN else "checkpoint"
-        keys = {
-            "training": ("name", "data", "network", "diffusion", origin),
-            "sampling": ("name", "sampling"),
-            "snapshots": ("name", "snapshots"),
-            "few_steps": ("name", "few_steps"),
-            "likelihood": ("name", "likelihood"),
-            "evaluation": ("name", *(("repeat",) if self.repeat else ()), "evaluation"),
-        }[stage]
+            origin = "training" if self.weights is WeightsSource.TRAIN else "checkpoint"
+            keys = ["name", "data", "network", "diffusion", origin]
+        elif stage == "evaluation" and self.repeat:
+            keys = ["name", "repeat", "evaluation"]
         return {key: document[key] for key in keys}
 
     def fingerprint(self) -> str:
@@ -194,7 +187,7 @@ class Experiment(FrozenModel):
 def training_fingerprint(config: dict[str, Any]) -> str:
     """Hash of a training configuration without the keys that cannot change the result."""
     training = {key: value for key, value in config["training"].items() if key not in ("save_every", "micro_batch")}
-    return hashlib.sha256(json.dumps({**config, "training": training}, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash({**config, "training": training})
 
 
 class InceptionSource(FrozenModel):

@@ -51,29 +51,34 @@ class Layout:
         source = self.config.data_sets[data]
         return [f"resources/downloads/{data}/card.json"] if source.files and not source.root else []
 
-    def shards(self, experiment: str, folder: str, count: int) -> list[str]:
-        """The numbered files of `folder` of an experiment."""
+    def statistics(self, data: str) -> list[str]:
+        """The card of published statistics of Inception's features, where there are some and ours are its own, too."""
+        comparable = self.config.scale_config.features is Features.INCEPTION and self.config.data_sets[data].statistics
+        return [f"resources/statistics/{data}/card.json"] if comparable else []
+
+    def shards(self, experiment: str, folder: str, section: str) -> list[str]:
+        """The numbered files of `folder` of an experiment, as many as its `section` says; none where it has none."""
+        settings = getattr(self.experiments[experiment], section)
+        count = settings.shards if settings else 0
         return [f"{self.results}/{experiment}/{folder}/{i}-of-{count}.npz" for i in range(1, count + 1)]
 
     def samples(self, experiment: str, most: int | None = None) -> list[str]:
         """The shards of an experiment's samples; as many as hold the first `most` of them."""
         sampling = self.experiments[experiment].sampling
-        shards = self.shards(experiment, "samples", sampling.shards)
+        shards = self.shards(experiment, "samples", "sampling")
         return shards if most is None else shards[: -(-most * sampling.shards // sampling.images)]
 
     def features(self, experiment: str) -> list[str]:
         """The shards of the features of an experiment's samples."""
-        return self.shards(experiment, "features", self.experiments[experiment].sampling.shards)
+        return self.shards(experiment, "features", "sampling")
 
     def few_steps(self, experiment: str) -> list[str]:
         """The shards of an experiment's samples by DDIM."""
-        few_steps = self.experiments[experiment].few_steps
-        return self.shards(experiment, "few_steps", few_steps.shards) if few_steps else []
+        return self.shards(experiment, "few_steps", "few_steps")
 
     def bounds(self, experiment: str, split: str) -> list[str]:
-        """The shards of the likelihood's terms of the images of a split; none where it is not asked for."""
-        likelihood = self.experiments[experiment].likelihood
-        return self.shards(experiment, f"likelihood/{split}", likelihood.shards) if likelihood else []
+        """The shards of the likelihood's terms of the images of a split."""
+        return self.shards(experiment, f"likelihood/{split}", "likelihood")
 
     def snapshots(self, experiment: str) -> list[str]:
         """The samples of each snapshot of a training."""

@@ -1,12 +1,14 @@
 """The data sets and published weights that are known by name: registry.yaml, checked."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ddpm.config.errors import UserError
 from ddpm.config.reading import parse_yaml
 from ddpm.config.sources import Checkpoint, DataSet, Reader
 
+T = TypeVar("T")
 PATH = Path(__file__).with_name("registry.yaml")
 REGISTRY = parse_yaml(PATH.read_text(), PATH)
 NETWORK_32, NETWORK_256 = (REGISTRY["networks"][size] for size in (32, 256))
@@ -53,15 +55,15 @@ def resolve(name: str, changes: dict[str, Any]) -> DataSet:
     return DataSet.model_validate({**known, **changes, "name": name})
 
 
-def published(name: str) -> Checkpoint:
-    """The checkpoint of that name.
+def look_up(known: Mapping[str, T], name: str, what: str) -> T:
+    """The data set or the checkpoint of that name, of those `known`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none; `what` it should be.
     """
-    if name not in PUBLISHED:
-        raise UserError(f"no published weights are called {name!r}. Known: {', '.join(PUBLISHED)}.")
-    return PUBLISHED[name]
+    if name not in known:
+        raise UserError(f"{what} {name!r} is unknown. Known: {', '.join(known)}.")
+    return known[name]
 
 
 def default_for(data: str) -> Checkpoint | None:

@@ -22,7 +22,8 @@ from ddpm.config.sources import Checkpoint, DataSet
 SCALES = Path(__file__).parents[2] / "scales"
 REPEATS = re.compile(r"(.+)-(?:training|sampling)-seed\d+")  # what `Repeat.name` gives
 SPACINGS = {"cifar10": Spacing.QUADRATIC}  # of few steps, by the data set: what the authors of DDIM chose
-FOLDERS = ("downloads", "logs", "sources", "statistics", "weights")  # beside the data sets' in resources/
+# Beside the data sets' in resources/.
+FOLDERS = ("compiled", "downloads", "logs", "rates.json", "sources", "statistics", "weights")
 KEYS = ("scale", "experiments", "tables", "figures", "sources", "override")  # of config.yaml
 
 

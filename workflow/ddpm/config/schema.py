@@ -9,8 +9,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from ddpm.config.base import FrozenModel
-from ddpm.config.enums import Architecture, Objective, Parameterization, Quantisation, Spacing, Variance
-from ddpm.config.precision import Precision
+from ddpm.config.enums import Architecture, Objective, Parameterization, Precision, Quantisation, Spacing, Variance
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Level = Annotated[int, Field(ge=1, le=64, strict=True)]

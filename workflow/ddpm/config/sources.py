@@ -154,11 +154,8 @@ class DataSet(FrozenModel):
     @property
     def published(self) -> dict[str, str]:
         """The checksum that the publishers state for each file, or that there is none."""
-        known = {}
-        for file in self.files:
-            name, md5 = (file.name, file.md5) if isinstance(file, RemoteFile) else (file.urls[0], None)
-            known[name] = f"md5 {md5}" if md5 else "none published"
-        return known
+        named = ((f.name, f.md5) if isinstance(f, RemoteFile) else (f.urls[0], None) for f in self.files)
+        return {name: f"md5 {md5}" if md5 else "none published" for name, md5 in named}
 
 
 class Checkpoint(FrozenModel):
@@ -175,15 +172,12 @@ class Checkpoint(FrozenModel):
 
     @model_validator(mode="after")
     def holds_weights(self) -> Self:
-        if len(weights := self.not_configurations()) != 1:
-            names = [file.name for file in weights]
+        names = [file.name for file in self.files if not file.name.endswith(".json")]
+        if len(names) != 1:
             raise ValueError(f"files: one file of weights is needed, and configurations (.json); there are {names}")
         return self
-
-    def not_configurations(self) -> list[RemoteFile]:
-        return [file for file in self.files if not file.name.endswith(".json")]
 
     @property
     def weights_file(self) -> RemoteFile:
         """The one file that is no configuration."""
-        return self.not_configurations()[0]
+        return next(file for file in self.files if not file.name.endswith(".json"))

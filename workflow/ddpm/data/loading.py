@@ -1,9 +1,7 @@
 """Images to the device in time: from its own memory where they fit there, from the host's, or by worker processes."""
 
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -14,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ddpm.config.errors import UserError
 from ddpm.data.store import Images
+from ddpm.jobs.signals import die_with
 
 AHEAD = 2  # batches that each worker has ready
 SHARE = 3  # a set may take one part in so many of the GPU's free memory
@@ -36,7 +35,7 @@ def feed(images: Images, steps: Iterable[np.ndarray], device: torch.device, work
         return decoded(images, steps, device, workers)
     if device.type == "cuda" and on_gpu(images, device):
         return from_gpu(images, steps, device)
-    return from_host(images, steps, device)
+    return (to_device(torch.from_numpy(images[index]), device) for index in steps)
 
 
 def on_gpu(images: Images, device: torch.device) -> bool:
@@ -49,11 +48,6 @@ def from_gpu(images: Images, steps: Iterable[np.ndarray], device: torch.device) 
     everything = torch.from_numpy(np.array(images[:])).to(device)
     for index in steps:
         yield everything[to_device(torch.from_numpy(index), device)]
-
-
-def from_host(images: Images, steps: Iterable[np.ndarray], device: torch.device) -> Iterator[Tensor]:
-    for index in steps:
-        yield to_device(torch.from_numpy(images[index]), device)
 
 
 def to_device(batch: Tensor, device: torch.device) -> Tensor:
@@ -85,7 +79,7 @@ def decoded(images: Images, steps: Iterable[np.ndarray], device: torch.device, w
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
         pin_memory=device.type == "cuda",
-        worker_init_fn=partial(die_with, os.getpid()),
+        worker_init_fn=partial(end_with_parent, os.getpid()),
         generator=torch.Generator(),  # its own: the loader draws a seed, and every other draw has a name
     )
     for batch in loader:
@@ -94,10 +88,6 @@ def decoded(images: Images, steps: Iterable[np.ndarray], device: torch.device, w
         yield to_device(batch, device)
 
 
-def die_with(parent: int, worker: int) -> None:
-    """Have the kernel end this worker with its parent, however that ends. Elsewhere than on Linux, torch notices."""
-    if sys.platform == "linux":
-        set_signal_at_parents_death = 1
-        ctypes.CDLL(None).prctl(set_signal_at_parents_death, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before
-            os._exit(1)
+def end_with_parent(parent: int, worker: int) -> None:
+    """This worker ends with its parent. Elsewhere than on Linux, torch notices."""
+    die_with(parent, signal.SIGKILL)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ddpm.config.errors import UserError
-from ddpm.config.registry import DATASETS
 from ddpm.config.sources import DataSet, Reader, RemoteFile
 from ddpm.data import readers
 from ddpm.data.readers import Part
@@ -19,17 +18,6 @@ from ddpm.storage.download import check_copy, download, downloaded, reading_root
 from ddpm.storage.files import atomic_write, claim_card, claim_file, write_json, write_npy, write_npz
 
 PREPARED = ("train.npy", "test.npy", "labels.npz", "card.json")
-
-
-def known(name: str) -> DataSet:
-    """The data set of that name in the registry.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name not in DATASETS:
-        raise UserError(f"data set {name!r} is unknown. Known: {', '.join(DATASETS)}.")
-    return DATASETS[name]
 
 
 def download_data(data: DataSet, folder: Path, log=print) -> None:

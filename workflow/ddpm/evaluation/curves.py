@@ -98,13 +98,12 @@ def compute_scores(
     Args:
         features: blocks [n, D] of the N images, in any number. probabilities: [N, K] of all images.
     """
-    score, distances = (math.nan, math.nan), [math.nan] * len(SPLITS)
-    moments = Moments()
+    score, distances, moments = (math.nan, math.nan), dict.fromkeys(SPLITS, math.nan), Moments()
     for block in features:
         moments.add(block)
     with suppress(TooFewImages):
         ours = moments.statistics()
-        distances = [frechet_distance(*ours, *real[split]) if split in real else math.nan for split in SPLITS]
+        distances |= {split: frechet_distance(*ours, *theirs) for split, theirs in real.items()}
     with suppress(TooFewImages):
         score = inception_score(probabilities, config.splits)
-    return *score, *distances
+    return *score, *distances.values()

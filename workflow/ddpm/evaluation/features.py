@@ -11,7 +11,7 @@ import numpy as np
 from ddpm.compute.distributed import SINGLE_PROCESS, Group
 from ddpm.config.errors import UserError
 from ddpm.evaluation.networks.base import CLEAN, FeatureNetwork
-from ddpm.storage.chunk_cache import Arrays, ChunkCache
+from ddpm.storage.chunk_cache import Arrays, ChunkCache, concatenate
 from ddpm.storage.files import read_npz, write_npz
 from ddpm.storage.shards import pack_header, read_shard, unpack_header
 
@@ -31,11 +31,7 @@ def write_features(
 ) -> None:
     """Write the network's `kinds` of arrays of a shard's samples, and the first two of its previews by their times.
 
-    With a folder `state` a killed call is gone on with, and what is known of images of other shards is taken from
-    there.
-
-    Args:
-        group: the processes that share the batches; the first one writes.
+    `state` and `group` are as of `sample_shard`.
     """
     shard, header = read_shard(samples, "images", "previews", "preview_times", "start")
     times, start, began = shard["preview_times"].tolist(), int(shard["start"]), time.monotonic()
@@ -66,7 +62,7 @@ def write_features(
     write_npz(
         path,
         compressed=False,
-        **{key: np.concatenate([batch[key] for batch in batches]) for key in keys},
+        **concatenate(batches),
         preview_times=shard["preview_times"],
         start=shard["start"],
         count=np.array(stop - start),
@@ -89,8 +85,8 @@ class FeatureShards:
     def __init__(self, paths: list[Path]):
         found = sorted((FeatureShard(path) for path in paths), key=lambda shard: shard.start)
         first = found[0]
-        self.unstable = any(shard.header["status"]["status"] == "unstable" for shard in found)
-        self.header = next((s.header for s in found if s.header["status"]["status"] == "unstable"), first.header)
+        failed = [shard.header for shard in found if shard.header["status"]["status"] == "unstable"]
+        self.unstable, self.header = bool(failed), (failed or [first.header])[0]
         self.paths, self.times = [shard.path for shard in found], first.times
         self.clean = all(CLEAN in shard.header.get("kinds", ()) for shard in found)  # earlier versions had none
         self.images = 0

@@ -14,12 +14,11 @@ from ddpm.compute.memory import BatchSplitter
 from ddpm.config.schema import LikelihoodConfig
 from ddpm.data.pixels import to_model_range
 from ddpm.data.store import Images
-from ddpm.storage.chunk_cache import Arrays, ChunkCache
+from ddpm.evaluation.rate_distortion import ERRORS, KEYS, PRIOR, TERMS
+from ddpm.storage.chunk_cache import Arrays, ChunkCache, concatenate
 from ddpm.storage.files import write_npz
 from ddpm.storage.shards import pack_header, shard_range
 from ddpm.training.model import TrainedModel
-
-TERMS, ERRORS, PRIOR = KEYS = ("terms", "squared_errors", "prior")
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,7 @@ def likelihood_shard(
 ) -> None:
     """Write shard number `shard` (from 1) of `config.shards` of a bound; no images if the training was unstable.
 
-    Args:
-        state: folder for finished batches (in `images`), from which a killed call goes on, and what is known of images
-            of other shards is taken.
-        group: the processes that share the batches; the first one writes.
+    `state`, with finished batches in `images`, and `group` are as of `sample_shard`.
     """
     trained, config = bound.trained, bound.config
     start, stop = shard_range(bound.count, shard, config.shards)
@@ -98,16 +94,15 @@ def likelihood_shard(
     began, splitter = time.monotonic(), BatchSplitter("likelihood.batch_size", log)
 
     def compute_batch(first: int, last: int) -> Arrays:
-        made = list(splitter.each(bound.compute, first, last))
+        made = concatenate(list(splitter.each(bound.compute, first, last)))
         log(f"{bound.split} images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
-        return {key: np.concatenate([arrays[key] for arrays in made]) for key in KEYS}
+        return made
 
     batches = [bound.nothing]
     if stable := trained.outcome["status"] != "unstable":
         batches += group.each(cache, start, stop, config.batch_size, compute_batch)
     if not group.is_main:
         return
-    arrays = {key: np.concatenate([batch[key] for batch in batches]) for key in KEYS}
-    write_npz(path, **arrays, start=np.array(start), header=pack_header(bound.metadata))
+    write_npz(path, **concatenate(batches), start=np.array(start), header=pack_header(bound.metadata))
     if stable:
         cache.finish(start, stop, path)

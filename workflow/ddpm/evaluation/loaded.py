@@ -12,11 +12,12 @@ from ddpm.compute.memory import BatchSplitter
 from ddpm.config.base import validated
 from ddpm.config.errors import UserError
 from ddpm.config.schema import FewStepsConfig, LikelihoodConfig, SamplingConfig
-from ddpm.evaluation.likelihood import PRIOR, TERMS, Bound
+from ddpm.evaluation.likelihood import Bound
+from ddpm.evaluation.rate_distortion import PRIOR, TERMS
 from ddpm.sampling.runner import AncestralSampler, FewStepsSampler, Unstable
+from ddpm.storage.chunk_cache import Arrays, concatenate
 from ddpm.training.model import TrainedModel, load_model
 
-Arrays = dict[str, np.ndarray]
 BATCH = 256  # images at once; fewer where a GPU's memory is full
 
 
@@ -120,5 +121,4 @@ def in_batches(make: Callable[[int, int], Arrays], count: int) -> Arrays:
     """The arrays of `make(first, last)` for 0 .. count-1, in smaller ranges where a GPU's memory is full."""
     splitter = BatchSplitter(None)
     ranges = ((first, min(first + BATCH, count)) for first in range(0, count, BATCH))
-    made = [arrays for first, last in ranges for arrays in splitter.each(make, first, last)]
-    return {name: np.concatenate([arrays[name] for arrays in made]) for name in made[0]}
+    return concatenate([arrays for first, last in ranges for arrays in splitter.each(make, first, last)])

@@ -48,6 +48,7 @@ def write_metrics(
     """
     shards, data = FeatureShards(features), read_json(card)
     header = shards.header
+    ended = header["status"] if shards.unstable else {"status": "measured", "step": None, "reason": None}
     if repeat:
         refuse_others(repeat, header, features[0])
     real_header = read_header(reference, header["network"]["sha256"])
@@ -62,9 +63,7 @@ def write_metrics(
         "scale": scale,
         "data": {"name": data["name"], "title": data["title"]},
         "method": {key: method[key] for key in ("parameterization", "objective", "variance")},
-        "status": "unstable" if shards.unstable else "measured",
-        "step": header["status"]["step"] if shards.unstable else None,
-        "reason": header["status"]["reason"] if shards.unstable else None,
+        **{key: ended[key] for key in ("status", "step", "reason")},
         **(NO_SCORES if shards.unstable else scores_of(shards.all, header, config, reference, statistics)),
         "nll": nll or None,
         "features": {"network": header["network"]["name"], "sha256": header["network"]["sha256"]},
@@ -123,15 +122,13 @@ def scores_of(
         """Find the FIDs and the KID; returns the features of the images and of the training set, and what FIDs need."""
         features, training = load(kind), read_npz(reference, f"train_{kind}")[f"train_{kind}"]
         real, _ = read_reference(reference, header["network"]["sha256"], kind)
-        mine = attempt(name, moments_of, features)
-        if mine:
+        found[name] = dict.fromkeys(SPLITS)
+        if mine := attempt(name, moments_of, features):
             ours[kind] = mine
-        found[name] = {}
-        for split in SPLITS:
-            found[name][split] = frechet_distance(*mine, *real[split]) if mine and split in real else None
-            if split not in real:
-                count = real_header.get(split, {"images": "no"})["images"]
-                left_out[f"{name}_{split}"] = f"there are {count} {split} images, and a covariance needs two"
+            found[name] |= {split: frechet_distance(*mine, *theirs) for split, theirs in real.items()}
+        for split in (split for split in SPLITS if split not in real):
+            count = real_header.get(split, {"images": "no"})["images"]
+            left_out[f"{name}_{split}"] = f"there are {count} {split} images, and a covariance needs two"
         kid = name.replace("fid", "kid")
         found[kid] = attempt(kid, kernel_distance, features, training, config.seed)
         return features, training, real
@@ -155,11 +152,9 @@ def why_not_clean(header: dict, real_header: dict) -> str | None:
     """Why there is no clean-FID, by the headers of the samples' features and of the real ones."""
     if any("kinds" not in each for each in (header, real_header)):
         return "features of an earlier version, without those of clean-FID: make the rules reference and features anew"
-    return (
-        None
-        if CLEAN in header["kinds"]
-        else f"clean-FID is of Inception's features, not of {header['network']['name']}"
-    )
+    if CLEAN not in header["kinds"]:
+        return f"clean-FID is of Inception's features, not of {header['network']['name']}"
+    return None
 
 
 def refuse_others(repeat: Repeat, header: dict, path: Path) -> None:

@@ -7,21 +7,21 @@ import numpy as np
 from ddpm.storage.files import read_npz
 from ddpm.storage.shards import unpack_header
 
+TERMS, ERRORS, PRIOR = KEYS = ("terms", "squared_errors", "prior")  # the arrays of a shard of the bound
 CURVE = ("t", "reverse_time", "rate", "distortion", "distortion_mean")
 
 
 def read_bounds(shards: list[Path]) -> dict[str, dict]:
     """By split, all its shards in the order of their images: terms, squared_errors [N, T], prior [N], and a header."""
-    keys = ("terms", "squared_errors", "prior")
     by_split: dict[str, list[dict]] = {}
     for path in shards:
-        shard = read_npz(path, *keys, "start", "header")
+        shard = read_npz(path, *KEYS, "start", "header")
         header = unpack_header(shard["header"])
         by_split.setdefault(header["split"], []).append({**shard, "header": header})
     bounds = {}
     for split, parts in by_split.items():
         parts.sort(key=lambda part: int(part["start"]))
-        arrays = {key: np.concatenate([part[key] for part in parts]).astype(np.float64) for key in keys}
+        arrays = {key: np.concatenate([part[key] for part in parts]).astype(np.float64) for key in KEYS}
         bounds[split] = {**arrays, "header": parts[0]["header"]}
     return bounds
 

@@ -127,8 +127,7 @@ def read_reference(path: Path, network_sha256: str, kind: str = "features") -> t
     """
     header = read_header(path, network_sha256)
     known = [split for split in SPLITS if kind in kinds_of(header) and has_covariance(header, split)]
-    keys = {split: statistics_keys(split, kind) for split in known}
-    return {split: tuple(read_npz(path, *of_split).values()) for split, of_split in keys.items()}, header
+    return {split: tuple(read_npz(path, *statistics_keys(split, kind)).values()) for split in known}, header
 
 
 def has_covariance(header: dict, split: str) -> bool:

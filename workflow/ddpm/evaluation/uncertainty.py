@@ -7,14 +7,11 @@ import numpy as np
 from ddpm.compute.rng import seed_of
 from ddpm.evaluation.fid import Moments, Statistics, frechet_distance, statistics
 
-REPLICATES = 100
 SIZES = 15  # subsets whose FID is extrapolated, as Chong and Forsyth have them
 FEWEST = 4  # images for each feature from which on the law of 1/N holds well enough
 
 
-def fid_spread(
-    features: np.ndarray, references: dict[str, Statistics], seed: int, replicates: int = REPLICATES
-) -> dict[str, dict]:
+def fid_spread(features: np.ndarray, references: dict[str, Statistics], seed: int, replicates: int) -> dict[str, dict]:
     """The spread of the FID to each of the real statistics, as metrics.json has it.
 
     The 95 % interval is that of the replicates about their own mean, moved to the FID: the FID of a replicate is

@@ -89,21 +89,15 @@ def memory_full(error: Exception, arguments: Sequence[str]) -> ExitReport | None
     key = KEYS.get(next((word for word in arguments if not word.startswith("-")), ""))
     lower = f", or lower {key} in the configuration" if key else ""
     if gpu_is_full(error):
-        return ExitReport(
-            f"the GPU's memory is full ({first_line(error)}). nvidia-smi shows whether other programs hold some of it: "
-            f"wait for them, run this on a GPU with more{lower}.",
-            ExitCode.MEMORY,
-            True,
-        )
+        memory = "the GPU's memory"
+        what = "nvidia-smi shows whether other programs hold some of it: wait for them, run this on a GPU with more"
     # torch's words where the system gives it no memory.
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return ExitReport(
-            f"main memory is full ({first_line(error)}). Run fewer jobs at a time (snakemake --cores), ask the "
-            f"scheduler for more memory (mem_mb){lower}.",
-            ExitCode.MEMORY,
-            True,
-        )
-    return None
+    elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        memory = "main memory"
+        what = "Run fewer jobs at a time (snakemake --cores), ask the scheduler for more memory (mem_mb)"
+    else:
+        return None
+    return ExitReport(f"{memory} is full ({first_line(error)}). {what}{lower}.", ExitCode.MEMORY, True)
 
 
 def gpu_unsupported(error: Exception) -> ExitReport | None:
@@ -174,12 +168,51 @@ KILLED = (
 )
 
 
+# A job's start or its failure with what is said of it, a line each; or its end.
+EVENT = re.compile(
+    r"^(?P<indent> *)(?:(?:local)?rule (?P<started>[\w-]+)|Error in rule (?P<failed>[\w-]+)):\n"
+    r"(?P<items>(?:(?P=indent)    .*\n)*)|^Finished jobid: (?P<finished>\d+)",
+    re.MULTILINE,
+)
+ITEM = re.compile(r"^ *(\w+): (.*)$", re.MULTILINE)
+HINT = " (check log file(s) for error details)"
+
+
 @dataclass(frozen=True)
 class FailedJob:
     rule: str
     stage: str
     wildcards: dict[str, str]
     logs: Sequence[str]
+
+
+def failed_jobs(log: str) -> list[FailedJob]:
+    """The jobs that a log of Snakemake's tells of, without those that a later attempt has done."""
+    wildcards: dict[str, dict[str, str]] = {}
+    failed: dict[str, FailedJob] = {}
+    for event in EVENT.finditer(log):
+        if event["finished"]:
+            failed.pop(event["finished"], None)
+            continue
+        items = dict(reversed(ITEM.findall(event["items"])))  # the first of a name: a shell line may look like one
+        job, logs = items.get("jobid", ""), items.get("log", "").removesuffix(HINT)
+        if event["started"]:
+            wildcards[job] = dict(each.split("=", 1) for each in items.get("wildcards", "").split(", ") if "=" in each)
+        else:
+            paths = logs.split(", ") if logs else []
+            failed[job] = FailedJob(event["failed"], stage_of(paths), wildcards.get(job, {}), paths)
+    return list(failed.values())
+
+
+def read_failed_jobs(logs: list[str]) -> list[FailedJob]:
+    """Those of all the files that Snakemake has logged to."""
+    return [job for log in logs for job in failed_jobs(Path(log).read_text(encoding="utf-8", errors="replace"))]
+
+
+def stage_of(logs: list[str]) -> str:
+    """The stage of a job: its logs lie in results/SCALE/logs/STAGE, or in resources/logs."""
+    folder = Path(logs[0]).parent.name if logs else "logs"
+    return "data" if folder == "logs" else folder
 
 
 def summary(jobs: Iterable[FailedJob]) -> str:

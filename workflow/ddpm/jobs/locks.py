@@ -49,17 +49,14 @@ HIDDEN = ""  # the birth of another user's process that exists, and of which the
 
 def birth_of(pid: int) -> str | None:
     """When a process was started, which tells it from a later one of the same number; None where it is dead."""
-    try:
+    with suppress(OSError):
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else rest[18]
-    except OSError:
-        pass
     try:
-        os.kill(pid, 0)
+        with suppress(PermissionError):
+            os.kill(pid, 0)
     except ProcessLookupError:
         return None
-    except PermissionError:
-        pass
     return HIDDEN
 
 
@@ -155,6 +152,11 @@ def seconds_from(variable: str, default: float) -> float:
         raise UserError(f"{variable}={value}: must be a number of seconds.") from None
 
 
+def lock_beside(path: Path) -> Path:
+    """The lock file of whoever makes the file or folder `path`."""
+    return path.with_name(f".{path.name}.lock")
+
+
 class Lock:
     """The right to do a piece of work, as long as the file `path` names this process.
 
@@ -188,7 +190,9 @@ class Lock:
         """Take the lock if it is free or its owner dead. Raises what `acquire` does when it is time to."""
         if (owner := self.take()) is None:
             return True
-        now, timeout = time.monotonic(), self.wait_timeout()
+        default = math.inf if "SLURM_JOB_ID" in os.environ else WAIT_TIMEOUT
+        timeout = seconds_from("DDPM_LOCK_WAIT", default if self.timeout is None else self.timeout)
+        now = time.monotonic()
         self.waits_since = now if self.waits_since is None else self.waits_since
         waited = now - self.waits_since
         who = f"{owner} is {self.work} (last heartbeat {self.heartbeat_age():.0f} s ago)"
@@ -207,12 +211,6 @@ class Lock:
             raise Interrupted(f"interrupted by {stop_signal.why} while waiting: {who}")
         self.pause = min(2 * self.pause, MAX_PAUSE)
         return False
-
-    def wait_timeout(self) -> float:
-        """Seconds to wait in all."""
-        if self.timeout is None:
-            return seconds_from("DDPM_LOCK_WAIT", math.inf if "SLURM_JOB_ID" in os.environ else WAIT_TIMEOUT)
-        return seconds_from("DDPM_LOCK_WAIT", self.timeout)
 
     def take(self) -> Owner | None:
         """Take the lock, or return the living owner that is in the way."""

@@ -5,7 +5,10 @@ and asked for between two steps. Where there is nothing to save, SIGUSR1, which 
 end, ends nothing: the process may be done by then.
 """
 
+import ctypes
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -73,3 +76,12 @@ class StopSignal:
 
 
 stop_signal = StopSignal()
+
+
+def die_with(parent: int, number: int) -> None:
+    """Have the kernel send this process a signal when its parent has ended, however that ends; on Linux."""
+    if sys.platform == "linux":
+        set_signal_at_parents_death = 1
+        ctypes.CDLL(None).prctl(set_signal_at_parents_death, number)
+        if os.getppid() != parent:  # it ended before
+            os._exit(1)

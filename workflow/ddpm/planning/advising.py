@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from math import isnan
-from pathlib import Path
 
 from ddpm.config.enums import Objective, Parameterization
 from ddpm.config.experiment import Experiment
@@ -13,7 +12,7 @@ from ddpm.config.sources import RemoteFile
 from ddpm.planning.cluster import compare, misfits, read_profile
 from ddpm.planning.machine import GB, Machine, in_gb, this_machine
 from ddpm.planning.plan import Hours, Plan, duration
-from ddpm.planning.rates import RATES, Rates, no_rate, read_rates, slow_cpu
+from ddpm.planning.rates import NO_RATE, SLOW_CPU, Rates, read_rates
 from ddpm.planning.work import all_work, work_left
 from ddpm.storage.download import may_be_changed
 
@@ -35,7 +34,7 @@ def warnings(plan: Plan) -> list[str]:
 def gpu_warnings(plan: Plan) -> Iterator[str]:
     if plan.machine.gpus or plan.for_cpu:
         return
-    on_cpu = Hours.of(plan.work, Rates(read_rates(plan.device, plan.root / RATES), no_rate))
+    on_cpu = Hours.of(plan.work, Rates(read_rates(plan.device), NO_RATE))
     if on_cpu.known:
         known = f"On its CPU, as measured, this would take {on_cpu}"
     else:
@@ -97,7 +96,7 @@ def cluster_lines(plan: Plan) -> list[str]:
     return list(compare(read_profile(), plan.machine.nodes)) if plan.machine.nodes or not plan.for_cpu else []
 
 
-def what_fits(config: Config, rates: Rates, root: Path = Path()) -> list[str]:
+def what_fits(config: Config, rates: Rates) -> list[str]:
     """Smaller runs, each with the hours that it would take at `rates`."""
     options = []
     if config.scale != "demo":
@@ -106,20 +105,20 @@ def what_fits(config: Config, rates: Rates, root: Path = Path()) -> list[str]:
         options.append("`--config scale=quick`: the paper's CIFAR-10 models, shortened, on one GPU.")
     experiments = config.scale_config.experiments
     if published := [name for name, experiment in experiments.items() if is_published(experiment)]:
-        work = [work for work in work_left(config, root) if work.subject in published]
+        work = [work for work in work_left(config) if work.subject in published]
         saved = Hours.of((each for each in work if each.rule in ("train", "snapshot")), rates)
         options.append(
             "published weights, by `override: {experiments: {NAME: {weights: released}}}`, save "
             f"{saved} of training; there are some for {', '.join(published)}."
         )
     originals = [name for name, experiment in experiments.items() if not experiment.repeat]
-    if len(originals) > 1 and Hours.of(work_left(config, root), rates).known:
-        alone = {name: hours_of(config, [name, *config.repeats_of(name)], rates, root) for name in originals}
+    if len(originals) > 1 and Hours.of(work_left(config), rates).known:
+        alone = {name: hours_of(config, [name, *config.repeats_of(name)], rates) for name in originals}
         least = min(alone, key=lambda name: alone[name].known)
         options.append(f"fewer experiments: {alone[least]} for `experiments: [{least}]`.")
     if any(experiment.sampling.images > FEWER_IMAGES for experiment in experiments.values()):
         options.append(
-            f"fewer samples: {hours_of(config, experiments, rates, root, FEWER_IMAGES)} with "
+            f"fewer samples: {hours_of(config, experiments, rates, FEWER_IMAGES)} with "
             f"`override: {{defaults: {{sampling: {{images: {FEWER_IMAGES}}}}}}}`."
         )
     return options
@@ -137,7 +136,7 @@ def is_published(experiment: Experiment) -> bool:
     return sizes == (checkpoint.network or {})
 
 
-def hours_of(config: Config, names: Iterable[str], rates: Rates, root: Path, most: int | None = None) -> Hours:
+def hours_of(config: Config, names: Iterable[str], rates: Rates, most: int | None = None) -> Hours:
     """For the experiments `names` alone, each with no more than `most` samples."""
     experiments = {}
     for name in names:
@@ -146,12 +145,10 @@ def hours_of(config: Config, names: Iterable[str], rates: Rates, root: Path, mos
         sampling = experiment.sampling.model_copy(update={"images": images})
         experiments[name] = experiment.model_copy(update={"sampling": sampling})
     scale = config.scale_config.model_copy(update={"experiments": experiments})
-    return Hours.of(work_left(config.model_copy(update={"scale_config": scale}), root), rates)
+    return Hours.of(work_left(config.model_copy(update={"scale_config": scale})), rates)
 
 
-def advice(
-    config: Config, jobs: Iterable[tuple[str, str | None]], machine: Machine | None = None, root: Path = Path()
-) -> str | None:
+def advice(config: Config, jobs: Iterable[tuple[str, str | None]], machine: Machine | None = None) -> str | None:
     """Why not to start `jobs` on this machine, and what would fit; None where nothing speaks against it.
 
     Without a GPU, no more than LONGEST hours of the CPU are begun: as it was measured, or else at a guess.
@@ -163,10 +160,10 @@ def advice(
     if machine.gpus:
         return None
     compute = config.scale_config.compute
-    measured = read_rates(machine.cpu_name(compute), root / RATES)
-    rates = Rates(measured, slow_cpu, machine.jobs_on_cpu(compute))
+    measured = read_rates(machine.cpu_name(compute))
+    rates = Rates(measured, SLOW_CPU, machine.jobs_on_cpu(compute))
     # Also of what is done already: if it runs nevertheless, it is done again.
-    works = [work for work in all_work(config, root) if work.kind]
+    works = [work for work in all_work(config) if work.kind]
     asked, known = Counter(jobs), Counter()
     for work in works:
         known[work.rule, work.subject] += work.jobs
@@ -178,7 +175,7 @@ def advice(
             sources.add(work.rate(rates).source)
     if hours <= LONGEST:
         return None
-    options = "\n".join(f"  - {option}" for option in what_fits(config, rates, root))
+    options = "\n".join(f"  - {option}" for option in what_fits(config, rates))
     return (
         f"This machine has no GPU (nvidia-smi finds none), and its CPU would take about {duration(hours)} for what is "
         f"about to run ({'; '.join(sorted(sources))}). Nothing has been started. What would fit, at the same rate:\n"

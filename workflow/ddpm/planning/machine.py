@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpm.config.schema import Compute
+from ddpm.jobs.failures import nearest_existing
 from ddpm.jobs.gpus import Gpu, visible
 from ddpm.jobs.processor import processor_name
 from ddpm.planning.cluster import Node
@@ -67,7 +68,5 @@ def this_machine() -> Machine:
 
 def disk_of(folder: Path) -> Disk:
     """The disk of a folder, or of where it would be made."""
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
+    folder = nearest_existing(folder.absolute())
     return Disk(os.stat(folder).st_dev, shutil.disk_usage(folder).free)

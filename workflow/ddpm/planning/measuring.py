@@ -10,7 +10,7 @@ from ddpm.compute.flops import network_cost, training_flops, training_state
 from ddpm.config.schema import NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.planning.plan import Plan
-from ddpm.planning.rates import RATES, Kind, fingerprint, save_rates
+from ddpm.planning.rates import Kind, fingerprint, save_rates
 from ddpm.sampling.ancestral import sample_ancestral
 from ddpm.sampling.base import initial_noise, named_noise
 from ddpm.training.model import TrainedModel
@@ -22,7 +22,7 @@ CPU_STEP = 2e11  # operations of a training step on a CPU: a second or a few
 
 
 def measure_plan(plan: Plan, device: torch.device, log=print) -> None:
-    """Time every network of a plan on `device`, and save the rates in its RATES, beside other devices'.
+    """Time every network of a plan on `device`, and save the rates in RATES, beside other devices'.
 
     Networks that do not fit into the memory are left out.
     """
@@ -40,7 +40,7 @@ def measure_plan(plan: Plan, device: torch.device, log=print) -> None:
         found[fingerprint(network)] = rates = measure_network(network, diffusion, batch, device)
         speeds = ", ".join(f"{kind} {rate / 1e12:.3g} TFLOP/s" for kind, rate in rates.items())
         log(f"{what}: {speeds} in batches of {batch}")
-    save_rates(plan.root / RATES, plan.device, found)
+    save_rates(plan.device, found)
 
 
 def batch_that_fits(network: NetworkConfig, device: torch.device, memory: int | None) -> int:

@@ -3,14 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import isnan
-from pathlib import Path
 
 from ddpm.compute.flops import network_cost, training_state
 from ddpm.config.resolving import Config
 from ddpm.config.schema import Compute
 from ddpm.planning.cluster import read_nodes
 from ddpm.planning.machine import Machine, this_machine
-from ddpm.planning.rates import RATES, Rates, no_rate, papers_tpu, read_rates
+from ddpm.planning.rates import NO_RATE, Rates, read_rates
 from ddpm.planning.work import Work, all_work, work_left
 
 
@@ -71,8 +70,6 @@ class Plan:
     """What is left of it."""
     done: int
     """Jobs that are done already."""
-    root: Path
-    """The project's folder."""
 
     @property
     def compute(self) -> Compute:
@@ -120,16 +117,15 @@ class Plan:
         ]
 
 
-def make_plan(config: Config, machine: Machine | None = None, root: Path = Path()) -> Plan:
-    """The plan of the project in folder `root`.
+def make_plan(config: Config, machine: Machine | None = None) -> Plan:
+    """The plan of the project in the working directory.
 
     Hours are those of this machine where it was measured, and else the paper's. A scale that wants a GPU is told the
     paper's, too, where there is none; one that is meant for a CPU is told its own or nothing.
     """
     machine = machine or replace(this_machine(), nodes=read_nodes())
-    done = sum(work.done for work in all_work(config, root))
-    plan = Plan(config, machine, Rates({}, papers_tpu), work_left(config, root), done, root)
+    done = sum(work.done for work in all_work(config))
+    plan = Plan(config, machine, Rates({}), work_left(config), done)
     if plan.on_cpu and not plan.for_cpu:
         return plan
-    rates = Rates(read_rates(plan.device, root / RATES), no_rate if plan.for_cpu else papers_tpu)
-    return replace(plan, rates=rates)
+    return replace(plan, rates=Rates(read_rates(plan.device), NO_RATE if plan.for_cpu else None))

@@ -1,8 +1,5 @@
 """How fast a device computes the networks, in operations (FLOP) per second: measured here, or stated in the paper."""
 
-import hashlib
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -11,6 +8,7 @@ from math import nan
 from pathlib import Path
 
 from ddpm.compute.flops import network_cost
+from ddpm.config.base import short_hash
 from ddpm.config.errors import DamagedFile
 from ddpm.config.registry import NETWORK_32, NETWORK_256
 from ddpm.config.schema import NetworkConfig
@@ -53,57 +51,51 @@ def papers_tpu(kind: Kind, image_size: int) -> Rate:
     return Rate(PASSES[kind, nearest] * network_cost(PAPERS[nearest]).flops, TPU)
 
 
-def slow_cpu(kind: Kind, image_size: int) -> Rate:
-    """A guess at a CPU that was not measured, to tell minutes from months."""
-    return Rate(1e11, "stated: 0.1 TFLOP/s, a guess at a CPU")
-
-
-def no_rate(kind: Kind, image_size: int) -> Rate:
-    """For a device that was not measured and should not be guessed at."""
-    return Rate(nan, "unmeasured: `python -m ddpm plan --measure` does it")
+# To tell minutes from months; and of a device that was not measured and should not be guessed at.
+SLOW_CPU = Rate(1e11, "stated: 0.1 TFLOP/s, a guess at a CPU")
+NO_RATE = Rate(nan, "unmeasured: `python -m ddpm plan --measure` does it")
 
 
 @dataclass(frozen=True)
 class Rates:
-    """The rates of one device: `measured` ones by network and kind, and `stated` ones for the rest."""
+    """The rates of one device: `measured` ones by network and kind, and a `stated` one for the rest."""
 
     measured: dict[str, dict]
-    stated: Callable[[Kind, int], Rate]
+    stated: Rate | None = None
+    """None: the paper's."""
     side_by_side: int = 1
     """Jobs that each compute at the measured rate at the same time."""
 
     def of(self, kind: Kind, network: NetworkConfig | None) -> Rate:
         """The rate of one of our networks, or of Inception (None)."""
-        if network is None:
-            return self.stated(kind, 299)
-        if found := self.measured.get(fingerprint(network)):
+        if network and (found := self.measured.get(fingerprint(network))):
             return Rate(self.side_by_side * found[kind], MEASURED)
-        return self.stated(kind, network.image_size)
+        return self.stated or papers_tpu(kind, network.image_size if network else 299)
 
 
 def fingerprint(network: NetworkConfig) -> str:
     """Names a network by its sizes."""
-    return hashlib.sha256(json.dumps(network.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(network.model_dump(mode="json"))
 
 
-def save_rates(path: Path, device: str, networks: dict[str, dict]) -> None:
-    """Have the file say these rates of `device`, by a network's fingerprint; what it says of others stays."""
-    known = read_json(path) if path.exists() else {}
-    networks = read_rates(device, path) | networks
+def save_rates(device: str, networks: dict[str, dict]) -> None:
+    """Have RATES say these rates of `device`, by a network's fingerprint; what it says of others stays."""
+    known = read_json(RATES) if RATES.exists() else {}
+    networks = read_rates(device) | networks
     about = {"torch": version("torch"), "date": date.today().isoformat(), "networks": networks}
-    write_json(path, {**known, device: about})
+    write_json(RATES, {**known, device: about})
 
 
-def read_rates(device: str, path: Path = RATES) -> dict[str, dict]:
+def read_rates(device: str) -> dict[str, dict]:
     """What `plan --measure` found for that device: by a network's fingerprint, rates by kind. Empty if it never ran.
 
     Raises:
         DamagedFile: the file is none of these.
     """
-    if not path.exists():
+    if not RATES.exists():
         return {}
     try:
-        networks = read_json(path).get(device, {}).get("networks", {})
+        networks = read_json(RATES).get(device, {}).get("networks", {})
         return {name: {kind: float(rates[kind]) for kind in Kind} for name, rates in networks.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DamagedFile(path, "holds no rates of devices", "Delete it and run `plan --measure` again.") from error
+        raise DamagedFile(RATES, "holds no rates of devices", "Delete it and run `plan --measure` again.") from error

@@ -17,11 +17,11 @@ def rows(plan: Plan) -> list[dict]:
     for work in plan.work:
         rate = work.rate(plan.rates) if work.kind else None
         row = {"rule": work.rule, "of": work.subject, "part": work.part, "jobs": work.jobs}
+        row["rate"] = None if rate is None or isnan(rate.flops) else asdict(rate)
         numbers = {"flops": work.flops, "hours": work.hours(plan.rates)}
         sizes = {"download_bytes": work.download, "disk_bytes": work.disk}
-        row |= {"rate": None if rate is None or isnan(rate.flops) else asdict(rate)}
-        row |= {key: None if isnan(value) else value for key, value in numbers.items()}
-        found.append(row | {key: None if isnan(size) else round(size) for key, size in sizes.items()})
+        numbers |= {key: size if isnan(size) else round(size) for key, size in sizes.items()}
+        found.append(row | {key: None if isnan(number) else number for key, number in numbers.items()})
     return found
 
 
@@ -35,7 +35,7 @@ def as_json(plan: Plan) -> str:
         "cluster_requests": [asdict(request) for request in read_profile()],
         "training_memory": [asdict(memory) for memory in plan.memory],
         "warnings": warnings(plan),
-        "what_would_fit": what_fits(plan.config, plan.rates, plan.root),
+        "what_would_fit": what_fits(plan.config, plan.rates),
     }
     return to_json(document, indent=2)
 
@@ -52,7 +52,7 @@ def as_text(plan: Plan) -> str:
         bullets("Memory for training:", memory_lines(plan)),
         bullets("Asked of a cluster, by profiles/slurm/profile.yaml:", cluster_lines(plan)),
         bullets("Warnings:", short),
-        bullets("What would fit:" if short else "What takes less:", what_fits(plan.config, plan.rates, plan.root)),
+        bullets("What would fit:" if short else "What takes less:", what_fits(plan.config, plan.rates)),
     ]
     return "\n\n".join(block for block in blocks if block)
 

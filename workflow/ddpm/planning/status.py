@@ -19,7 +19,7 @@ from ddpm.config.experiment import Experiment
 from ddpm.config.layout import Layout
 from ddpm.config.resolving import Config
 from ddpm.jobs.failures import ERROR
-from ddpm.jobs.locks import Lock, Owner, read_owner
+from ddpm.jobs.locks import Lock, Owner, lock_beside, read_owner
 
 TRAINING = re.compile(r"step (\d+)/(\d+) ")
 CHUNKS = re.compile(r"images (\d+)\.\.(\d+) of (?:(\d+)\.\.)?(\d+)")  # done in a job that makes a range of images
@@ -47,20 +47,22 @@ MOST_WORDS = 4  # jobs of a kind that are told of
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the workflow: what it makes, where it says how far it is, and the lock of who makes it."""
+    """A job of the workflow: what it makes, and where it says how far it is."""
 
     subject: str
     """An experiment or a data set."""
     kind: str
-    output: Path
-    log: Path
-    lock: Path
+    output: str
+    log: str
+    own_lock: str = ""
+    """A pattern, for a lock that is not beside the output."""
 
-    @classmethod
-    def writing(cls, subject: str, kind: str, output: str, log: str) -> "Job":
-        """One whose lock lies beside its output, as that of most commands does."""
-        path = Path(output)
-        return cls(subject, kind, path, Path(log), path.with_name(f".{path.name}.lock"))
+    @property
+    def lock(self) -> Path:
+        """That of who makes it."""
+        if self.own_lock:
+            return next(Path().glob(self.own_lock), Path(self.own_lock))
+        return lock_beside(Path(self.output))
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,15 @@ def all_jobs(layout: Layout) -> Iterator[Job]:
     """The jobs that take time, in the order of the stages; what is made of their files takes seconds each."""
     logs, classifier = f"{layout.results}/logs", layout.config.scale_config.features is Features.CLASSIFIER
     for data in sorted({experiment.data for experiment in layout.experiments.values()}):
-        card, reference = f"resources/{data}/card.json", f"{layout.results}/reference/{data}"
-        if layout.downloads(data):
-            folder = Path("resources/downloads") / data
-            log = Path(f"resources/logs/download-{data}.log")
-            yield Job(data, "download", folder / "card.json", log, folder.with_name(f".{data}.lock"))
-        yield Job(data, "prepare", Path(card), Path(f"resources/logs/{data}.log"), Path(f"resources/.{data}.lock"))
+        for card in layout.downloads(data):
+            locks = f"resources/downloads/{data}/.*.lock"  # one for each file
+            yield Job(data, "download", card, f"resources/logs/download-{data}.log", locks)
+        card = f"resources/{data}/card.json"
+        yield Job(data, "prepare", card, f"resources/logs/{data}.log", f"resources/.{data}.lock")
         if classifier:
-            yield Job.writing(data, "classifier", layout.network(data), f"{logs}/evaluation/{data}-classifier.log")
-        yield Job.writing(data, "reference", f"{reference}/features.npz", f"{logs}/evaluation/{data}-reference.log")
+            yield Job(data, "classifier", layout.network(data), f"{logs}/evaluation/{data}-classifier.log")
+        features = f"{layout.results}/reference/{data}/features.npz"
+        yield Job(data, "reference", features, f"{logs}/evaluation/{data}-reference.log")
     for name, experiment in layout.experiments.items():
         yield from experiment_jobs(layout, name, experiment, logs)
 
@@ -99,9 +101,8 @@ def experiment_jobs(layout: Layout, name: str, experiment: Experiment, logs: str
     """Those of one experiment, from its weights to its scores."""
     folder = f"{layout.results}/{name}"
     if experiment.trained_as == name and experiment.weights is WeightsSource.TRAIN:
-        state = Path(f"{folder}/state/{experiment.fingerprint()}")
-        log = Path(f"{logs}/training/{name}.log")
-        yield Job(name, "training", Path(f"{folder}/final.safetensors"), log, state / "lock")
+        lock = f"{folder}/state/{experiment.fingerprint()}/lock"
+        yield Job(name, "training", f"{folder}/final.safetensors", f"{logs}/training/{name}.log", lock)
     shards = [
         ("samples", layout.samples(name), "sampling/{}-{}"),
         ("few steps", layout.few_steps(name), "sampling/{}-few-steps-{}"),
@@ -113,20 +114,19 @@ def experiment_jobs(layout: Layout, name: str, experiment: Experiment, logs: str
     ]
     for kind, files, log in shards:
         for file in files:
-            yield Job.writing(name, kind, file, f"{logs}/{log.format(name, Path(file).stem)}.log")
+            yield Job(name, kind, file, f"{logs}/{log.format(name, Path(file).stem)}.log")
 
 
 def job_status(job: Job) -> JobStatus:
     """What has become of a job: its file, or else its lock, or else its log tells."""
-    if job.output.exists():
+    if Path(job.output).exists():
         return JobStatus(job, State.DONE, 1.0)
-    log = read_tail(job.log)
+    log = read_tail(Path(job.log))
     lines = [line for line in log.splitlines() if line.strip()]
     last, part = lines[-1] if lines else "", part_done(log)
     if owner := living_owner(job.lock):
-        gpus = GPU.findall(log)
-        where = [str(owner).rstrip(","), *gpus[-1:]]
-        return JobStatus(job, State.RUNNING, part, "; ".join([*quiet(job.log), *filter(None, [last]), *where]))
+        words = [*describe_silence(Path(job.log)), *lines[-1:], str(owner).rstrip(","), *GPU.findall(log)[-1:]]
+        return JobStatus(job, State.RUNNING, part, "; ".join(words))
     errors = [line for line in lines if line.startswith(ERROR)]
     if errors:
         return JobStatus(job, State.FAILED, part, errors[-1].removeprefix(ERROR))
@@ -164,7 +164,7 @@ def part_done(log: str) -> float:
     return 0.0
 
 
-def quiet(log: Path) -> list[str]:
+def describe_silence(log: Path) -> list[str]:
     """That a log has not grown for long, where it has not."""
     with suppress(OSError):
         if (age := time.time() - log.stat().st_mtime) > QUIET:

@@ -62,7 +62,7 @@ class Work:
         return self.flops / self.rate(rates).flops / 3600 if self.kind else 0.0
 
 
-def all_work(config: Config, root: Path = Path()) -> list[Work]:
+def all_work(config: Config) -> list[Work]:
     """Everything that costs time, network or disk, in the order in which it runs; done or not.
 
     Scores, tables and figures are left out: they are made of what is listed here, in minutes.
@@ -71,45 +71,45 @@ def all_work(config: Config, root: Path = Path()) -> list[Work]:
     data_sets = {name: config.data_sets[name] for name in sorted({each.data for each in experiments})}
     released = {each.checkpoint.name: each for each in experiments if each.weights is WeightsSource.RELEASED}
     return [
-        *(work for data in data_sets.values() for work in data_work(data, root / "resources")),
-        *(download_weights_work(experiment, root / "resources") for experiment in released.values()),
-        *(reference_work(config, data, root) for data in data_sets.values()),
-        *(work for experiment in experiments for work in experiment_work(config, experiment, root)),
+        *(work for data in data_sets.values() for work in data_work(data)),
+        *(download_weights_work(experiment) for experiment in released.values()),
+        *(reference_work(config, data) for data in data_sets.values()),
+        *(work for experiment in experiments for work in experiment_work(config, experiment)),
     ]
 
 
-def work_left(config: Config, root: Path = Path()) -> tuple[Work, ...]:
+def work_left(config: Config) -> tuple[Work, ...]:
     """What of `all_work` is still to do."""
-    return tuple(work.left for work in all_work(config, root) if work.share)
+    return tuple(work.left for work in all_work(config) if work.share)
 
 
-def data_work(data: DataSet, resources: Path) -> Iterator[Work]:
+def data_work(data: DataSet) -> Iterator[Work]:
     """Downloading a data set and writing its arrays."""
-    prepared = (resources / data.name / "card.json").exists()
+    prepared = Path("resources", data.name, "card.json").exists()
     size = sum(getattr(file, "size", None) or file.about or nan for file in data.files)
     if data.files and not data.root:
-        done = prepared or (resources / "downloads" / data.name / "card.json").exists()
+        done = prepared or Path("resources/downloads", data.name, "card.json").exists()
         yield Work("download_data", data.name, done=int(done), download=size, disk=size, folder="resources")
     if data.reader is Reader.LSUN:  # which stays compressed, as it was downloaded
         disk = 0 if data.root else size
     else:
-        disk = image_bytes(data) * sum(count_images(data, split, resources) for split in ("train", "test"))
+        disk = image_bytes(data) * sum(count_images(data, split) for split in ("train", "test"))
     yield Work("prepare", data.name, done=int(prepared), disk=disk, folder="resources")
 
 
-def download_weights_work(experiment: Experiment, resources: Path) -> Work:
+def download_weights_work(experiment: Experiment) -> Work:
     """Published weights: float32 numbers, where their size is not known."""
     checkpoint, weights = experiment.checkpoint, weights_bytes(experiment)
     size = sum(file.size or (0 if file.name.endswith(".json") else weights) for file in checkpoint.files)
-    done = (resources / "weights" / checkpoint.name / "card.json").exists()
+    done = Path("resources/weights", checkpoint.name, "card.json").exists()
     return Work("download_weights", checkpoint.name, done=int(done), download=size, disk=size, folder="resources")
 
 
-def reference_work(config: Config, data: DataSet, root: Path) -> Work:
+def reference_work(config: Config, data: DataSet) -> Work:
     """What samples are compared with: features of the real images."""
-    counts = [count_images(data, split, root / "resources") for split in ("train", "test")]
+    counts = [count_images(data, split) for split in ("train", "test")]
     images = sum(min(count, data.reference or count) for count in counts)
-    done = (root / "results" / config.scale / "reference" / data.name / "features.npz").exists()
+    done = Path("results", config.scale, "reference", data.name, "features.npz").exists()
     return features_work(config, "reference", data.name, images, 0, jobs=1, done=int(done))
 
 
@@ -127,10 +127,10 @@ def features_work(config: Config, rule: str, subject: str, images: float, previe
     return Work(rule, subject, jobs=jobs, done=done, kind=Kind.SAMPLING, flops=flops, disk=disk)
 
 
-def experiment_work(config: Config, experiment: Experiment, root: Path) -> Iterator[Work]:
+def experiment_work(config: Config, experiment: Experiment) -> Iterator[Work]:
     """From the weights of an experiment to the features of its samples."""
     name, network, layout, own = experiment.name, experiment.network, Layout(config), experiment.trained_as
-    results = root / layout.results
+    results = Path(layout.results)
     weights = "final.safetensors" if experiment.training else "model.safetensors"
     trained = count_done(experiment, "training", results / own, [results / own / weights])
     if name == own:
@@ -145,7 +145,7 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
         rule: str, stage: str, files: list[str], images: float, evaluations: float, size: float, part: str = ""
     ) -> Work:
         """Files with so many images in all, each of which takes evaluations of the network and leaves bytes."""
-        done = count_done(experiment, stage, results / name, [root / file for file in files]) if trained else 0
+        done = count_done(experiment, stage, results / name, list(map(Path, files))) if trained else 0
         flops = images * evaluations * network_cost(network).flops
         return Work(rule, name, part, len(files), done, Kind.SAMPLING, network, flops, disk=images * size)
 
@@ -155,7 +155,7 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
     settings, files = experiment.sampling, layout.samples(name)
     images, previews = settings.images, settings.previews
     yield (samples := drawn("sample", "sampling", files, images, timesteps, (1 + previews) * pixels))
-    features = [root / file for file in layout.features(name)] if samples.done == samples.jobs else []
+    features = list(map(Path, layout.features(name))) if samples.done == samples.jobs else []
     scored = sum(file.exists() for file in features)
     if settings := experiment.few_steps:
         chains = len(settings.spacing) * len(settings.eta)  # per number of steps
@@ -164,7 +164,7 @@ def experiment_work(config: Config, experiment: Experiment, root: Path) -> Itera
     if settings := experiment.likelihood:
         for split in ("test", "train"):
             if (count := getattr(settings, split)) == "all":
-                count = count_images(experiment.data_set, split, root / "resources")
+                count = count_images(experiment.data_set, split)
             files = layout.bounds(name, split)
             yield drawn("likelihood", "likelihood", files, count, timesteps, 2 * FLOAT * timesteps, split)
     if settings := experiment.latents:
@@ -193,9 +193,9 @@ def count_done(experiment: Experiment, stage: str, folder: Path, files: list[Pat
     return sum(file.exists() for file in files)
 
 
-def count_images(data: DataSet, split: str, resources: Path) -> float:
+def count_images(data: DataSet, split: str) -> float:
     """Images of a split: as known before, or as found when the data were prepared."""
-    card, known = resources / data.name / "card.json", getattr(data, split)
+    card, known = Path("resources", data.name, "card.json"), getattr(data, split)
     if known is None and card.exists():
         known = read_json(card).get(split)
     return nan if known is None else known

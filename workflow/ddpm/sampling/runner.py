@@ -20,7 +20,7 @@ from ddpm.data.pixels import to_uint8
 from ddpm.sampling.ancestral import reverse_process
 from ddpm.sampling.base import Callback, Step, initial_noise, named_noise
 from ddpm.sampling.ddim import ddim_times, sample_ddim
-from ddpm.storage.chunk_cache import Arrays, ChunkCache
+from ddpm.storage.chunk_cache import Arrays, ChunkCache, concatenate
 from ddpm.storage.files import write_npz
 from ddpm.storage.shards import ANCESTRAL_SAMPLER, DDIM_SAMPLER, SETTINGS, pack_header, shard_range
 from ddpm.training.model import TrainedModel
@@ -111,16 +111,10 @@ class ImageSampler(ABC):
 
     def cache(self, folder: Path | None, log=print) -> ChunkCache:
         """The finished batches in `folder` of images that these weights and settings would give again."""
-        asked = self.config.model_dump(mode="json")
-        decisive = {key: value for key, value in asked.items() if key not in ("images", "shards", "batch_size")}
-        drawn_by = {
-            "sampler": self.title,
-            "quantisation": self.quantisation,
-            "device": self.device.type,
-            "precision": self.trained.precision,
-            **decisive,
-        }
-        return ChunkCache(folder, self.trained.sha256, drawn_by, tuple(self.shapes), log)
+        decisive = {"sampler": self.title, "device": self.device.type, "precision": self.trained.precision}
+        decisive |= {"quantisation": self.quantisation}
+        decisive |= self.config.model_dump(mode="json", exclude={"images", "shards", "batch_size"})
+        return ChunkCache(folder, self.trained.sha256, decisive, tuple(self.shapes), log)
 
 
 class AncestralSampler(ImageSampler):
@@ -195,17 +189,16 @@ def sample_range(
     began, splitter = time.monotonic(), BatchSplitter(f"{sampler.section}.batch_size", log)
 
     def draw_batch(first: int, last: int) -> Arrays:
-        drawn = list(splitter.each(sampler.draw, first, last))
+        drawn = concatenate(list(splitter.each(sampler.draw, first, last)))
         log(f"images {first}..{last - 1} of {start}..{stop - 1}, {time.monotonic() - began:.0f} s")
-        return {name: np.concatenate([arrays[name] for arrays in drawn]) for name in sampler.shapes}
+        return drawn
 
     def draw() -> list[Arrays]:
         return list(group.each(cache, start, stop, sampler.config.batch_size, draw_batch, outcome=Unstable))
 
     batches, status = attempt(draw, sampler.trained, log)
     nothing = {name: np.zeros((0, *shape), np.uint8) for name, shape in sampler.shapes.items()}
-    batches = [nothing, *(batches or ())]
-    return {name: np.concatenate([arrays[name] for arrays in batches]) for name in sampler.shapes}, status
+    return concatenate([nothing, *(batches or ())]), status
 
 
 def sample_shard(

@@ -63,11 +63,8 @@ def snapshot_shard(
 ) -> None:
     """Write samples of one snapshot: `images` of the averaged weights, and `raw`, the first ones without averaging.
 
-    Both start from the same noise; `config.previews` of the latter are drawn. With a folder `state`, which must be
-    this snapshot's own, a killed call is gone on with, and more images extend what is there.
-
-    Args:
-        group: the processes that share the batches; the first one writes.
+    Both start from the same noise; `config.previews` of the latter are drawn. `state`, which must be this snapshot's
+    own, and `group` are as of `sample_shard`.
     """
     asked = config.model_dump(include={"images", "batch_size", "limit", "seed"})
 

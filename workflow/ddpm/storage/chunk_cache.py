@@ -5,17 +5,16 @@ the same file, which costs no space: when more items are asked for, or the same 
 are read and not made again.
 """
 
-import hashlib
-import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ddpm.config.base import short_hash
 from ddpm.config.errors import UserError
 from ddpm.jobs.locks import Lock
 from ddpm.jobs.signals import Interrupted, Stopped, stop_signal
@@ -29,6 +28,11 @@ NAMES = rf"[0-9a-f]{{16}}/[0-9a-f]{{16}}/((draft-)?{CHUNK}|\.(draft-)?\d+-\d+\..
 
 Arrays = dict[str, np.ndarray]
 Make = Callable[[int, int], Arrays]
+
+
+def concatenate(batches: Sequence[Arrays]) -> Arrays:
+    """The arrays of several batches, one or more, behind each other."""
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
 
 
 class Chunk(NamedTuple):
@@ -64,8 +68,7 @@ class ChunkCache:
         self.saved = 0.0  # when all that was made was saved
         if folder is not None:
             claim_folder(folder, "finished pieces of work", unmarked=NAMES)
-            name = hashlib.sha256(json.dumps([settings, keys], sort_keys=True).encode()).hexdigest()[:16]
-            self.folder = folder / source[:16] / name
+            self.folder = folder / source[:16] / short_hash([settings, keys])
 
     def kept(self) -> list[tuple[int, int, Path]]:
         """First item, one past the last, and file of each chunk."""
@@ -176,7 +179,7 @@ class ChunkCache:
         """Save what was made since the last time, as one chunk."""
         if self.folder and self.pending:
             start, stop = self.pending[0][0].start, self.pending[-1][0].stop
-            arrays = {key: np.concatenate([made[key] for _, made in self.pending]) for key in self.keys}
+            arrays = concatenate([made for _, made in self.pending])
             write_npz(self.folder / f"{start}-{stop}.npz", compressed=False, **arrays)
             self.saved, self.pending = time.monotonic(), []
 

@@ -14,12 +14,21 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ddpm.config.base import is_open
+from ddpm.config.base import is_insecure
 from ddpm.config.errors import DamagedFile, DiskError, UserError
 from ddpm.config.sources import Listing, RemoteFile
-from ddpm.jobs.locks import Lock
+from ddpm.jobs.locks import Lock, lock_beside
 from ddpm.storage.files import Log, claim_card, read_json, set_aside, sha256, write_json
-from ddpm.storage.transfer import Failure, NoRoom, PartialFile, came_openly, open_url, read_body, refuse_html, resume
+from ddpm.storage.transfer import (
+    Failure,
+    NoRoom,
+    PartialFile,
+    came_insecurely,
+    open_url,
+    read_body,
+    refuse_html,
+    resume,
+)
 
 ROUNDS = 3  # over all mirrors
 PAUSE = 5  # seconds after the first round; twice as many after each further one
@@ -73,7 +82,7 @@ def download(
 
 def may_be_changed(file: RemoteFile) -> bool:
     """Whether anybody on the way can change the file unnoticed: plain HTTP only, and no checksum."""
-    return not file.checksums and all(map(is_open, file.urls))
+    return not file.checksums and all(map(is_insecure, file.urls))
 
 
 def downloaded(card: Path) -> dict:
@@ -123,7 +132,7 @@ def fetch(file: RemoteFile, folder: Path, log: Log = print, once: bool = False, 
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with Lock(path.with_name(f".{path.name}.lock"), f"downloading {path}", log, math.inf).acquire():
+        with Lock(lock_beside(path), f"downloading {path}", log, math.inf).acquire():
             if path.exists():
                 try:
                     copy = verify_copy(path, file)
@@ -181,7 +190,7 @@ def expand(listing: Listing, log: Log = print) -> tuple[RemoteFile, ...]:
 
     def attempt(url: str) -> tuple[RemoteFile, ...]:
         with open_url(url, {}) as answer:
-            if came_openly(answer):
+            if came_insecurely(answer):
                 raise Failure("is no https address, and an index has no checksum")
             content = b"".join(read_body(answer, MAX_INDEX_BYTES, url, 0, None, log))
         refuse_html(content)

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ddpm.config.base import bare, is_open
+from ddpm.config.base import is_insecure, without_credentials
 from ddpm.config.errors import DiskError, UserError
 from ddpm.config.sources import RemoteFile
 from ddpm.storage.files import Log, read_json, write_json
@@ -129,8 +129,10 @@ def request_rest(part: PartialFile, url: str, log: Log) -> dict[str, str] | None
     if arrived and (version or part.may_mix):
         headers = {"Range": f"bytes={arrived}-", **({"If-Range": version} if version else {})}
     with open_url(url, headers) as answer:
-        if part.https_only and came_openly(answer):
-            raise Failure(f"leads to {bare(answer.url)}, plain HTTP, and no checksum of the file is known")
+        if part.https_only and came_insecurely(answer):
+            raise Failure(
+                f"leads to {without_credentials(answer.url)}, plain HTTP, and no checksum of the file is known"
+            )
         begin, total = byte_range(answer)
         if answer.status_code == 416 and total == arrived:  # there is no more
             return source_of(answer)
@@ -180,16 +182,16 @@ def redact(words: str) -> str:
     return re.sub(r"//[^\s/@]+@", "//", re.sub(r"\?[^\s'\")>]+", "?...", words))
 
 
-def came_openly(answer: Answer) -> bool:
+def came_insecurely(answer: Answer) -> bool:
     """Whether any address on the way to the answer is plain HTTP."""
-    return any(is_open(each.url) for each in (*answer.history, answer))
+    return any(is_insecure(each.url) for each in (*answer.history, answer))
 
 
 def source_of(answer: Answer) -> dict[str, str]:
     """The address after redirects, and the commit of a hub's file where it says so."""
     heads = [each.headers.get("X-Repo-Commit", "") for each in (*answer.history, answer)]
     commit = next((head for head in heads if re.fullmatch("[0-9a-f]{40}", head)), None)
-    return {"url": bare(answer.url), **({"commit": commit} if commit else {})}
+    return {"url": without_credentials(answer.url), **({"commit": commit} if commit else {})}
 
 
 def validator_of(answer: Answer) -> str | None:

@@ -320,7 +320,7 @@ def train_to_outcome(trainer: Trainer, checkpoints: Checkpoints, snapshots: Snap
     log = trainer.log if group.is_main else lambda message: None
     if checkpoints.restore(state, trainer.log, group.is_main):
         log(f"resuming {snapshots.header['config']['name']} at step {state.step}")
-    if not group.all_equal(state.step):
+    if group.any(state.step != group.broadcast(state.step)):
         raise UserError(
             f"{checkpoints.folder}: not all processes find the same state there. It must be on a shared disk."
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from ddpm.compute.device import prepare_for_inference, prepare_model
+from ddpm.config.enums import Precision
 from ddpm.config.errors import DamagedFile, UserError
-from ddpm.config.precision import Precision
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.storage.checkpoints import unpack

@@ -267,9 +267,9 @@ def decompress(content: bytes, where: Path | str) -> bytes:
 
 
 def check_content(data: DataSet, name: str, content: bytes, where: Path | str) -> None:
-    """Raise UserError where the registry knows another md5 for the content of this file."""
+    """Raise UserError where the registry knows another md5 for a file of a `root`. What was downloaded was checked."""
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != data.contents.get(name, found):
+    if data.root and found != data.contents.get(name, found):
         raise UserError(
             f"{where}: is not {name} of {data.title}: the md5 of its content is {found}, not "
             f"{data.contents[name]}. {reencoded_hint(data)}"

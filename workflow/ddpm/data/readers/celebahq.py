@@ -38,19 +38,15 @@ def read_rows(files: list[Path]) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
     for path in files:
         row = 0
-        with pq.ParquetFile(path) as file:
-            batches = file.iter_batches(ROWS, columns=["image"], use_threads=False)
-            while True:
-                try:
-                    batch = next(batches, None)
-                except (pa.ArrowException, OSError) as error:
-                    raise DamagedFile(path, f"cannot be read behind row {row} ({error})") from error
-                if batch is None:
-                    break
-                for image in batch.column(0).to_pylist():
-                    content = (image or {}).get("bytes") or b""
-                    yield f"{path}: row {row}", lambda content=content: content
-                    row += 1
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(ROWS, columns=["image"], use_threads=False):
+                    for image in batch.column(0).to_pylist():
+                        content = (image or {}).get("bytes") or b""
+                        yield f"{path}: row {row}", lambda content=content: content
+                        row += 1
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedFile(path, f"cannot be read behind row {row} ({error})") from error
 
 
 def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:

@@ -116,8 +116,7 @@ def read_pickled(data: DataSet, where: Path, files: Files, threads: int) -> dict
         rows, labels = [], []
         for name, read_bytes in of_split:
             content = read_bytes()
-            if data.root:
-                check_content(data, name, content, f"{where}: {name}")
+            check_content(data, name, content, f"{where}: {name}")
             try:
                 batch = ArraysOnly(io.BytesIO(content), encoding="bytes").load()
                 rows.append(to_images(data, batch[b"data"].values))

@@ -45,8 +45,7 @@ def read(data: DataSet, folder: Path, threads: int) -> dict[str, Part]:
     def array(name: str, dimensions: int) -> np.ndarray:
         path, read_bytes = files[name]
         content = decompress(read_bytes(), where / path)
-        if data.root:  # what was downloaded was checked
-            check_content(data, name, content, where / path)
+        check_content(data, name, content, where / path)
         return parse_idx(content, dimensions, where / path)
 
     parts = {}

@@ -34,20 +34,13 @@ class FeatureNetwork(ABC):
     def batch(self, images: np.ndarray) -> tuple["Tensor", "Tensor"]:
         """One pass: uint8 [n, H, W, C], n > 0 -> features [n, D] and probabilities [n, K]."""
 
-    def clean_batch(self, images: np.ndarray) -> tuple["Tensor"]:
-        """One pass over images that clean-fid has resized: features [n, D]; of a network with that kind."""
-        raise NotImplementedError
-
     def __call__(self, images: np.ndarray, batch_size: int | None = None) -> tuple[np.ndarray, ...]:
         """uint8 [N, H, W, C] -> features [N, D] and probabilities [N, K], float32. Rows do not depend on each other."""
         return self.run(self.batch, images, batch_size or self.batch_size)
 
     def arrays(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """All `kinds` of uint8 [N, H, W, C], by name, float32."""
-        outputs = self(images)
-        if CLEAN in self.kinds:
-            outputs += self.run(self.clean_batch, images, self.batch_size)
-        return dict(zip(self.kinds, outputs, strict=True))
+        return dict(zip(FeatureNetwork.kinds, self(images), strict=True))
 
     def run(self, batch: Callable, images: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
         """The outputs of `batch`, of at most `size` images at a time."""

@@ -55,7 +55,12 @@ class Inception(FeatureNetwork):
             self.output = self.output_weight(x, features)
         return features, (features @ self.output.T).softmax(1)
 
+    def arrays(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        (clean,) = self.run(self.clean_batch, images, self.batch_size)
+        return {**super().arrays(images), CLEAN: clean}
+
     def clean_batch(self, images: np.ndarray) -> tuple["Tensor"]:
+        """One pass over images that clean-fid resizes: uint8 [n, H, W, C], n > 0 -> features [n, D]."""
         import torch
         from cleanfid.resize import build_resizer
 
@@ -79,14 +84,11 @@ class Inception(FeatureNetwork):
             if features.dim() == p.dim() == 2 and p.shape[1] == features.shape[1]
         ]
         if len(found) != 1:
-            raise self.unlike("has no last layer that could be Inception's")
+            raise DamagedFile(self.path, "has no last layer that could be Inception's", ANOTHER)
         probabilities, expected = (features @ found[0].T).softmax(1), self.model.base(x, no_output_bias=True)
         if probabilities.shape != expected.shape or (probabilities - expected).abs().max() > AGREEMENT:
-            raise self.unlike("gives other probabilities than its features and its last layer")
+            raise DamagedFile(self.path, "gives other probabilities than its features and its last layer", ANOTHER)
         return found[0]
-
-    def unlike(self, what: str) -> DamagedFile:
-        return DamagedFile(self.path, what, ANOTHER)
 
 
 def load_inception(path: Path, device: "torch.device | str" = "cpu", trusted: str | None = None) -> Inception:

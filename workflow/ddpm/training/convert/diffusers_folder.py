@@ -12,6 +12,7 @@ from ddpm.storage.files import atomic_folder, read_json
 from ddpm.training.convert.naming import to_diffusers
 from ddpm.training.model import TrainedModel
 
+AGAIN = "Get it again from its source."  # it may be the user's own, which is not to be deleted
 # What our network always is, in the words of diffusers' UNet2DModel, and that class's own defaults.
 UNET2D = {
     "_class_name": "UNet2DModel",
@@ -217,7 +218,7 @@ def weights_files(path: Path) -> list[Path]:
     try:
         files = [path.parent / name for name in sorted(set(read_json(path)["weight_map"].values()))]
     except (KeyError, TypeError, AttributeError) as error:
-        raise DamagedFile(path, f"not an index of files of weights ({error!r})", "Get it again.") from error
+        raise DamagedFile(path, f"not an index of files of weights ({error!r})", AGAIN) from error
     for file in files:
         if file.parent != path.parent or not file.is_file():
             raise UserError(f"{file}: no such file beside {path.name}, which says that weights are in it.")

@@ -18,11 +18,9 @@ from ddpm.storage.checkpoints import save_weights
 from ddpm.storage.download import digests, downloaded, reading_root
 from ddpm.storage.files import sha256, write_json
 from ddpm.storage.weights_file import read_header
-from ddpm.training.convert.diffusers_folder import read_folder, weights_files
+from ddpm.training.convert.diffusers_folder import AGAIN, read_folder, weights_files
 from ddpm.training.convert.naming import Weights, to_ours
 from ddpm.unet import UNet
-
-AGAIN = "Get it again from its source."  # it may be the user's own, which is not to be deleted
 
 
 def read_tensors(path: Path) -> Weights:
