@@ -96,13 +96,21 @@ def cluster_lines(plan: Plan) -> list[str]:
     return list(compare(read_profile(), plan.machine.nodes)) if plan.machine.nodes or not plan.for_cpu else []
 
 
+SCALES = {
+    "demo": "the whole chain on digits, in minutes on any CPU",
+    "glimpse": "the paper's main CIFAR-10 model, in minutes on one GPU",
+    "quick": "the paper's CIFAR-10 models, shortened, on one GPU",
+    "released": "the authors' own weights, sampled and scored; nothing is trained",
+}
+
+
 def what_fits(config: Config, rates: Rates) -> list[str]:
     """Smaller runs, each with the hours that it would take at `rates`."""
     options = []
-    if config.scale != "demo":
-        options.append("`--config scale=demo`: the whole chain on digits, in minutes on any CPU.")
-    if config.scale not in ("demo", "quick"):
-        options.append("`--config scale=quick`: the paper's CIFAR-10 models, shortened, on one GPU.")
+    for scale, what in SCALES.items():  # the smallest first
+        if scale == config.scale:
+            break
+        options.append(f"`--config scale={scale}`: {what}.")
     experiments = config.scale_config.experiments
     if published := [name for name, experiment in experiments.items() if is_published(experiment)]:
         work = [work for work in work_left(config) if work.subject in published]
