@@ -144,12 +144,13 @@ class DataSet(FrozenModel):
         """Whether it has labels, or is a folder that holds folders or archives, which may be its classes."""
         if self.classes is not None or self.root is None:
             return bool(self.classes)
-        folder = next(
-            (path for path in self.root.iterdir() if path.is_dir() and path.name.casefold() == "train"), self.root
-        )
         archives = (".zip", ".tar", ".gz", ".xz", ".bz2", ".tgz")
-        shown = (path for path in folder.iterdir() if not path.name.startswith("."))
-        return any(path.is_dir() or path.suffix.lower() in archives for path in shown)
+        try:
+            folders = (path for path in self.root.iterdir() if path.is_dir() and path.name.casefold() == "train")
+            shown = (path for path in next(folders, self.root).iterdir() if not path.name.startswith("."))
+            return any(path.is_dir() or path.suffix.lower() in archives for path in shown)
+        except OSError:  # a folder that is closed, which the job that reads it says with all others
+            return True
 
     @property
     def published(self) -> dict[str, str]:
