@@ -226,7 +226,7 @@ def test_a_known_set_is_found_where_config_yaml_says(tmp_path):
     assert config.data_sets["lsun-church256"].root is None
 
 
-@pytest.mark.parametrize("written", ["~/lsun", "$HOME/lsun", "${HOME}/lsun"])
+@pytest.mark.parametrize("written", ["~/lsun", "$HOME/lsun", "${HOME}/lsun", "file://$HOME/lsun"])
 def test_a_root_is_written_as_in_a_shell(written, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "lsun").mkdir()
