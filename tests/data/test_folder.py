@@ -1,18 +1,22 @@
 """A plain folder of images."""
 
 import errno
+import io
 import os
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 from published import encoded, jpeg, opened, picture, png_chunk
 
+from ddpm.cli.options import log
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.registry import resolve
 from ddpm.config.sources import DataSet
@@ -473,6 +477,17 @@ def test_a_zip_of_windows_may_have_backslashes(published):
             archive.writestr(info, encoded(picture(0, 8, 8)))
     train, test = published.prepare("pets", image_size=8)
     assert (len(train), len(test), train.card["classes"]) == (1, 1, ["cat"])
+
+
+def test_names_need_not_be_text(published, monkeypatch):
+    name = os.fsdecode(b"\xff")
+    fill(published.root, {f"{name}/{split}/{name}.png": encoded(picture(0, 8, 8)) for split in ("train", "val")})
+    said = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")  # as stdout is in most languages
+    monkeypatch.setattr(sys, "stdout", said)
+    monkeypatch.setattr(published, "log", SimpleNamespace(append=log))
+    train, _ = published.prepare("mine", image_size=8)
+    assert len(train) == 1
+    assert rb"train: 1 images of \udcff/train" in said.buffer.getvalue()
 
 
 def test_images_in_two_archives_are_refused(published):

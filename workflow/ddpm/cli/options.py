@@ -166,4 +166,5 @@ def section_of_shard(config: Path, section: str, shard: int):
 def log(message: str) -> None:
     """Say it. A line that a full disk does not take ends no work, which meets the disk itself where that matters."""
     with suppress_full_disk():
-        print(message, flush=True)
+        # A file's name need not be text.
+        print(message.encode(errors="backslashreplace").decode(), flush=True)
