@@ -117,7 +117,7 @@ class Experiment(FrozenModel):
         if self.latents and timesteps < 4:
             yield f"latents: Figure 7 needs quarters of diffusion.timesteps: {timesteps}; 4 or more"
         taken = bool(self.training and self.training.snapshot_every)
-        if taken and not self.training.steps:
+        if self.training and taken and not self.training.steps:
             yield "training.steps: 0 takes no snapshots; leave out training.snapshot_every and `snapshots`"
         if taken != bool(self.snapshots):
             yield "training.snapshot_every and the section `snapshots` (images, ...) need each other"

@@ -9,7 +9,7 @@ import yaml
 from ddpm.config.base import ConfigError
 
 
-class UniqueKeyLoader(yaml.SafeLoader):
+class UniqueKeyLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Of a key that stands twice, YAML's own loader keeps the last value, and loses the other without a word."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
