@@ -1,6 +1,7 @@
 """A wrong configuration is refused before any job, with path, value and what is allowed."""
 
 import re
+from pathlib import Path
 
 import pytest
 from helpers import tiny_experiment
@@ -8,7 +9,7 @@ from helpers import tiny_experiment
 from ddpm.config.base import ConfigError
 from ddpm.config.errors import UserError
 from ddpm.config.experiment import Experiment, Repeat, training_fingerprint
-from ddpm.config.registry import is_authors
+from ddpm.config.registry import is_authors, resolve
 from ddpm.config.resolving import SCALES, load
 from ddpm.storage.documents import read_repeat, read_stage_config
 from ddpm.storage.files import write_json
@@ -222,8 +223,41 @@ def test_a_folder_of_images_becomes_a_data_set(tmp_path):
     (tmp_path / ".thumbnails").mkdir()  # no class
     with pytest.raises(ConfigError, match=r"features: classifier: flowers of flowers-eps-simple has no labels"):
         load({"scale": "demo", "sources": {"flowers": flowers}, "override": override})
-    (tmp_path / "roses").mkdir()  # a class
+    for name in ("roses", "tulips"):
+        (tmp_path / name).mkdir()  # a class
     load({"scale": "demo", "sources": {"flowers": flowers}, "override": override})
+
+
+@pytest.mark.parametrize(
+    ("files", "may"),
+    [
+        (("a.png",), False),
+        (("photos/a.png",), False),
+        (("cat/a.png", "owl/b.png"), True),
+        (("pets/cat/a.png", "pets/owl/b.png"), True),
+        (("train/a.png", "test/b.png"), False),
+        (("pets/Training/cat/a.png", "pets/Training/owl/a.png"), True),
+        (("pets.zip",), True),
+        ((".thumbnails/a.png", ".git/b"), False),
+    ],
+)
+def test_which_folders_may_have_classes(files, may, tmp_path):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert resolve("mine", {"root": tmp_path, "image_size": 8}).may_have_classes is may
+
+
+def test_a_folder_that_cannot_be_looked_into_may_have_classes(tmp_path, monkeypatch):
+    (tmp_path / "self").symlink_to(tmp_path)
+    mine = resolve("mine", {"root": tmp_path, "image_size": 8})
+    assert mine.may_have_classes
+
+    def iterdir(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert mine.may_have_classes
 
 
 def test_a_known_set_is_found_where_config_yaml_says(tmp_path):
@@ -232,7 +266,7 @@ def test_a_known_set_is_found_where_config_yaml_says(tmp_path):
     assert config.data_sets["lsun-church256"].root is None
 
 
-@pytest.mark.parametrize("written", ["~/lsun", "$HOME/lsun", "${HOME}/lsun"])
+@pytest.mark.parametrize("written", ["~/lsun", "$HOME/lsun", "${HOME}/lsun", "file://$HOME/lsun"])
 def test_a_root_is_written_as_in_a_shell(written, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "lsun").mkdir()

@@ -84,3 +84,8 @@ def test_arguments_go_over_files_and_later_ones_over_earlier_ones():
 def test_shipped_files_say_the_same_to_any_loader():
     for path in [*SCALES.glob("*.yaml"), SCALES.parents[1] / "config.yaml"]:
         assert yaml.load(path.read_text(), UniqueKeyLoader) == yaml.safe_load(path.read_text())
+
+
+def test_a_name_that_yaml_takes_for_a_number_is_refused():
+    with pytest.raises(ConfigError, match=r"experiments: 1 is no name, as in digits-eps-simple"):
+        load({"scale": "demo", "override": parse_yaml("experiments: {1: {data: digits}}", "here")})

@@ -1,17 +1,22 @@
 """A plain folder of images."""
 
 import errno
+import io
 import os
+import struct
+import sys
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 from published import encoded, jpeg, opened, picture, png_chunk
 
+from ddpm.cli.options import log
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.registry import resolve
 from ddpm.config.sources import DataSet
@@ -73,6 +78,14 @@ def test_images_beside_class_folders_have_no_classes(published):
     fill(published.root, {name: encoded(picture(0, 8, 8)) for name in ("train/owl/0.png", "train/1.png")})
     train, _ = published.prepare("pets", image_size=8)
     assert train.card["classes"] == []
+    assert f"{published.root}: no labels: some images lie in no folder of a class" in published.log
+
+
+def test_class_folders_in_one_folder_are_the_classes(published):
+    names = ("pets/owl/0.png", "pets/cat/1.png", "pets/cat/2.png")
+    fill(published.root, {name: encoded(picture(0, 8, 8)) for name in names})
+    train, _ = published.prepare("pets", image_size=8)
+    assert train.card["classes"] == ["cat", "owl"]
 
 
 def test_a_class_of_test_images_alone_is_refused(published):
@@ -154,6 +167,35 @@ def test_whole_numbers_and_floats_without_a_range_are_refused_by_mode_and_file(p
         pixel(published, encoded(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"), "a.tif")
 
 
+def grey_tiff(bits: int, value: int, photometric: int = 1, sample_format: int = 1) -> bytes:
+    """8x8 grey pixels of one value, with tags that Pillow does not write."""
+    tags = {256: 8, 257: 8, 258: bits, 259: 1, 262: photometric, 273: 122, 277: 1, 279: 8 * bits, 339: sample_format}
+    header = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, entry) for tag, entry in tags.items())
+    return header + entries + b"\0\0\0\0" + value.to_bytes(bits // 8, "little") * 64
+
+
+def test_sixteen_bits_whose_zero_is_white_are_turned(published):
+    assert pixel(published, grey_tiff(16, 0x4000), "a.tif").tolist() == [0x40] * 3
+    assert pixel(published, grey_tiff(16, 0x4000, photometric=0), "a.tif").tolist() == [255 - 0x40] * 3
+    assert pixel(published, grey_tiff(8, 0x40, photometric=0), "a.tif").tolist() == [255 - 0x40] * 3
+
+
+def test_signed_bytes_are_refused(published):
+    with pytest.raises(DamagedFile, match=r"a.tif: has signed values of 8 bits"):
+        pixel(published, grey_tiff(8, 0x90, sample_format=2), "a.tif")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_transparent_grey_of_few_bits(bits, published):
+    """Pillow scales the pixels to eight bits, and not the transparent value."""
+    row = b"\0" + bytes([0b10000000, 0b10101010, 0b10001000][bits // 2 : bits // 2 + 1]) * bits
+    png = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", bytes([0, 0, 0, 8, 0, 0, 0, 8, bits, 0, 0, 0, 0]))
+    png += png_chunk(b"tRNS", (1 << bits - 1).to_bytes(2, "big"))
+    png += png_chunk(b"IDAT", zlib.compress(row * 8)) + png_chunk(b"IEND", b"")
+    assert pixel(published, png, background=[10, 20, 30]).tolist() == [10, 20, 30]
+
+
 def test_a_grey_map_of_any_largest_value_is_scaled_by_it(published):
     content = b"P5 8 8 4095\n" + (2048).to_bytes(2, "big") * 64
     assert pixel(published, content, "a.pgm").tolist() == [128] * 3
@@ -233,6 +275,14 @@ def test_photographs_stand_upright(form, published):
     assert train.card["treated"] == {"turned as the EXIF orientation says": 1}
 
 
+@pytest.mark.parametrize("orientation", [0, 1, 9])
+def test_an_orientation_that_turns_nothing_is_not_said(orientation, published):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    pixel(published, encoded(picture(0, 8, 8), "PNG", exif=exif))
+    assert "treated" not in read_json(published.out / "card.json")
+
+
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_of_an_animation_the_first_frame_is_taken_and_said(form, published):
     frames = [Image.new("RGB", (8, 8), (40 * i, 0, 0)) for i in (2, 5)]
@@ -299,8 +349,9 @@ def test_an_unreadable_image_is_listed_beside_a_damaged_one(published, monkeypat
         ),
         (("set/train/a", "set/dev/b"), ["train: 1 images of set/train", "left out: 1 images of set/dev"]),
         (("train/a", "b"), ["train: 1 images of train", "left out: 1 images beside these folders"]),
-        (("a", "cat/b"), ["train: all 2 images"]),
+        (("a", "cat/b"), ["train: all 2 images", "no labels: some images lie in no folder of a class"]),
         (("train/train/a", "test/train/b"), ["train: 1 images of train", "test: 1 images of test"]),
+        (("train-station/a", "kitchen/b", "validators/c"), ["train: all 3 images"]),
     ],
 )
 def test_which_folder_became_what_is_said(files, layout, published):
@@ -322,6 +373,10 @@ def test_which_folder_became_what_is_said(files, layout, published):
         (("val/a", "cat/b"), r"cat .*, val"),
         (("car/train/a", "plane/train/b"), r"car \(1 images\), plane \(1 images\), and train in them"),
         (("set/a/1", "set/train/b"), r"Found: set/a .*, set/train"),
+        (("car/training/a", "car/Testing/b", "plane/c"), r"car .*, plane .*, and Testing, training in them"),
+        (("car/val/a", "plane/b"), r"car .*, plane .*, and val in them"),
+        (("train_images/a", "test_images/b"), r"test_images .*, train_images"),
+        (("set/train2017/a", "set/val2017/b"), r"set/train2017 .*, set/val2017"),
     ],
 )
 def test_folders_that_may_be_splits_or_classes_are_refused(files, found, published):
@@ -389,7 +444,10 @@ def test_all_damaged_files_are_listed_at_once(count, shown, published):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\n<!DOCTYPE html><html><body>404</body></html>", "a.jpg: is an HTML page and no image"),
+        (b"\n<!DOCTYPE html><html><body>404</body></html>", "a.jpg: is an HTML or XML page and no image"),
+        (b"<!-- no cookies -->\n<html></html>", "a.jpg: is an HTML or XML page and no image"),
+        (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "a.jpg: is an HTML or XML page and no image"),
+        (b"neither", r"a.jpg: is no whole image \(of no format or mode that is read here\)"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a.jpg: is a pointer of Git LFS and no image"),
         (b"", "a.jpg: is empty and no image"),
         (jpeg(0, 64, 64)[:700], "a.jpg: is no whole image"),
@@ -409,6 +467,27 @@ def test_a_picture_above_the_limit_is_called_that(published, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     with pytest.raises(DamagedFile, match=r"a.png: is too large .*900 pixels.* exceeds limit.*make it smaller"):
         published.prepare("mine", image_size=8)
+
+
+def test_a_zip_of_windows_may_have_backslashes(published):
+    with zipfile.ZipFile(published.root / "pets.zip", "w") as archive:
+        for name in ("train/cat/0.png", "test/cat/1.png"):
+            info = zipfile.ZipInfo(name)
+            info.filename = name.replace("/", "\\")
+            archive.writestr(info, encoded(picture(0, 8, 8)))
+    train, test = published.prepare("pets", image_size=8)
+    assert (len(train), len(test), train.card["classes"]) == (1, 1, ["cat"])
+
+
+def test_names_need_not_be_text(published, monkeypatch):
+    name = os.fsdecode(b"\xff")
+    fill(published.root, {f"{name}/{split}/{name}.png": encoded(picture(0, 8, 8)) for split in ("train", "val")})
+    said = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")  # as stdout is in most languages
+    monkeypatch.setattr(sys, "stdout", said)
+    monkeypatch.setattr(published, "log", SimpleNamespace(append=log))
+    train, _ = published.prepare("mine", image_size=8)
+    assert len(train) == 1
+    assert rb"train: 1 images of \udcff/train" in said.buffer.getvalue()
 
 
 def test_images_in_two_archives_are_refused(published):

@@ -104,6 +104,23 @@ def test_a_folder_and_archives_of_the_same_images_have_the_same_scores(score, fo
     assert "60 sample images, not 50,000" in said and "Inception Score over 4 splits, not 10" in said
 
 
+def test_hidden_files_are_left_out_and_links_followed(score, folder, tmp_path):
+    (tmp_path / "ours").symlink_to(folder / "ours")
+    (tmp_path / "._000.png").write_bytes(b"of macOS")
+    (tmp_path / ".thumbnails").mkdir()
+    (tmp_path / ".thumbnails/0.png").write_bytes(b"of a viewer")
+    assert score(tmp_path)["images"] == len(OURS)
+    (tmp_path / "lost.png").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"cannot be read as a whole:\n  .*lost.png .a link to nowhere: No such file"):
+        score(tmp_path)
+
+
+def test_a_damaged_archive_of_a_users_own_is_never_to_be_deleted(score, tmp_path):
+    (tmp_path / "0.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"0\.npz: .*It is yours and stays as it is"):
+        score(tmp_path)
+
+
 def test_what_cannot_be_scored_is_said(score, folder, tmp_path):
     with pytest.raises(UserError, match="no images"):
         score(tmp_path)
@@ -115,7 +132,9 @@ def test_what_cannot_be_scored_is_said(score, folder, tmp_path):
         score(tmp_path / "floats.npz")
     (tmp_path / "small.png").write_bytes(b"<html>")
     (tmp_path / "floats.npz").unlink()
-    with pytest.raises(UserError, match=r"small\.png: is no whole image"):
+    with pytest.raises(
+        UserError, match=r"small\.png: is an HTML or XML page and no image.* \([^(]*\)\. It is yours and stays as it is"
+    ):
         score(tmp_path)
 
 

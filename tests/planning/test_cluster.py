@@ -61,7 +61,14 @@ def test_time_limits(limit, minutes):
 
 @pytest.mark.parametrize(
     ("gres", "gpus"),
-    [("(null)", 0), ("gpu:2", 2), ("gpu:a100:4(S:0-1)", 4), ("nvme:1,gpu:v100:2,gpu:a100:1(S:0)", 3), ("mps:200", 0)],
+    [
+        ("(null)", 0),
+        ("gpu:2", 2),
+        ("gpu:a100:4(S:0-1)", 4),
+        ("nvme:1,gpu:v100:2,gpu:a100:1(S:0)", 3),
+        ("mps:200", 0),
+        ("gpu:a100:no_consume:4", 4),
+    ],
 )
 def test_gpus_of_a_node(gres, gpus):
     assert count_gpus(gres) == gpus
@@ -79,6 +86,7 @@ def request(**asked) -> Request:
         ({"mem_mb": 64_000, "gpu": 0}, None),
         ({"runtime": 1441}, "partition gpu: 1,441 minutes, where there are 1,440."),
         ({"gpu": 5}, "partition gpu: 5 GPUs, where there are 4."),
+        ({"slurm_partition": "cpu,gpu"}, None),  # SLURM takes either
         ({"slurm_partition": "long"}, "partition long: there is none such here, but gpu, cpu."),
         ({"slurm_partition": "cpu", "gpu": 0, "runtime": 10**6}, None),
         ({"slurm_partition": None, "mem_mb": 10**9}, None),  # the cluster's own choice
@@ -100,6 +108,12 @@ def test_jobs_of_one_reason_are_one_sentence():
     assert line == (
         "train, sample: 65,000 MB for 0 minutes in partition gpu; its nodes have 64,000 MB, 0 GPUs, 1440 minutes."
     )
+
+
+def test_what_is_lacking_is_told_by_the_largest_node():
+    nodes = [Node("gpu", 1440, 16, memory, 4) for memory in (6_000, 12_000, 8_000)]
+    (found,) = misfits([request()], nodes)
+    assert found.endswith("16,000 MB of memory, where there are 12,000.")
 
 
 def test_the_profile_is_read_as_snakemake_does():

@@ -197,9 +197,16 @@ def test_an_unstable_network_gives_empty_arrays_that_say_so(trained, train_image
         assert reason in header["status"]["reason"]
 
 
+def test_of_few_images_fewer_pairs_are_taken(trained, train_images, tmp_path):
+    few = written(trained, train_images[:5], tmp_path, pairs=4)
+    assert (len(few["sources"]), len(few["images"])) == (2, 2)
+    _, header = read_shard(tmp_path / "32.npz", sampler=INTERPOLATION)
+    assert header["sampling"]["pairs"] == 2
+
+
 def test_data_that_do_not_fit_are_refused(trained, train_images, tmp_path):
-    with pytest.raises(UserError, match=r"--pairs 1000: needs 2000 images, and the data hold 1437"):
-        written(trained, train_images, tmp_path, pairs=1000)
+    with pytest.raises(UserError, match=r"an interpolation needs two images, and the data hold 1"):
+        written(trained, train_images[:1], tmp_path)
     with pytest.raises(UserError, match=r"images of \(32, 32, 3\), where the network makes \(8, 8, 1\)"):
         written(trained, np.zeros((6, 32, 32, 3), np.uint8), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -32,6 +32,13 @@ def test_relative_paths_are_those_of_the_folder_that_one_is_in(project, tmp_path
     assert (tmp_path / "file").exists()
 
 
+def test_a_link_on_path_leads_to_the_project(project, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/run").symlink_to(project / "run")
+    run(tmp_path / "bin", "python", "-c", "import ddpm")
+    assert [path.name for path in (tmp_path / "bin").iterdir()] == ["run"]
+
+
 def test_snakemake_works_in_the_projects_folder_unless_told_otherwise(project, tmp_path):
     run(project, "true")
     snakemake = project / ".venv/bin/snakemake"

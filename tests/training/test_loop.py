@@ -12,7 +12,7 @@ from ddpm.compute.memory import OutOfMemory
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import TrainingConfig
 from ddpm.data.pixels import to_model_range
-from ddpm.storage.checkpoints import load_state, save_state, saved_states
+from ddpm.storage.checkpoints import load_state, saved_states
 from ddpm.storage.weights_file import EMA, RAW, snapshot_file
 from ddpm.training import loop
 from ddpm.training.loop import Trainer, image_indices, train, training_batch
@@ -163,16 +163,21 @@ def test_a_state_of_another_config_is_refused(train_images, tmp_path):
     assert {path: path.read_bytes() for path in (tmp_path / "state").iterdir()} == before
 
 
-def test_a_state_of_other_data_is_refused(train_images, tmp_path):
+def test_other_data_are_trained_on_anew_and_the_state_of_the_first_is_kept(train_images, tmp_path, monkeypatch):
     config = tiny_experiment().stage_config("training")
-    run(config, train_images, tmp_path)
+    first = run(config, train_images, tmp_path)
     state = load_state(tmp_path / "state", tiny_experiment().fingerprint(), train_images.sha256)
-    for path in saved_states(tmp_path / "state"):
-        path.unlink()
-    state.data = "0" * 64
-    save_state(tmp_path / "state", state)
-    with pytest.raises(UserError, match="data 0000"):
-        run(config, train_images, tmp_path)
+    before = {path: path.read_bytes() for path in saved_states(tmp_path / "state")}
+    monkeypatch.setattr(train_images, "sha256", "0" * 64)
+    second = run(config, train_images, tmp_path)
+    assert len(saved_states(tmp_path / "state" / f"data-{'0' * 16}")) == 2
+    assert {path: path.read_bytes() for path in saved_states(tmp_path / "state")} == before
+    with pytest.raises(UserError, match=f"data {train_images.sha256}, yours is 1111"):
+        load_state(tmp_path / "state" / f"data-{'0' * 16}", state.fingerprint, "1" * 64)
+    monkeypatch.setattr(Trainer, "training_step", lambda self, pixels: pytest.fail("trained again"))
+    assert run(config, train_images, tmp_path) == second
+    monkeypatch.setattr(train_images, "sha256", state.data)
+    assert run(config, train_images, tmp_path) == first
 
 
 def test_the_save_interval_changes_nothing(train_images, tmp_path):

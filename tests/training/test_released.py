@@ -69,9 +69,13 @@ def write_diffusers(folder: Path, kind: str) -> Path:
         for file in set(files.values()):
             save_file({name: weights[name] for name in names if files[name] == file}, unet / file)
         write_json(unet / "diffusion_pytorch_model.safetensors.index.json", {"weight_map": files})
-    elif kind == "fp16":
-        half = {name: tensor.half() for name, tensor in weights.items()}
-        save_file(half, unet / "diffusion_pytorch_model.fp16.safetensors", metadata={"format": "pt"})
+    elif kind == "sharded pickles":
+        name = "diffusion_pytorch_model-00001-of-00001.bin"
+        torch.save(weights, unet / name)
+        write_json(unet / "diffusion_pytorch_model.bin.index.json", {"weight_map": dict.fromkeys(weights, name)})
+    elif kind in ("fp16", "bf16"):
+        half = {name: tensor.half() if kind == "fp16" else tensor.bfloat16() for name, tensor in weights.items()}
+        save_file(half, unet / f"diffusion_pytorch_model.{kind}.safetensors", metadata={"format": "pt"})
     else:
         save_file(weights, unet / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     return folder
@@ -92,7 +96,7 @@ def write(folder: Path, kind: str) -> Path:
             save_weights(path, OURS, {"config": DOCUMENT, "weights": "ema", "outcome": outcome})
         case "bf16.ckpt":
             torch.save({name: tensor.bfloat16() for name, tensor in OFFICIAL.items()}, path)
-        case "diffusers" | "2022" | "sharded" | "fp16":
+        case "diffusers" | "2022" | "sharded" | "sharded pickles" | "fp16" | "bf16":
             write_diffusers(path, kind)
     return path
 
@@ -102,7 +106,9 @@ KINDS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("fp16", torch.float16), ("bf16.ckpt", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16), ("bf16.ckpt", torch.bfloat16)]
+)
 def test_weights_in_half_precision_are_read_and_said(kind, dtype, tmp_path):
     said = []
     import_weights(write(tmp_path, kind), tmp_path / "model", None, DOCUMENT, log=said.append)
@@ -141,7 +147,21 @@ def test_an_index_that_is_none_or_points_elsewhere_is_refused(index, tmp_path):
         import_weights(folder, tmp_path / "out", None)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_index_of_a_users_own_is_never_to_be_deleted(tmp_path):
+    folder = write(tmp_path, "sharded")
+    (folder / "unet/diffusion_pytorch_model.safetensors.index.json").write_text('{"weight_map": ')
+    with pytest.raises(UserError, match=r"not a whole JSON file.*It is yours and stays as it is"):
+        import_weights(folder, tmp_path / "out", None)
+
+
+def test_a_value_that_cannot_be_is_said_in_one_line(tmp_path):
+    folder = write(tmp_path, "diffusers")
+    write_json(folder / "unet/config.json", unet2d_config(NETWORK) | {"norm_num_groups": None})
+    with pytest.raises(UserError, match=r"^\S+/unet/config.json: groups: None: Input should be a valid integer$"):
+        import_weights(folder, tmp_path / "out", None)
+
+
+@pytest.mark.parametrize("kind", (*KINDS, "sharded pickles"))
 def test_every_format_gives_the_same_network(kind, tmp_path):
     out, outcome = tmp_path / "model.safetensors", tmp_path / "training.json"
     import_weights(write(tmp_path, kind), out, outcome, DOCUMENT)

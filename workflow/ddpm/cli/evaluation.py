@@ -1,6 +1,5 @@
 """Commands of the evaluation stage."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -199,7 +198,7 @@ def score(
     """Score anybody's images like this project's own: FID, clean-FID, KID, Inception Score, precision and recall."""
     from ddpm.evaluation.foreign import score_images
     from ddpm.evaluation.networks.inception import INCEPTION
-    from ddpm.storage.files import write_json
+    from ddpm.storage.files import to_json, write_json
 
     real = Path("results", scale, "reference", data)
     classifier, published = real / "classifier.safetensors", Path("resources/statistics", data, "card.json")
@@ -213,7 +212,7 @@ def score(
     found = score_images(images, scoring, reference, Path("resources", data, "card.json"), statistics)
     if out:
         write_json(out, found)
-    typer.echo(json.dumps(found, indent=2))
+    typer.echo(to_json(found, indent=2))
 
 
 @app.command("rate-distortion")

@@ -161,4 +161,5 @@ def section_of_shard(config: Path, section: str, shard: int):
 def log(message: str) -> None:
     """Print a line. A full disk under the log ends no work: the work meets the disk itself where that matters."""
     with suppress_full_disk():
-        print(message, flush=True)
+        # A file's name need not be text.
+        print(message.encode(errors="backslashreplace").decode(), flush=True)

@@ -58,8 +58,13 @@ def is_elsewhere(address: str) -> str:
 
 
 def expand_folder(folder: Any) -> Any:
-    """A folder's name with `~` and variables, as in `$HOME`, filled in; one that is not set stays as it is."""
-    return os.path.expanduser(os.path.expandvars(folder)) if isinstance(folder, str) else folder
+    """A folder's name with `~` and variables, as in `$HOME`, filled in; one that is not set stays as it is.
+
+    What is in front of it in an address, `file://`, is left out.
+    """
+    if not isinstance(folder, str):
+        return folder
+    return os.path.expanduser(os.path.expandvars(folder.removeprefix("file://")))
 
 
 def short_hash(document: Any) -> str:

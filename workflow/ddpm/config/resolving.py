@@ -125,6 +125,8 @@ def read_scale(scale: Any, override: Any, scales: Path) -> tuple[dict[str, Any],
     merged = merge(raw, override)
     if not isinstance(merged.get("experiments"), dict):
         raise ConfigError(f"{source}: experiments: must be a mapping of names to experiments.")
+    if odd := [name for name in merged["experiments"] if not isinstance(name, str)]:
+        raise ConfigError(f"{source}: experiments: {odd[0]!r} is no name, as in digits-eps-simple.")
     for name in [name for name, value in merged["experiments"].items() if value is None]:
         if name not in (raw.get("experiments") or {}):
             known = ", ".join(raw.get("experiments") or {})

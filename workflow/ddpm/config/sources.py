@@ -141,15 +141,23 @@ class DataSet(FrozenModel):
 
     @property
     def may_have_classes(self) -> bool:
-        """Whether it has labels, or is a folder that holds folders or archives, which may be its classes."""
+        """Whether it has labels, or is a folder in which there may be several class folders, or an archive of them."""
         if self.classes is not None or self.root is None:
             return bool(self.classes)
-        folder = next(
-            (path for path in self.root.iterdir() if path.is_dir() and path.name.casefold() == "train"), self.root
-        )
-        archives = (".zip", ".tar", ".gz", ".xz", ".bz2", ".tgz")
-        shown = (path for path in folder.iterdir() if not path.name.startswith("."))
-        return any(path.is_dir() or path.suffix.lower() in archives for path in shown)
+        archives, folder = (".zip", ".tar", ".gz", ".xz", ".bz2", ".tgz"), self.root
+        try:
+            for _ in range(8):  # folders in each other; or a link that leads back
+                shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+                folders = [path for path in shown if path.is_dir()]
+                if any(path.suffix.lower() in archives for path in shown):
+                    return True
+                train = [path for path in folders if path.name.casefold() in ("train", "training")]
+                if not train and len(folders) != 1:
+                    return bool(folders)
+                folder = (train or folders)[0]
+        except OSError:  # a folder that is closed: the job that reads it says so, with all others
+            pass
+        return True
 
     @property
     def published(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MODES = {1: "L", 3: "RGB"}
 # Pillow knows 43 formats, and for one of them it starts a program (EPS: Ghostscript). Here it tries only the formats
@@ -12,11 +12,13 @@ MODES = {1: "L", 3: "RGB"}
 PUBLISHED_FORMATS = ("JPEG", "PNG", "WEBP")  # what data sets are published in
 # What a user's own folder may hold. TGA comes last: it is known by no first bytes.
 USER_FORMATS = (*PUBLISHED_FORMATS, "AVIF", "BMP", "GIF", "JPEG2000", "PPM", "TIFF", "TGA")
+WHITE_IS_ZERO = 0
+LARGEST = {"L;2": 3, "L;4": 15}  # values of grey PNGs of 2 and 4 bits
 MAX_PIXELS = 2**26  # of one image, of which each thread holds one: 200 MB
 WHITE = (255, 255, 255)
 # Pillow's modes of grey images of more than 8 bits, which its `convert` clips; I holds what has up to 32 bits.
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-BITS_PER_SAMPLE = 258  # of TIFF's tags
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # of TIFF's tags
 
 Facts = list[tuple[str, str]]
 """What was met in an image: a key of card.json, and a value that is counted there."""
@@ -48,6 +50,7 @@ def decode(
         if image.width * image.height > MAX_PIXELS:
             limit = f"more than the {MAX_PIXELS:,} that guard against bombs: make it smaller"
             raise Undecodable(f"is too large ({image.width}x{image.height} pixels are {limit})")
+        rawmode = str(image.tile[0].args) if image.tile else ""
         deep = ";16" in str(image.tile) and ";" not in image.mode  # of which Pillow takes the upper eight bits
         facts = [
             ("published_as", f"{image.format} {image.width}x{image.height}"),
@@ -55,7 +58,7 @@ def decode(
         ]
         if getattr(image, "is_animated", False):
             facts.append(("treated", "first of several frames or pages taken"))
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        if image.getexif().get(ExifTags.Base.Orientation) in range(2, 9):
             facts.append(("treated", "turned as the EXIF orientation says"))
         ImageOps.exif_transpose(image, in_place=True)
         if deep:
@@ -66,6 +69,10 @@ def decode(
                 )
             if isinstance(colour := image.info.get("transparency"), tuple):
                 image.info["transparency"] = tuple(value >> 8 for value in colour)
+        if image.format == "TIFF" and image.mode in ("L", "RGB") and 2 in image.tag_v2.get(SAMPLE_FORMAT, ()):
+            raise Undecodable("has signed values of 8 bits: save it with values of 0 to 255")
+        if image.mode == "L" and isinstance(grey := image.info.get("transparency"), int):
+            image.info["transparency"] = grey * 255 // LARGEST.get(rawmode, 255)  # as Pillow scales all but this
         if image.mode in (*DEEP_MODES, "F"):
             image, bits = reduce_depth(image, depth)
             facts.append(("treated", f"{bits} bits brought to 8"))
@@ -77,6 +84,8 @@ def decode(
         raise
     except Image.DecompressionBombError as error:
         raise Undecodable(f"is too large ({error}): make it smaller") from error
+    except UnidentifiedImageError as error:
+        raise Undecodable(f"is {name_content(content)} (of no format or mode that is read here)") from error
     except Exception as error:  # Pillow's decoders raise errors of any kind
         raise Undecodable(f"is {name_content(content)} ({error})") from error
 
@@ -84,8 +93,8 @@ def decode(
 def name_content(content: bytes) -> str:
     """What often has an image's name in its place."""
     start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "an HTML page and no image, as servers send instead of one"
+    if start.startswith(b"<"):
+        return "an HTML or XML page and no image, as servers send instead of one"
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS and no image; `git lfs pull` fetches it"
     return "no whole image" if content else "empty and no image"
@@ -116,6 +125,8 @@ def reduce_depth(image: Image.Image, depth: int | None) -> tuple[Image.Image, in
             "`depth` how many (12, or 16 if the image is that dark)"
         )
     grey = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        grey = ImageOps.invert(grey)  # which Pillow does with 8 bits alone
     if isinstance(key := image.info.get("transparency"), int):
         grey.putalpha(Image.fromarray((values != key).astype(np.uint8) * 255))
     return grey, bits

@@ -11,12 +11,14 @@ import numpy as np
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import EvaluationConfig
 from ddpm.data import pictures
+from ddpm.data.listing import list_files, shorten
 from ddpm.data.readers.folder import is_image
 from ddpm.data.streams import ordered
 from ddpm.evaluation.metrics import refuse_other_data, scores_of
 from ddpm.evaluation.networks.base import FeatureNetwork
 from ddpm.evaluation.protocol import deviations_of_scores
 from ddpm.evaluation.reference import read_header
+from ddpm.storage.download import reading_root
 from ddpm.storage.files import read_json, rows_of_npz
 
 KEYS = ("images", "arr_0")  # of an .npz: this project's samples, and those of OpenAI's evaluator
@@ -58,15 +60,25 @@ def score_images(
 
 def read_images(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
     """The images of an .npz, of all .npz in a folder, or else of its picture files, in blocks uint8 [n, *shape]."""
-    files = [path] if path.is_file() else sorted(path.rglob("*"), key=lambda file: (len(file.name), file))
+    files = [path] if path.is_file() else files_of_folder(path)
     archives = [file for file in files if file.suffix == ".npz"]
     encoded = [file for file in files if is_image(file)]
     if not archives and not encoded:
         raise UserError(f"{path}: no images. Give a folder of pictures, or an .npz with uint8 images [N, H, W, C].")
-    for file, block in read_archives(archives) if archives else decode_files(encoded, shape[2]):
-        if block.dtype != np.uint8 or block.shape[1:] != shape:
-            raise UserError(f"{file}: images {block.dtype} {block.shape[1:]}, where the data set's are uint8 {shape}.")
-        yield block
+    with reading_root(path):
+        for file, block in read_archives(archives) if archives else decode_files(encoded, shape[2]):
+            if block.dtype != np.uint8 or block.shape[1:] != shape:
+                found = f"{block.dtype} {block.shape[1:]}"
+                raise UserError(f"{file}: images {found}, where the data set's are uint8 {shape}.")
+            yield block
+
+
+def files_of_folder(folder: Path) -> list[Path]:
+    """The files at any depth that are not hidden, 2-of-10.npz before 10-of-10.npz."""
+    found, _, unreadable = list_files(folder)
+    if unreadable:
+        raise UserError(f"{folder}: cannot be read as a whole:\n{shorten(unreadable)}")
+    return sorted((folder / path for path in found), key=lambda file: (len(file.name), file))
 
 
 def read_archives(files: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
@@ -83,7 +95,7 @@ def decode_files(files: list[Path], channels: int) -> Iterator[tuple[Path, np.nd
         try:
             return file, pictures.to_array(pictures.decode(file.read_bytes(), channels, pictures.USER_FORMATS)[0])
         except pictures.Undecodable as error:
-            raise DamagedFile(file, f"is no whole image ({error})", "Repair or remove it.") from error
+            raise DamagedFile(file, str(error)) from error
 
     found = ordered(decode, files, os.cpu_count() or 1)
     for _, of_one_size in groupby(found, lambda item: item[1].shape):

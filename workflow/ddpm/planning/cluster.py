@@ -19,6 +19,7 @@ class Request:
 
     rule: str
     partition: str | None
+    """One, or several with commas, of which SLURM takes any."""
     memory: int
     """MB, as SLURM counts them."""
     minutes: int
@@ -83,7 +84,14 @@ def to_minutes(limit: str) -> int | None:
 
 def count_gpus(gres: str) -> int:
     """Of SLURM's generic resources, as in gpu:a100:4(S:0-1),nvme:1."""
-    return sum(int(count) for count in re.findall(r"\bgpu(?::[^:,(]+)?:(\d+)", gres))
+    return sum(int(count) for count in re.findall(r"\bgpu(?::[^:,(]+)*?:(\d+)\b", gres))
+
+
+def nodes_for(job: Request, nodes: Iterable[Node]) -> list[Node]:
+    """Those of its partitions; first the one with most GPUs, and of several with as many, that with most memory."""
+    asked = (job.partition or "").split(",")
+    there = (node for node in nodes if node.partition in asked)
+    return sorted(there, key=lambda node: (node.gpus, node.memory), reverse=True)
 
 
 def compare(jobs: Iterable[Request], nodes: Sequence[Node]) -> Iterator[str]:
@@ -94,8 +102,7 @@ def compare(jobs: Iterable[Request], nodes: Sequence[Node]) -> Iterator[str]:
     for kind, rules in kinds.items():
         offers = [
             f"{node.memory:,} MB, {node.gpus} GPUs, {node.minutes or 'any number of'} minutes"
-            for node in nodes
-            if node.partition == kind.partition
+            for node in nodes_for(kind, nodes)
         ]
         offered = f"; its nodes have {' or '.join(dict.fromkeys(offers))}" if offers else ""
         yield (
@@ -107,7 +114,7 @@ def misfits(jobs: Iterable[Request], nodes: Sequence[Node]) -> Iterator[str]:
     """Which jobs no node of their partition takes, and why; nothing where no nodes are known."""
     by_reason: dict[str, list[str]] = {}
     for job in jobs if nodes else ():
-        there = [node for node in nodes if node.partition == job.partition]
+        there = nodes_for(job, nodes)
         if job.partition and not there:
             names = ", ".join(dict.fromkeys(node.partition for node in nodes))
             reason = f"partition {job.partition}: there is none such here, but {names}"

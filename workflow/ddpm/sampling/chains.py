@@ -110,6 +110,8 @@ def write_interpolations(
 ) -> None:
     """Write the interpolations of the first 2 * `pairs` images, the first with the second and so on, at LAMBDAS.
 
+    Of data with fewer images, as many pairs as there are.
+
     The file holds steps [S] (those of this network), timesteps (T), lambdas [11], sources [P, 2, H, W, C] and images
     [P, S, 11, H, W, C], both uint8, both empty for an unstable run. `batch_size` changes none of them.
 
@@ -117,12 +119,15 @@ def write_interpolations(
         steps: of the paper's 1000; see `steps_here`.
 
     Raises:
-        UserError: there are fewer images, or they are not of the network's shape.
+        UserError: there are no two images, or they are not of the network's shape.
     """
     image, timesteps = trained.pixels_shape, trained.diffusion.num_timesteps
     here = [steps_here(n, timesteps) for n in steps]
+    if len(images) < 2:
+        raise UserError(f"--data: an interpolation needs two images, and the data hold {len(images)}.")
     if 2 * pairs > len(images):
-        raise UserError(f"--pairs {pairs}: needs {2 * pairs} images, and the data hold {len(images)}.")
+        log(f"the data hold {len(images)} images: {len(images) // 2} pairs, where {pairs} were asked for")
+        pairs = len(images) // 2
     sources = images[slice(2 * pairs)]
     if sources.shape[1:] != image:
         raise UserError(f"--data: images of {sources.shape[1:]}, where the network makes {image}. Give its own data.")

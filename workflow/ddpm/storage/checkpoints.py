@@ -11,7 +11,16 @@ from torch import Tensor
 
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.storage.files import atomic_write, set_aside
-from ddpm.storage.weights_file import KEPT_STATES, check_seal, header_of, metadata, saved_states, step_of, with_header
+from ddpm.storage.weights_file import (
+    KEPT_STATES,
+    check_seal,
+    header_of,
+    metadata,
+    read_header,
+    saved_states,
+    step_of,
+    with_header,
+)
 
 
 @dataclass
@@ -56,6 +65,12 @@ def save_state(folder: Path, state: State) -> None:
     before = [other for other in saved_states(folder) if other != path and step_of(other)[0] <= state.step]
     for old in before[: 1 - KEPT_STATES]:
         old.unlink(missing_ok=True)
+
+
+def folder_for_data(folder: Path, data: str) -> Path:
+    """`folder`; or one in it, where its states are of other images, as of a folder of a user's before one was added."""
+    newest = next(filter(None, map(read_header, reversed(saved_states(folder)))), {})
+    return folder if newest.get("data", data) == data else folder / f"data-{data[:16]}"
 
 
 def load_state(

@@ -23,7 +23,7 @@ from ddpm.data.store import Images
 from ddpm.diffusion import GaussianDiffusion
 from ddpm.jobs.locks import Lock
 from ddpm.jobs.signals import Interrupted, stop_signal
-from ddpm.storage.checkpoints import save_weights
+from ddpm.storage.checkpoints import folder_for_data, save_weights
 from ddpm.storage.files import claim_folder, write_csv, write_json
 from ddpm.storage.weights_file import EMA, IN_STATE
 from ddpm.training.callbacks import (
@@ -282,13 +282,14 @@ def train(
 
     Args:
         config: the training document of an experiment.
-        state_folder: where checkpoints are kept; new, empty, or marked as a training's.
+        state_folder: where checkpoints are kept; new, empty, or marked as a training's. Those of other images stay
+            there, and these get a folder in it.
         weights, history, outcome: final.safetensors, training.csv and training.json.
         snapshots: folder for the weights of every `snapshot_every` steps; without such steps nothing comes into it.
 
     Raises:
-        UserError: the checkpoints in `state_folder` belong to another configuration or other data, or somebody else is
-            training there; or a folder is somebody else's.
+        UserError: the checkpoints in `state_folder` belong to another configuration, or somebody else is training
+            there; or a folder is somebody else's.
         Interrupted: this job has to end; what it did is saved, and the same call goes on from there.
     """
     fingerprint = training_fingerprint(config)
@@ -299,6 +300,11 @@ def train(
     lock = Lock(state_folder / "lock", f"training {config['name']}", log)
     group.acquire(lock)
     with lock:
+        if (own := folder_for_data(state_folder, images.sha256)) != state_folder:
+            state_folder = own
+            if group.is_main:
+                claim_folder(state_folder, "the state of a training")
+                log(f"the states there are of other images, and are kept; those of these are in {state_folder}")
         trainer = Trainer(config, images, device, group, log)
         checkpoints = Checkpoints(state_folder, fingerprint, images.sha256, trainer.config.save_every, lock)
         header = {"config": config, "fingerprint": fingerprint, "data_sha256": images.sha256, "scale": scale}

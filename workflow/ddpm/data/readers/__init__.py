@@ -190,7 +190,9 @@ def archive_members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> F
         if archive.suffix.lower() == ".zip":
             zipped = zipfile.ZipFile(archive)
             names = (info.filename for info in zipped.infolist() if not info.is_dir())
-            return {PurePosixPath(name): partial(read_zip_member, zipped, archive, name) for name in names}
+            read = partial(read_zip_member, zipped, archive)
+            # Some programs of Windows write backslashes.
+            return {PurePosixPath(name.replace("\\", "/")): partial(read, name) for name in names}
         return tar_members(archive, wanted)
     except ARCHIVE_ERRORS as error:
         raise DamagedFile(archive, f"not a whole archive ({error})", REMEDY) from error

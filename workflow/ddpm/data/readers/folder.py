@@ -3,6 +3,7 @@
 They lie in a folder, or in an archive there. Of a data set with known classes, the folders must be those.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,7 @@ SUFFIXES = tuple(
 # What folders of splits are called, in any case; those of the third kind are left out.
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
+LIKE_A_SPLIT = re.compile(rf"({'|'.join(SPLITS)})([^a-z].*)?", re.DOTALL)  # train_images, val2017
 
 
 def is_image(path: PurePosixPath) -> bool:
@@ -56,6 +58,8 @@ def labelled_splits(
     splits, depth, layout = split_by_folder(where, images)
     layout += [f"left out: {count:,} {what}" for what, count in ignored.items()]
     found = {split: class_names(of_split, depth) for split, of_split in splits.items()}
+    if data.classes is None and not found["train"] and any(len(path.parts) > depth + 1 for path in splits["train"]):
+        layout.append("no labels: some images lie in no folder of a class")
     classes = data.classes if data.classes is not None else found["train"]
     for split, names in found.items():
         if splits[split] and (set(names) - set(classes) or (classes and not names)):
@@ -92,9 +96,10 @@ def split_by_folder(where: Path, images: Files) -> tuple[dict[str, list[PurePosi
     for path in images:
         groups.setdefault("/".join(path.parts[: level + 1]) if len(path.parts) > level + 1 else "", []).append(path)
     kinds = {name: SPLITS.get(PurePosixPath(name).name.casefold(), "class") for name in groups if name}
-    inside = {name for path in images for name in path.parts[level + 1 : -1] if name.casefold() in ("train", "test")}
-    if set(kinds.values()) <= {"class"} and not inside:
-        return {"train": list(images), "test": []}, 0, [f"train: all {len(images):,} images"]
+    inside = {name for path in images for name in path.parts[level + 1 : -1] if name.casefold() in SPLITS}
+    alike = kinds and all(LIKE_A_SPLIT.fullmatch(PurePosixPath(name).name.casefold()) for name in kinds)
+    if set(kinds.values()) <= {"class"} and not inside and not alike:
+        return {"train": list(images), "test": []}, level, [f"train: all {len(images):,} images"]
     number = Counter(kinds.values())
     if number["class"] or number["train"] != 1 or number["test"] > 1:
         found = ", ".join(f"{name} ({len(groups[name]):,} images)" for name in kinds)

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors.torch import save
 
+from ddpm.config.base import explain
 from ddpm.config.errors import DamagedFile, UserError
 from ddpm.config.schema import DiffusionConfig, NetworkConfig
 from ddpm.storage.files import atomic_folder, read_json
@@ -172,9 +174,9 @@ def refuse_other_settings(kind: str, theirs: dict[str, Any], ours: dict[str, Any
 # In full precision, then in the half of `variant="fp16"`; in one file, or in several that an index lists.
 WEIGHTS_FILES = tuple(
     f"diffusion_pytorch_model{name}"
+    for variant in ("", ".fp16", ".bf16")
     for name in (
-        ".safetensors", ".bin", ".safetensors.index.json",
-        ".fp16.safetensors", ".fp16.bin", ".safetensors.index.fp16.json",
+        f"{variant}.safetensors", f"{variant}.bin", f".safetensors.index{variant}.json", f".bin.index{variant}.json",
     )
 )  # fmt: skip
 
@@ -185,7 +187,9 @@ def find(folder: Path, part: str, names: tuple[str, ...]) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    raise UserError(f"{folder}: not a folder of diffusers' DDPMPipeline: none of {', '.join(map(str, candidates))}.")
+    raise UserError(
+        f"{folder}: not a folder of diffusers' DDPMPipeline: neither it nor {part} in it holds {' or '.join(names)}."
+    )
 
 
 def read_folder(folder: Path) -> tuple[NetworkConfig, DiffusionConfig, Path]:
@@ -196,12 +200,16 @@ def read_folder(folder: Path) -> tuple[NetworkConfig, DiffusionConfig, Path]:
     """
     unet, scheduler = find(folder, "unet", ("config.json",)), find(folder, "scheduler", ("scheduler_config.json",))
     parts = []
-    for path, translate in ((unet, network_of_unet2d), (scheduler, diffusion_of_scheduler)):
+    for path, translate, model in (
+        (unet, network_of_unet2d, NetworkConfig), (scheduler, diffusion_of_scheduler, DiffusionConfig),
+    ):  # fmt: skip
         try:
             document = read_json(path)
             if not isinstance(document, dict):
                 raise ValueError("holds no names and values")
             parts.append(translate(document))
+        except ValidationError as error:
+            raise explain(error, model, str(path)) from None
         except ValueError as error:
             raise UserError(f"{path}: {error}. Only the authors' network and process can be imported.") from error
     return *parts, find(folder, "unet", WEIGHTS_FILES)

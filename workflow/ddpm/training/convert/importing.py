@@ -63,7 +63,8 @@ def read_source(path: Path, network: NetworkConfig, log) -> tuple[Weights, dict]
     Raises:
         UserError: the files are not as large as the network's weights in 16 or 32 bits each, or one is damaged.
     """
-    files = weights_files(path)
+    with reading_root(path):
+        files = weights_files(path)
     with torch.device("meta"):
         numbers = sum(p.numel() for p in UNet(network).parameters())
     least, most = 2 * numbers, int(4 * numbers * 1.01) + 2**20
