@@ -291,7 +291,7 @@ PROTECTED = {
     ("config/resolving.py", "read_scale"): "lists scales",
     ("data/readers/celebahq.py", "read"): "lists",
     ("jobs/provenance.py", "code_version"): "lists the package",
-    ("evaluation/foreign.py", "read_images"): "lists",
+    ("planning/status.py", "lock"): "lists locks",
     ("cli/report.py", "report"): "lists benchmarks",
 }
 REMOVING = {"rmtree", "unlink", "rename", "rmdir", "removedirs", "glob", "rglob", "move", "replace", "renames"}

@@ -223,10 +223,10 @@ def test_what_a_killed_driver_left_behind_is_cancelled_and_said(story, cluster):
     assert {last[job] for job in left} == {"CANCELLED"}
 
 
-def test_shards_are_jobs_over_nodes_and_one_goes_on_in_a_second_part(story):
-    """It ends last, by more than Snakemake waits for files."""
+def test_shards_are_jobs_of_their_own_and_one_goes_on_in_a_second_part(story):
+    """It ends last, by more than Snakemake waits for files. On which node each runs depends on when the others end."""
     assert story["log"].count("Trying to restart") == 0
     assert len({job for job, _ in story["sampled on"]}) == 3
-    assert len({node for _, node in story["sampled on"]}) == 2
+    assert {node for _, node in story["sampled on"]} <= {"n1", "n2"}
     logs = [log.read_text() for log in (story["workspace"].results / "logs/sampling").glob("*.log")]
     assert sorted(log.count("were kept from earlier work") for log in logs) == [0, 0, 1]
