@@ -96,7 +96,7 @@ def cluster_lines(plan: Plan) -> list[str]:
     return list(compare(read_profile(), plan.machine.nodes)) if plan.machine.nodes or not plan.for_cpu else []
 
 
-SCALES = {
+SMALLER_RUNS = {
     "demo": "the whole chain on digits, in minutes on any CPU",
     "glimpse": "the paper's main CIFAR-10 model, in minutes on one GPU",
     "quick": "the paper's CIFAR-10 models, shortened, on one GPU",
@@ -107,7 +107,7 @@ SCALES = {
 def what_fits(config: Config, rates: Rates) -> list[str]:
     """Smaller runs, each with the hours that it would take at `rates`."""
     options = []
-    for scale, what in SCALES.items():  # the smallest first
+    for scale, what in SMALLER_RUNS.items():  # the smallest first
         if scale == config.scale:
             break
         options.append(f"`--config scale={scale}`: {what}.")
